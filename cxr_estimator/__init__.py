@@ -1,0 +1,47 @@
+"""Train, calibrate, explain and audit chest-radiograph classifiers in the scikit-learn way."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+# Public names and where they live. They load on first use, so that importing the package imports no torch.
+_PUBLIC = {
+    "CXRClassifier": "classifier",
+    "CXRError": "errors",
+    "EvaluationReport": "evaluation",
+    "Explanation": "explanation",
+    "evaluate": "evaluation",
+    "load_image_folder": "datasets",
+    "load_image_table": "datasets",
+    "load_medmnist": "datasets",
+    "make_phantoms": "datasets",
+    "patient_split": "datasets",
+}
+
+__all__ = sorted(_PUBLIC)
+
+if TYPE_CHECKING:
+    from cxr_estimator.classifier import CXRClassifier
+    from cxr_estimator.datasets import (
+        load_image_folder,
+        load_image_table,
+        load_medmnist,
+        make_phantoms,
+        patient_split,
+    )
+    from cxr_estimator.errors import CXRError
+    from cxr_estimator.evaluation import EvaluationReport, evaluate
+    from cxr_estimator.explanation import Explanation
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -1,0 +1,201 @@
+"""What `CXRClassifier.fit` does: check, read the images, split off validation patients, train, choose the threshold."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+
+from cxr_estimator._progress import FitProgress, bar
+from cxr_estimator._validation import check_choice, check_labels, check_number, check_per_image, check_seed, invalid
+from cxr_estimator.augmentation import AUGMENTATIONS
+from cxr_estimator.backbones import check_backbone, normalisation
+from cxr_estimator.datasets.patients import patient_ids
+from cxr_estimator.datasets.split import patient_split
+from cxr_estimator.errors import DataError, PatientLeakWarning
+from cxr_estimator.images import ImageSequence, as_images
+from cxr_estimator.inference import check_device, pixel_logits
+from cxr_estimator.preprocessing import PreparedImages, Preprocessing, prepare
+from cxr_estimator.thresholds import DEFAULT_POINT, OperatingPoint, choose_point, number_point, parse_rule
+from cxr_estimator.training import TrainingData, TrainingSettings, train
+
+if TYPE_CHECKING:
+    from cxr_estimator.classifier import CXRClassifier
+
+_CLASS = "CXRClassifier"
+_CALLER = "CXRClassifier.fit"
+
+
+def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> CXRClassifier:
+    """Fit `clf` in place and return it; its fitted attributes are only set once training has ended well."""
+    check_parameters(clf)
+    seed = check_seed(clf.random_state, caller=_CLASS)
+    images, image_shape = image_sequence(X, clf.image_shape)
+    labels = check_labels(y, len(images), caller=_CALLER)
+    classes, encoded = check_classes(labels)
+    pos_label, point = positive_label(clf, classes), initial_point(clf, classes)
+    weights = loss_weights(clf.class_weight, classes, encoded, sample_weight)
+    groups = patients(images, groups, clf.patient_pattern, clf.validation_fraction)
+    validation_split(classes, encoded, groups, clf.validation_fraction, seed)  # fails now rather than after decoding
+
+    device = check_device(clf.device, caller=_CLASS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = clf._build(len(classes), clf.pretrained).to(device)
+    mean, std = normalisation(model, clf.channels)
+    preprocessing = Preprocessing(clf.image_size, clf.channels, clf.resize, clf.intensity, mean, std)
+    prepared = read_images(clf, images, preprocessing)
+    kept = prepared.index
+    if len(np.unique(encoded[kept])) < len(classes):
+        raise DataError(f"{_CALLER}: a class has no readable image left; {len(prepared.skipped)} were skipped.")
+    sides = validation_split(
+        classes, encoded[kept], None if groups is None else groups[kept], clf.validation_fraction, seed
+    )
+    data, validation = (TrainingData(prepared.pixels[s], encoded[kept][s], weights[kept][s]) for s in sides)
+    settings = training_settings(clf, seed, device)
+    with FitProgress(clf.verbose, settings, len(data)) as progress:
+        history = train(model, preprocessing, data, validation if len(validation) else None, settings, progress)
+    if isinstance(point, tuple):
+        logits = pixel_logits(model, validation.pixels, preprocessing, batch_size=clf.batch_size, device=device)
+        scores = logits[:, 0] if pos_label == classes[1] else -logits[:, 0]
+        point = choose_point(scores, classes[validation.target] == pos_label, *point)
+
+    clf.classes_, clf.pos_label_, clf.model_ = classes, pos_label, model
+    clf.preprocessing_, clf.image_shape_ = preprocessing, image_shape
+    clf.operating_points_ = {} if point is None else {point.name: point}
+    clf.active_point_ = None if point is None else point.name
+    clf.history_, clf.skipped_ = pd.DataFrame(history), prepared.skipped
+    return clf
+
+
+def check_parameters(clf: CXRClassifier) -> None:
+    """Raise for the first constructor parameter that is not allowed."""
+    check_backbone(clf.backbone, caller=_CLASS)
+    check_choice("augment", clf.augment, AUGMENTATIONS, caller=_CLASS)
+    check_choice("on_error", clf.on_error, ("raise", "skip"), caller=_CLASS)
+    check_number("max_epochs", clf.max_epochs, caller=_CLASS, low=1, integer=True)
+    check_number("batch_size", clf.batch_size, caller=_CLASS, low=2, integer=True)
+    check_number("patience", clf.patience, caller=_CLASS, low=1, integer=True)
+    check_number("learning_rate", clf.learning_rate, caller=_CLASS, low=0, open_low=True)
+    check_number("weight_decay", clf.weight_decay, caller=_CLASS, low=0)
+    check_number("label_smoothing", clf.label_smoothing, caller=_CLASS, low=0, high=1, open_high=True)
+    check_number("validation_fraction", clf.validation_fraction, caller=_CLASS, low=0, high=0.5)
+    Preprocessing(clf.image_size, clf.channels, clf.resize, clf.intensity)
+
+
+def positive_label(clf: CXRClassifier, classes: np.ndarray) -> Any:
+    """Return `pos_label`, or `classes[1]` of two classes, or None."""
+    labels = classes.tolist()
+    if clf.pos_label is None:
+        return labels[1] if len(labels) == 2 else None
+    return check_choice("pos_label", clf.pos_label, labels, caller=_CLASS)
+
+
+def initial_point(clf: CXRClassifier, classes: np.ndarray) -> OperatingPoint | tuple[str, float | None] | None:
+    """Return the operating point that `threshold` is, or the rule that will choose it; None for several classes."""
+    if len(classes) > 2:
+        if clf.threshold != 0.5:
+            constraint = "0.5 for more than two classes, where the largest logit decides"
+            raise invalid("threshold", _CLASS, constraint, clf.threshold)
+        return None
+    if not isinstance(clf.threshold, str):
+        return number_point(clf.threshold, name=DEFAULT_POINT, caller=_CLASS)
+    if clf.validation_fraction == 0:
+        raise invalid("threshold", _CLASS, "a number where validation_fraction is 0", clf.threshold)
+    return parse_rule(clf.threshold, caller=_CLASS)
+
+
+def read_images(clf: CXRClassifier, images: ImageSequence, preprocessing: Preprocessing) -> PreparedImages:
+    """Decode all training images; skipped ones are reported, and one at least must be left."""
+    with bar(len(images), "reading images", clf.verbose) as progress:
+        prepared = prepare(images, preprocessing, on_error=clf.on_error, n_jobs=clf._n_jobs(), progress=progress)
+    clf._report(prepared.skipped)
+    if not len(prepared.index):
+        raise DataError(f"{_CALLER}: none of the {len(images)} images could be read.")
+    return prepared
+
+
+def training_settings(clf: CXRClassifier, seed: int, device: torch.device) -> TrainingSettings:
+    """Return what the training loop needs of the constructor's parameters."""
+    names = ("max_epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "patience", "augment")
+    return TrainingSettings(**{name: getattr(clf, name) for name in names}, seed=seed, device=device)
+
+
+def image_sequence(X: Any, image_shape: tuple[int, int] | None) -> tuple[ImageSequence, tuple[int, int] | None]:
+    """Return the images to fit on and, where they come as rows, the shape of one."""
+    images = as_images(X)
+    if not images.is_rows:
+        return images, None
+    shape = (1, int(np.asarray(X).shape[1])) if image_shape is None else (int(image_shape[0]), int(image_shape[1]))
+    return images.with_row_shape(shape), shape
+
+
+def check_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted classes and the class index of each image; there must be two classes at least."""
+    classes, encoded = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise DataError(f"{_CALLER}: y holds only one class ({classes.tolist()[0]!r}); at least two are needed.")
+    return classes, encoded.astype(np.int64)
+
+
+def patients(images: ImageSequence, groups: Any, pattern: str | None, validation_fraction: float) -> np.ndarray | None:
+    """Return the patient of each image from `groups` or the pattern; warn where a split would need them."""
+    if groups is not None:
+        return check_per_image("groups", groups, len(images), caller=_CALLER)
+    if pattern is not None:
+        paths = [images.path(index) for index in range(len(images))]
+        if None in paths:
+            raise invalid("patient_pattern", _CALLER, "None unless every image is a file path", pattern)
+        return patient_ids([path for path in paths if path is not None], pattern, caller=_CALLER)
+    if validation_fraction > 0:
+        warnings.warn(
+            "No patients are known, so the internal validation split may put images of one patient on both sides. "
+            "Pass groups= to fit (through cross_val_score: set_fit_request(groups=True) and metadata routing), or set "
+            "patient_pattern, or validation_fraction=0.",
+            PatientLeakWarning,
+            stacklevel=3,
+        )
+    return None
+
+
+def validation_split(
+    classes: np.ndarray, encoded: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices to train on and to validate on, patient-disjoint; the second is empty for a fraction of 0."""
+    if fraction == 0:
+        return np.arange(len(encoded)), np.array([], dtype=np.int64)
+    owner = np.arange(len(encoded)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    for index, label in enumerate(classes.tolist()):
+        n_patients = len(np.unique(owner[encoded == index]))
+        if n_patients < 2:
+            raise DataError(
+                f"{_CALLER}: too few images: class {label!r} has images of {n_patients} patient, but a validation split "
+                "needs 2 per class. Add images, or set validation_fraction=0."
+            )
+    train, validation = patient_split(encoded, owner, fractions=(1.0 - fraction, fraction), random_state=seed)
+    if any(len(np.unique(encoded[part])) < len(classes) for part in (train, validation)):
+        raise DataError(
+            f"{_CALLER}: too few patients: a patient-disjoint validation split leaves one side without a class. "
+            "Add images, or set validation_fraction=0."
+        )
+    return train, validation
+
+
+def loss_weights(
+    class_weight: str | dict[Any, float] | None, classes: np.ndarray, encoded: np.ndarray, sample_weight: Any
+) -> np.ndarray:
+    """Return the loss weight of each image, float32: class weight times sample weight (scaled to mean 1)."""
+    labels = classes[encoded]
+    if isinstance(class_weight, dict) and not set(class_weight) <= set(classes.tolist()):
+        raise invalid("class_weight", _CALLER, f"a dict with keys among {classes.tolist()}", class_weight)
+    weights = compute_class_weight(class_weight, classes=classes, y=labels)[encoded]
+    if sample_weight is not None:
+        given = check_per_image("sample_weight", sample_weight, len(encoded), caller=_CALLER).astype(np.float64)
+        if not np.isfinite(given).all() or (given < 0).any() or given.sum() == 0:
+            raise DataError(f"{_CALLER}: sample_weight must be finite, not negative and not all zero.")
+        weights = weights * given / given.mean()
+    return weights.astype(np.float32)

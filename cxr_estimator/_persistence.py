@@ -1,0 +1,93 @@
+"""CXRClassifier <-> model folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cxr_estimator._fitting import check_parameters
+from cxr_estimator.errors import CXRError, ModelFolderError
+from cxr_estimator.preprocessing import Preprocessing
+from cxr_estimator.serialization import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    from_json,
+    labels_from_json,
+    labels_to_json,
+    read_folder,
+    to_json,
+    write_folder,
+)
+from cxr_estimator.thresholds import OperatingPoint
+from cxr_estimator.versions import package_versions
+
+if TYPE_CHECKING:
+    from cxr_estimator.classifier import CXRClassifier
+
+
+def save(clf: CXRClassifier, folder: Path) -> Path:
+    """Write a fitted classifier; file names and patients are not part of it."""
+    config = {
+        "parameters": {key: to_json(value) for key, value in clf.get_params(deep=False).items()},
+        "classes": labels_to_json(clf.classes_),
+        "pos_label": to_json(clf.pos_label_),
+        "preprocessing": clf.preprocessing_.to_dict(),
+        "image_shape": to_json(clf.image_shape_),
+        "operating_points": [asdict(point) for point in clf.operating_points_.values()],
+        "active_operating_point": clf.active_point_,
+        "training": {"history": _history_to_json(clf.history_)},
+        "versions": package_versions(),
+    }
+    write_folder(folder, config, clf.model_.state_dict())
+    return folder
+
+
+def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
+    """Read a classifier. Whatever is wrong with the folder is one error that names it."""
+    config, state = read_folder(folder)
+    try:
+        clf = _rebuild(cls, config)
+    except ModelFolderError:
+        raise
+    except (CXRError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ModelFolderError(f"{folder / CONFIG_NAME}: not a valid configuration ({error}).") from error
+    try:
+        clf.model_.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise ModelFolderError(f"{folder / WEIGHTS_NAME}: the weights do not fit the configuration ({reason}).") from error
+    clf.device = device
+    clf.model_.eval()
+    return clf
+
+
+def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
+    clf = cls(**{key: from_json(value) for key, value in config["parameters"].items()})
+    check_parameters(clf)
+    clf.classes_ = labels_from_json(config["classes"])
+    pos_label = config["pos_label"]
+    if pos_label is not None and pos_label not in clf.classes_.tolist():
+        raise ModelFolderError(f"the positive label {pos_label!r} is none of the classes {clf.classes_.tolist()}.")
+    clf.pos_label_ = pos_label
+    clf.preprocessing_ = Preprocessing.from_dict(config["preprocessing"])
+    clf.image_shape_ = from_json(config["image_shape"])
+    points = [OperatingPoint(**point) for point in config["operating_points"]]
+    clf.operating_points_ = {point.name: point for point in points}
+    clf.active_point_ = config["active_operating_point"]
+    if (len(clf.classes_) == 2) != (clf.active_point_ in clf.operating_points_):
+        raise ModelFolderError(f"the active operating point {clf.active_point_!r} is none of {list(clf.operating_points_)}.")
+    clf.history_ = pd.DataFrame(config["training"]["history"]).replace({None: np.nan})
+    clf.skipped_ = ()
+    clf.model_ = clf._build(len(clf.classes_), pretrained=False)
+    return clf
+
+
+def _history_to_json(history: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as dicts; NaN, which JSON lacks, becomes null."""
+    return [
+        {key: None if value != value else value for key, value in row.items()} for row in history.to_dict("records")
+    ]

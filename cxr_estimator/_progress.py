@@ -1,0 +1,40 @@
+"""Progress bars on the terminal (stderr)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from cxr_estimator.training import TrainingSettings, steps_per_epoch
+
+
+@contextlib.contextmanager
+def bar(total: int, description: str, verbose: int) -> Iterator[Callable[[int], Any]]:
+    """Show a bar with the time left; yields the callback that moves it."""
+    with tqdm(total=total, desc=description, unit="image", disable=not verbose, leave=False) as shown:
+        yield shown.update
+
+
+class FitProgress:
+    """A bar over all training steps, with the time left and the validation AUROC of the last epoch."""
+
+    def __init__(self, verbose: int, settings: TrainingSettings, n_images: int) -> None:
+        total = settings.max_epochs * steps_per_epoch(n_images, settings.batch_size)
+        self._bar = tqdm(total=total, desc="training", unit="step", disable=not verbose)
+
+    def __enter__(self) -> FitProgress:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._bar.close()
+
+    def __call__(self, steps: int, row: dict[str, Any] | None) -> None:
+        """Move on by `steps`; at the end of an epoch show its `row` of the history."""
+        self._bar.update(steps)
+        if row is not None:
+            self._bar.set_postfix_str(
+                f"epoch {row['epoch']}, loss {row['train_loss']:.3f}, validation AUROC {row['val_auroc']:.3f}"
+            )

@@ -1,0 +1,112 @@
+"""The checks of parameters that the whole package shares, with one message template."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
+
+from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError
+
+
+def message(name: str, caller: str, constraint: str, value: Any) -> str:
+    """Return the one sentence in which every bad parameter is reported."""
+    return f"The {name!r} parameter of {caller} must be {constraint}. Got {value!r}."
+
+
+def invalid(name: str, caller: str, constraint: str, value: Any) -> InvalidParameterError:
+    """Return (not raise) the error for a parameter whose value is not allowed."""
+    return InvalidParameterError(message(name, caller, constraint, value))
+
+
+def wrong_type(name: str, caller: str, constraint: str, value: Any) -> InvalidTypeError:
+    """Return (not raise) the error for a parameter of the wrong type."""
+    return InvalidTypeError(message(name, caller, constraint, value))
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any], *, caller: str) -> Any:
+    """Return `value` if it is one of `choices`; the error lists them and suggests the nearest."""
+    options = list(choices)
+    if any(value is option or (type(value) is type(option) and value == option) for option in options):
+        return value
+    near = difflib.get_close_matches(str(value), [str(option) for option in options], n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    listed = ", ".join(repr(option) for option in options)
+    raise InvalidParameterError(message(name, caller, f"one of {listed}", value) + hint)
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    caller: str,
+    low: float | None = None,
+    high: float | None = None,
+    open_low: bool = False,
+    open_high: bool = False,
+    integer: bool = False,
+) -> Any:
+    """Return `value` if it is a number in the interval; integers only where `integer` is true."""
+    kind = "an integer" if integer else "a number"
+    bounds = []
+    if low is not None:
+        bounds.append(f"{'>' if open_low else '>='} {low}")
+    if high is not None:
+        bounds.append(f"{'<' if open_high else '<='} {high}")
+    constraint = " ".join([kind, " and ".join(bounds)]).strip()
+    if isinstance(value, bool) or not isinstance(value, Integral if integer else Real):
+        raise wrong_type(name, caller, constraint, value)
+    number = float(value)
+    below = low is not None and (number < low or (open_low and number == low))
+    above = high is not None and (number > high or (open_high and number == high))
+    if below or above or number != number:
+        raise invalid(name, caller, constraint, value)
+    return value
+
+
+def check_seed(value: Any, *, caller: str) -> int:
+    """Return an integer seed for `random_state` = None (a fresh one), an integer or a NumPy generator."""
+    import numpy as np
+
+    if value is None:
+        return int(np.random.default_rng().integers(2**31))
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(check_number("random_state", value, caller=caller, low=0, high=2**32 - 1, integer=True))
+    if isinstance(value, np.random.RandomState):
+        return int(value.randint(2**31))
+    if isinstance(value, np.random.Generator):
+        return int(value.integers(2**31))
+    raise wrong_type("random_state", caller, "None, an integer, a RandomState or a Generator", value)
+
+
+def check_labels(y: Any, n_images: int, *, caller: str) -> Any:
+    """Return `y` as a 1-D array of `n_images` labels without missing ones."""
+    import numpy as np
+
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise DataError(f"{caller}: y must be one label per image, shape (N,). Got shape {labels.shape}.")
+    if len(labels) != n_images:
+        raise DataError(f"{caller}: X has {n_images} images but y has {len(labels)} labels.")
+    missing = [index for index, label in enumerate(labels.tolist()) if label is None or label != label]
+    if missing:
+        shown = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        raise DataError(f"{caller}: y has {len(missing)} missing (NaN or None) labels, at index {shown}.")
+    if labels.dtype.kind == "f" and not np.all(labels == np.round(labels)):
+        raise DataError(f"{caller}: y must hold class labels. Unknown label type: continuous numbers.")
+    if labels.dtype.kind == "O" and len({isinstance(label, str) for label in labels}) > 1:
+        raise DataError(f"{caller}: y mixes text and numbers; use one type for all labels.")
+    return labels
+
+
+def check_per_image(name: str, values: Any, n_images: int, *, caller: str) -> Any:
+    """Return `values` as an array with one entry per image."""
+    import numpy as np
+
+    array = np.asarray(values)
+    if array.ndim != 1 or len(array) != n_images:
+        raise DataError(f"{caller}: {name} must have one entry for each of the {n_images} images. Got shape {array.shape}.")
+    return array

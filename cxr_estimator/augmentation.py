@@ -1,0 +1,112 @@
+"""Random changes of a training batch, on tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of the random changes. Each image draws its own; 0 switches a change off.
+
+    Parameters
+    ----------
+    rotation : float
+        Largest angle, in degrees, either way.
+    scale, shift : float
+        Largest relative change of size, and largest shift as a share of the side.
+    brightness, contrast, gamma : float
+        Largest additive change of [0, 1] pixels; largest change of the log contrast and of the log exponent.
+    flip, blur, erase : float
+        Probability of a left-right flip, of a 3 x 3 binomial blur, and of blanking a rectangle.
+    noise : float
+        Largest standard deviation of added Gaussian noise.
+    """
+
+    rotation: float = 0.0
+    scale: float = 0.0
+    shift: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    gamma: float = 0.0
+    flip: float = 0.0
+    blur: float = 0.0
+    erase: float = 0.0
+    noise: float = 0.0
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a changed copy of `x` (N, C, H, W), pixels in [0, 1]; random numbers come from `generator` (CPU)."""
+        x = _affine(x, self, generator)
+        x = _intensity(x, self, generator)
+        if self.blur:
+            x = torch.where(_chosen(x, self.blur, generator), _binomial_blur(x), x)
+        if self.noise:
+            noise = torch.randn(x.shape, generator=generator).to(x)
+            x = x + noise * _uniform(x, 0.0, self.noise, generator)
+        if self.erase:
+            x = _erase(x, self.erase, generator)
+        return x.clamp(0.0, 1.0)
+
+
+AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] = {
+    "none": None,
+    "light": Augmentation(rotation=7.0, scale=0.08, shift=0.05, brightness=0.08, contrast=0.2, gamma=0.2),
+    "strong": Augmentation(
+        rotation=12.0, scale=0.15, shift=0.08, brightness=0.12, contrast=0.4, gamma=0.5,
+        flip=0.5, blur=0.3, erase=0.25, noise=0.05,
+    ),
+}  # fmt: skip
+
+
+def _uniform(x: Tensor, low: float, high: float, generator: torch.Generator) -> Tensor:
+    """One number per image, shaped to multiply (N, C, H, W)."""
+    return (torch.rand(len(x), 1, 1, 1, generator=generator) * (high - low) + low).to(x)
+
+
+def _chosen(x: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    return _uniform(x, 0.0, 1.0, generator) < probability
+
+
+def _affine(x: Tensor, ranges: Augmentation, generator: torch.Generator) -> Tensor:
+    if not (ranges.rotation or ranges.scale or ranges.shift or ranges.flip):
+        return x
+    angle = _uniform(x, -ranges.rotation, ranges.rotation, generator).flatten() * (math.pi / 180.0)
+    scale = torch.exp(_uniform(x, -ranges.scale, ranges.scale, generator).flatten())
+    mirror = torch.where(_chosen(x, ranges.flip, generator).flatten(), -1.0, 1.0).to(x)
+    shift_x, shift_y = (2.0 * _uniform(x, -ranges.shift, ranges.shift, generator).flatten() for _ in range(2))
+    cosine, sine = torch.cos(angle) / scale, torch.sin(angle) / scale
+    rows = (torch.stack([cosine * mirror, -sine, shift_x], 1), torch.stack([sine * mirror, cosine, shift_y], 1))
+    grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _intensity(x: Tensor, ranges: Augmentation, generator: torch.Generator) -> Tensor:
+    if ranges.gamma:
+        x = x.clamp(1e-4, 1.0) ** torch.exp(_uniform(x, -ranges.gamma, ranges.gamma, generator))
+    if ranges.contrast or ranges.brightness:
+        centre = x.mean(dim=(2, 3), keepdim=True)
+        contrast = torch.exp(_uniform(x, -ranges.contrast, ranges.contrast, generator))
+        x = (x - centre) * contrast + centre + _uniform(x, -ranges.brightness, ranges.brightness, generator)
+    return x
+
+
+def _binomial_blur(x: Tensor) -> Tensor:
+    weights = torch.tensor([0.25, 0.5, 0.25], device=x.device, dtype=x.dtype)
+    kernel = (weights[:, None] * weights[None, :]).expand(x.shape[1], 1, 3, 3)
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, groups=x.shape[1])
+
+
+def _erase(x: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Fill a rectangle of 10-35% of each side with the image's mean."""
+    rows = torch.arange(x.shape[2], device=x.device).view(1, 1, -1, 1) / x.shape[2]
+    columns = torch.arange(x.shape[3], device=x.device).view(1, 1, 1, -1) / x.shape[3]
+    height, width = (_uniform(x, 0.10, 0.35, generator) for _ in range(2))
+    top, left = (_uniform(x, 0.0, 1.0, generator) * (1 - side) for side in (height, width))
+    inside = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
+    return torch.where(inside & _chosen(x, probability, generator), x.mean(dim=(1, 2, 3), keepdim=True), x)

@@ -1,0 +1,236 @@
+"""The networks: any timm model by name, or the small "plain_cnn"; where each keeps its last feature map."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cxr_estimator._validation import invalid
+from cxr_estimator.errors import InvalidParameterError, WeightsError
+
+PLAIN_CNN = "plain_cnn"
+_PLAIN_MEAN, _PLAIN_STD = (0.5,), (0.25,)
+
+
+class PlainCNN(nn.Module):
+    """A small convolutional network of (conv, batch norm, ReLU) x 2 per stage, each stage halving the image.
+
+    Stages are as many as leave a map of about 8 x 8, so it serves 28 px as well as 224 px. Every ReLU is a module of
+    its own and works out of place, so that propagation rules and hooks see each one.
+
+    Parameters
+    ----------
+    num_outputs, channels, image_size : int
+        Logits, input planes, and height and width of the input in pixels.
+    width : int, default=24
+        Channels of the first stage; each further stage has twice as many, at most 192.
+    """
+
+    def __init__(self, num_outputs: int, channels: int, image_size: int, width: int = 24) -> None:
+        super().__init__()
+        widths = [min(width * 2**stage, 192) for stage in range(max(2, round(math.log2(image_size / 8))))]
+        self.features = nn.Sequential()
+        for number, (before, after) in enumerate(zip([channels, *widths], widths, strict=False)):
+            self.features.add_module(f"stage{number + 1}", _plain_stage(before, after))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.dropout = nn.Dropout(0.1)
+        self.head = nn.Linear(widths[-1], num_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to logits (N, num_outputs)."""
+        return self.head(self.dropout(self.flatten(self.pool(self.features(x)))))
+
+
+def _plain_stage(before: int, after: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for channels, stride in ((before, 2), (after, 1)):
+        conv = nn.Conv2d(channels, after, 3, stride=stride, padding=1, bias=False)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        layers += [conv, nn.BatchNorm2d(after), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def check_backbone(name: str, *, caller: str) -> str:
+    """Return `name` if it is "plain_cnn" or a timm model; the error suggests the nearest names."""
+    import timm
+
+    if name == PLAIN_CNN or (isinstance(name, str) and timm.is_model(name)):
+        return name
+    near = difflib.get_close_matches(str(name), [PLAIN_CNN, *timm.list_models()], n=5, cutoff=0.5)
+    hint = f" Did you mean {', '.join(repr(option) for option in near)}?" if near else ""
+    error = invalid("backbone", caller, f"{PLAIN_CNN!r} or a model of timm (timm.list_models() lists them)", name)
+    raise InvalidParameterError(str(error) + hint)
+
+
+def build_backbone(
+    name: str, *, num_outputs: int, channels: int, image_size: int, pretrained: bool | str | Path = False
+) -> nn.Module:
+    """Return a network that maps (N, channels, image_size, image_size) to logits (N, num_outputs).
+
+    Parameters
+    ----------
+    name : str
+        "plain_cnn" or the name of a timm model.
+    pretrained : bool or path
+        True: timm's weights for this model, from its cache or the Hub. A path: a local `.safetensors` file of this
+        architecture; a first layer and a head of another size are adapted as timm does it.
+
+    Raises
+    ------
+    InvalidParameterError
+        Unknown backbone, or `pretrained` does not suit it.
+    WeightsError
+        The weights can be neither found nor downloaded, or do not fit the architecture.
+    """
+    caller = "build_backbone"
+    check_backbone(name, caller=caller)
+    weights = _check_pretrained(pretrained, name, caller)
+    if name == PLAIN_CNN:
+        return PlainCNN(num_outputs, channels, image_size)
+    import timm
+
+    options = {"num_classes": num_outputs, "in_chans": channels, "pretrained": bool(weights)}
+    if isinstance(weights, Path):
+        options["pretrained_cfg_overlay"] = {"file": str(weights)}
+    if timm.get_pretrained_cfg(name, allow_unregistered=True).fixed_input_size:
+        options["img_size"] = image_size  # transformers allocate their position embedding for one size
+    if not weights:
+        return timm.create_model(name, **options)
+    try:
+        return timm.create_model(name, **options)
+    except Exception as error:  # the network, the Hub's client, the file format: many classes, one remedy
+        raise WeightsError(_weights_message(name, weights, error)) from error
+
+
+def _check_pretrained(pretrained: bool | str | Path, name: str, caller: str) -> bool | Path:
+    if isinstance(pretrained, bool):
+        if pretrained and name == PLAIN_CNN:
+            raise invalid("pretrained", caller, f"False for {PLAIN_CNN!r}, which has no published weights", pretrained)
+        return pretrained
+    if not isinstance(pretrained, str | Path):
+        raise invalid("pretrained", caller, "True, False or the path of a .safetensors file", pretrained)
+    path = Path(pretrained)
+    if path.suffix != ".safetensors":  # other formats are pickles, which run code when they are read
+        raise invalid("pretrained", caller, "True, False or the path of a .safetensors file", str(pretrained))
+    if name == PLAIN_CNN:
+        raise invalid("pretrained", caller, f"False for {PLAIN_CNN!r}; load whole models with CXRClassifier.load", pretrained)
+    if not path.is_file():
+        raise WeightsError(f"{path}: there is no such weights file.")
+    return path
+
+
+def _weights_message(name: str, weights: bool | Path, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"
+    if isinstance(weights, Path):
+        return f"{weights}: these weights cannot be loaded into {name!r} ({reason})."
+    return (
+        f"The pretrained weights of {name!r} could not be downloaded ({reason}). Without a network: run "
+        f"`timm.create_model({name!r}, pretrained=True)` once on a connected machine and copy its Hugging Face cache "
+        "(HF_HOME) here; or pass pretrained='FILE.safetensors'; or train from scratch with pretrained=False."
+    )
+
+
+def normalisation(model: nn.Module, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and standard deviation per channel that the backbone expects for pixels in [0, 1]."""
+    config = getattr(model, "pretrained_cfg", None)
+    if not config:
+        return _PLAIN_MEAN * channels, _PLAIN_STD * channels
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    if channels == 1:
+        return (sum(mean) / len(mean),), (sum(std) / len(std),)
+    return mean, std
+
+
+def named_layer(model: nn.Module, name: str) -> nn.Module:
+    """Return the layer called `name`; the error suggests the nearest names."""
+    layers = dict(model.named_modules())
+    if name in layers and name:
+        return layers[name]
+    near = difflib.get_close_matches(str(name), layers, n=8, cutoff=0.3) or list(layers)[1:9]
+    raise invalid("layer", type(model).__name__, f"a layer of the network, such as {', '.join(map(repr, near))}", name)
+
+
+@torch.no_grad()
+def default_cam_layer(model: nn.Module, x: Tensor) -> str:
+    """Return the name of the layer on which class activation maps are taken by default.
+
+    Class-token transformers: the first norm of the last block, since behind it the patch tokens no longer reach the
+    class token and their gradients are zero. All others: the last layer whose output for `x` (N, C, H, W) still is a
+    spatial map of at least 2 x 2, which is what enters the global pooling.
+    """
+    if getattr(model, "num_prefix_tokens", 0):
+        return f"blocks.{len(model.blocks) - 1}.norm1"
+    candidates: list[str] = []
+
+    def note(name: str):
+        def hook(module: nn.Module, inputs: tuple, output: object) -> None:
+            if isinstance(output, Tensor) and _is_spatial(model, output):
+                candidates.append(name)
+
+        return hook
+
+    with contextlib.ExitStack() as stack:
+        for name, module in model.named_modules():
+            if name and not isinstance(module, nn.Identity):
+                stack.callback(module.register_forward_hook(note(name)).remove)
+        model(x[:1])
+    if not candidates:
+        raise invalid("layer", type(model).__name__, "named: this network has no layer with a spatial map", None)
+    return candidates[-1]
+
+
+def _is_spatial(model: nn.Module, output: Tensor) -> bool:
+    if output.ndim == 4:
+        rows, columns = output.shape[1:3] if _is_channels_last(model) else output.shape[2:4]
+        return min(rows, columns) > 1
+    grid = token_grid(model)
+    return output.ndim == 3 and grid is not None and output.shape[1] == grid[0] * grid[1]
+
+
+def _is_channels_last(model: nn.Module) -> bool:
+    return str(getattr(model, "output_fmt", "")) == "NHWC"
+
+
+def token_grid(model: nn.Module) -> tuple[int, int] | None:
+    """Return (rows, columns) of the patch tokens, or None for a network without them."""
+    embedding = getattr(model, "patch_embed", None) or getattr(model, "stem", None)
+    grid = getattr(embedding, "grid_size", None)
+    return None if grid is None or _is_channels_last(model) else (int(grid[0]), int(grid[1]))
+
+
+def to_grid(model: nn.Module, activation: Tensor) -> Tensor:
+    """Return an activation as (N, C, h, w), from feature maps (either layout) or tokens (N, T, C)."""
+    if activation.ndim == 4:
+        return activation.permute(0, 3, 1, 2) if _is_channels_last(model) else activation
+    grid = token_grid(model)
+    if activation.ndim != 3 or grid is None:
+        raise invalid("layer", type(model).__name__, "a layer with a spatial map", f"output of shape {tuple(activation.shape)}")
+    patches = activation[:, activation.shape[1] - grid[0] * grid[1] :]  # class and register tokens come first
+    return patches.transpose(1, 2).unflatten(2, grid)
+
+
+@contextlib.contextmanager
+def capture(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
+    """Within the block, each forward appends the output of `layer` as a leaf that gradients reach.
+
+    The graph starts at that output, so a backward pass only runs through what comes behind the layer.
+    """
+    captured: list[Tensor] = []
+
+    def hook(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        leaf = output.detach().requires_grad_()
+        captured.append(leaf)
+        return leaf.clone()  # what follows may work in place, which a leaf does not allow
+
+    handle = named_layer(model, layer).register_forward_hook(hook)
+    try:
+        yield captured
+    finally:
+        handle.remove()

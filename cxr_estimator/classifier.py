@@ -1,0 +1,395 @@
+"""CXRClassifier: the scikit-learn face of the package. It checks, and delegates."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import effective_n_jobs
+from scipy.special import expit, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from cxr_estimator import _fitting, _persistence
+from cxr_estimator._explaining import ExplanationPlan
+from cxr_estimator._progress import bar
+from cxr_estimator._validation import check_choice, check_labels, invalid
+from cxr_estimator.attribution import TargetRule
+from cxr_estimator.backbones import build_backbone
+from cxr_estimator.errors import DataError, SkippedImage, SkippedImagesWarning
+from cxr_estimator.explanation import Explanation
+from cxr_estimator.images import ImageSequence, as_images
+from cxr_estimator.inference import check_device, predict_logits
+from cxr_estimator.thresholds import (
+    DEFAULT_POINT,
+    RULES,
+    OperatingPoint,
+    check_at_least,
+    choose_point,
+    number_point,
+)
+
+
+class CXRClassifier(ClassifierMixin, BaseEstimator):
+    """A neural network for chest radiographs (or other images) as a scikit-learn classifier.
+
+    Parameters
+    ----------
+    backbone : str, default="resnet18"
+        Any timm model by name, or "plain_cnn", a small network that also suits 28 px.
+    image_size : int, default=224
+        Height and width of the network's input, in pixels.
+    channels : {1, 3}, default=1
+        Grey or RGB.
+    resize : {"stretch", "pad", "crop"}, default="stretch"
+    intensity : None, (low, high) or "minmax", default=None
+        Range of stored pixel values that becomes [0, 1]; see `preprocessing.Preprocessing`.
+    image_shape : (int, int), optional
+        Height and width of flat images, where X is a 2-D array of rows. Default: one line.
+    pretrained : bool or path, default=False
+        True: timm's weights for the backbone. A path: a local `.safetensors` file.
+    pos_label : label, optional
+        The label that sensitivity, thresholds and operating points speak of. Default for two classes: `classes_[1]`.
+    threshold : float or str, default=0.5
+        Probability of `pos_label` from which `predict` says `pos_label`; or a rule ("youden", "sensitivity>=0.95",
+        "specificity>=0.9") that `fit` applies to its internal validation split. Two classes only.
+    max_epochs, batch_size : int, default=20 and 32
+    learning_rate, weight_decay : float, default=1e-3 and 0.05
+        Peak rate and decay of AdamW.
+    label_smoothing : float in [0, 1), default=0.05
+    class_weight : None, "balanced" or dict of label to weight, default=None
+        Weights the loss, and so shifts the probabilities, as in scikit-learn.
+    augment : {"none", "light", "strong"}, default="light"
+        Random changes of the training images; see `augmentation.AUGMENTATIONS`.
+    validation_fraction : float in [0, 0.5], default=0.1
+        Share of the images, split off by patient, for early stopping and the threshold rule.
+    patience : int, default=5
+        Stop after this many epochs without a better validation AUROC.
+    patient_pattern : str, optional
+        Regular expression that finds the patient in a file path, for `fit` without `groups`.
+    device : str, default="auto"
+        "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+    on_error : {"raise", "skip"}, default="raise"
+        What to do with unreadable images. Skipped ones are listed in a `SkippedImagesWarning`.
+    n_jobs : int, optional
+        Threads that decode images, in joblib's sense.
+    verbose : int, default=0
+        1 shows progress on the terminal.
+    random_state : int, RandomState, Generator or None, default=None
+        The same integer, data and machine give the same network.
+
+    Attributes
+    ----------
+    classes_ : ndarray (K,)
+        Sorted labels: the columns of `predict_proba`.
+    pos_label_ : label or None
+        The positive label; None for several classes without `pos_label`.
+    model_ : torch.nn.Module
+        One logit for two classes (log-odds of `classes_[1]`), else K logits.
+    threshold_ : float or None
+        The active operating point, as a probability of `pos_label_`.
+    operating_points_ : dict of str to OperatingPoint
+    preprocessing_ : Preprocessing
+    history_ : pandas.DataFrame
+        One row per epoch: epoch, train_loss, val_loss, val_auroc, learning_rate, seconds, best.
+    skipped_ : tuple of SkippedImage
+        Training images that could not be read.
+
+    Examples
+    --------
+    >>> from cxr_estimator import CXRClassifier, make_phantoms
+    >>> data = make_phantoms(40, size=32)
+    >>> clf = CXRClassifier("plain_cnn", image_size=32, max_epochs=1, pos_label="PNEUMONIA", random_state=0)
+    >>> clf.fit(data.X, data.y, groups=data.groups).predict_proba(data.X[:2]).shape
+    (2, 2)
+    """
+
+    def __init__(
+        self,
+        backbone="resnet18",
+        *,
+        image_size=224,
+        channels=1,
+        resize="stretch",
+        intensity=None,
+        image_shape=None,
+        pretrained=False,
+        pos_label=None,
+        threshold=0.5,
+        max_epochs=20,
+        batch_size=32,
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        label_smoothing=0.05,
+        class_weight=None,
+        augment="light",
+        validation_fraction=0.1,
+        patience=5,
+        patient_pattern=None,
+        device="auto",
+        on_error="raise",
+        n_jobs=None,
+        verbose=0,
+        random_state=None,
+    ):
+        self.backbone = backbone
+        self.image_size = image_size
+        self.channels = channels
+        self.resize = resize
+        self.intensity = intensity
+        self.image_shape = image_shape
+        self.pretrained = pretrained
+        self.pos_label = pos_label
+        self.threshold = threshold
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.class_weight = class_weight
+        self.augment = augment
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.patient_pattern = patient_pattern
+        self.device = device
+        self.on_error = on_error
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        tags.non_deterministic = self.random_state is None
+        return tags
+
+    # -- fit ----------------------------------------------------------------------------------------------------------
+
+    def fit(self, X, y, *, groups=None, sample_weight=None) -> CXRClassifier:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : sequence of paths, PIL images or arrays; or an array (N, H, W), (N, H, W, C), (N, C, H, W) or (N, F)
+            See `images.as_images`.
+        y : sequence of N labels
+        groups : sequence of N patients, optional
+            Keeps each patient on one side of the internal validation split.
+        sample_weight : sequence of N numbers, optional
+
+        Returns
+        -------
+        CXRClassifier
+            self
+
+        Raises
+        ------
+        InvalidParameterError, InvalidTypeError
+            A constructor parameter is not allowed.
+        DataError
+            Labels are missing, of one class, of another length than X, or too few.
+        ImageError
+            An image cannot be used and `on_error` is "raise".
+        """
+        return _fitting.fit(self, X, y, groups, sample_weight)
+
+    def _build(self, n_classes: int, pretrained: bool | str | Path) -> torch.nn.Module:
+        model = build_backbone(
+            self.backbone,
+            num_outputs=1 if n_classes == 2 else n_classes,
+            channels=self.channels,
+            image_size=self.image_size,
+            pretrained=pretrained,
+        )
+        return model.to(memory_format=torch.channels_last)  # see inference.unit_tensor
+
+    @staticmethod
+    def _report(skipped: tuple[SkippedImage, ...]) -> None:
+        if skipped:
+            warnings.warn(SkippedImagesWarning(skipped), stacklevel=4)
+
+    # -- predict ------------------------------------------------------------------------------------------------------
+
+    @property
+    def threshold_(self) -> float | None:
+        """The active operating point as a probability of `pos_label_`; None for several classes."""
+        check_is_fitted(self, "model_")
+        return None if self.active_point_ is None else self.operating_points_[self.active_point_].threshold
+
+    def decision_function(self, X) -> np.ndarray:
+        """Return the log-odds of `classes_[1]`, (N,), or the logits (N, K) of K > 2 classes; float64.
+
+        The operating point does not shift them. With `on_error="skip"` the row of an unreadable image is NaN.
+        """
+        logits = self._logits(X).astype(np.float64)
+        return logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X) -> np.ndarray:
+        """Return probabilities (N, K), float64, columns in the order of `classes_`, in as many rows as X has.
+
+        With `on_error="skip"` the row of an unreadable image is NaN, and a warning lists it.
+        """
+        return self._proba(self._logits(X))
+
+    def predict(self, X) -> np.ndarray:
+        """Return labels (N,): `pos_label_` from the active operating point on; of several classes the likeliest.
+
+        With `on_error="skip"` the label of an unreadable image is None.
+        """
+        logits = self._logits(X)
+        unreadable = np.isnan(logits).any(axis=1)
+        labels = self.classes_[self._decide(logits)]
+        if unreadable.any():
+            labels = labels.astype(object)
+            labels[unreadable] = None
+        return labels
+
+    def set_threshold(self, rule, *, at_least=None, X=None, y=None, name=DEFAULT_POINT) -> CXRClassifier:
+        """Choose the operating point that `predict` uses, and keep it under `name`.
+
+        Parameters
+        ----------
+        rule : float in (0, 1), "youden", "sensitivity" or "specificity"
+            A probability of `pos_label_`, or a rule applied to X and y. "sensitivity" takes the highest cut-off with
+            at least that sensitivity, "specificity" the lowest with at least that specificity.
+        at_least : float in (0, 1], optional
+            For "sensitivity" and "specificity".
+        X, y : images and labels, for a rule
+            Not the images the network was trained on, nor those it will be judged on.
+        name : str, default="default"
+
+        Returns
+        -------
+        CXRClassifier
+            self
+        """
+        caller = "set_threshold"
+        check_is_fitted(self, "model_")
+        if len(self.classes_) > 2:
+            raise DataError("set_threshold needs two classes; for several the largest logit decides.")
+        if not isinstance(rule, str):
+            self._activate(number_point(rule, name=name, caller=caller))
+            return self
+        check_choice("rule", rule, RULES, caller=caller)
+        check_at_least(rule, at_least, caller=caller)
+        if X is None or y is None:
+            raise invalid("X" if X is None else "y", caller, f"given for the rule {rule!r}", None)
+        logits = self._logits(X)
+        labels = check_labels(y, len(logits), caller=caller)
+        unknown = sorted(set(labels.tolist()) - set(self.classes_.tolist()), key=str)
+        if unknown:
+            raise DataError(f"{caller}: y holds labels the model does not know: {unknown}.")
+        readable = ~np.isnan(logits).any(axis=1)
+        positive = labels[readable] == self.pos_label_
+        self._activate(choose_point(self._scores(logits[readable]), positive, rule, at_least=at_least, name=name))
+        return self
+
+    def _activate(self, point: OperatingPoint) -> None:
+        self.operating_points_ = {**self.operating_points_, point.name: point}
+        self.active_point_ = point.name
+
+    def _images(self, X: Any) -> ImageSequence:
+        check_is_fitted(self, "model_")
+        images = as_images(X)
+        if not images.is_rows:
+            return images
+        if self.image_shape_ is None:
+            raise DataError(
+                f"X is a 2-D array of shape {np.shape(X)}, but the model was fitted on images. For one image pass image[None]."
+            )
+        return images.with_row_shape(self.image_shape_)
+
+    def _logits(self, X: Any) -> np.ndarray:
+        images = self._images(X)
+        with bar(len(images), "predicting", self.verbose) as progress:
+            logits = predict_logits(
+                self.model_,
+                images,
+                self.preprocessing_,
+                num_outputs=1 if len(self.classes_) == 2 else len(self.classes_),
+                batch_size=self.batch_size,
+                device=self._to_device(),
+                on_error=self.on_error,
+                n_jobs=self._n_jobs(),
+                progress=progress,
+            )
+        self._report(logits.skipped)
+        return logits.values
+
+    def _n_jobs(self) -> int:
+        return effective_n_jobs(self.n_jobs)
+
+    def _to_device(self) -> torch.device:
+        torch_device = check_device(self.device, caller=type(self).__name__)
+        self.model_.to(torch_device)
+        return torch_device
+
+    def _proba(self, logits: np.ndarray) -> np.ndarray:
+        if len(self.classes_) > 2:
+            return softmax(logits.astype(np.float64), axis=1)
+        second = expit(logits[:, 0].astype(np.float64))
+        return np.stack([1.0 - second, second], axis=1)
+
+    def _scores(self, logits: np.ndarray) -> np.ndarray:
+        """Return the log-odds of `pos_label_` (N,), two classes."""
+        log_odds = logits[:, 0].astype(np.float64)
+        return log_odds if self.pos_label_ == self.classes_[1] else -log_odds
+
+    def _decide(self, logits: np.ndarray) -> np.ndarray:
+        """Return the index (N,) of the decided class."""
+        return self._target_rule().predicted(torch.from_numpy(logits)).numpy()
+
+    def _target_rule(self, index: torch.Tensor | None = None, *, margin: bool = False) -> TargetRule:
+        if self.active_point_ is None:
+            return TargetRule(None, index=index, margin=margin)
+        positive_index = int(self.pos_label_ == self.classes_[1])
+        return TargetRule(self.operating_points_[self.active_point_], positive_index, index, margin)
+
+    # -- explain ------------------------------------------------------------------------------------------------------
+
+    def explain(self, X, y=None, *, method="grad_cam", target="predicted", **options) -> Explanation:
+        """Explain the output for each image.
+
+        Parameters
+        ----------
+        X : images
+            As for `predict_proba`. Unreadable images are left out with `on_error="skip"`; `Explanation.index` tells.
+        y : sequence of N labels, optional
+            True labels: needed for target "true", and shown in figures.
+        method : str, default="grad_cam"
+            A key of `attribution.METHODS`.
+        target : label, "predicted", "true" or "margin", default="predicted"
+            What is explained: the log-odds (or logit) of that class, of the decided or of the true one. "margin" is
+            how far the log-odds lie beyond the operating point, on the decided side.
+        **options
+            Options of the method.
+
+        Returns
+        -------
+        Explanation
+        """
+        return Explanation.concatenate(list(self.iter_explain(X, y, method=method, target=target, **options)))
+
+    def iter_explain(self, X, y=None, *, method="grad_cam", target="predicted", **options) -> Iterator[Explanation]:
+        """Yield what `explain` returns in parts of `batch_size` images, in flat memory."""
+        images = self._images(X)
+        plan = ExplanationPlan.check(self, len(images), y, method, target, options)
+        return plan.run(self, images)
+
+    # -- save and load ------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> Path:
+        """Write config.json and model.safetensors into `folder`, which is made if need be; return it."""
+        check_is_fitted(self, "model_")
+        return _persistence.save(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto") -> CXRClassifier:
+        """Read a folder that `save` wrote. Nothing is unpickled or executed; the model is in eval mode."""
+        return _persistence.load(cls, Path(folder), device)

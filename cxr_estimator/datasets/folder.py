@@ -1,0 +1,109 @@
+"""Image folders: one sub-folder per class, with or without train, val and test above them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cxr_estimator._validation import check_choice, wrong_type
+from cxr_estimator.datasets.patients import KAGGLE_PATIENT_PATTERN, patient_ids
+from cxr_estimator.errors import DataError
+from cxr_estimator.images import EXTENSIONS
+
+SPLITS = ("train", "val", "test")
+
+
+class ImageDataset(NamedTuple):
+    """Images by path (or as an array), labels, and patients where they are known."""
+
+    X: np.ndarray
+    y: np.ndarray
+    groups: np.ndarray | None
+
+
+def load_image_folder(root: str | Path, *, split: str = "auto", patient_pattern: str | None = "auto") -> ImageDataset:
+    """List the images of a folder with one sub-folder per class. No image is opened.
+
+    Parameters
+    ----------
+    root : path
+        `root/CLASS/*.png`, or the Kaggle layout `root/{train,val,test}/CLASS/*.jpeg`. PNG, JPEG and TIFF files count,
+        in sub-folders too; hidden files and folders do not.
+    split : {"auto", "train", "val", "test", "all"}, default="auto"
+        "auto" is "train" where the folder has splits, so that test images never get in by accident.
+    patient_pattern : str or None, default="auto"
+        Regular expression that finds the patient in a file name. "auto" knows the names of the Kaggle pneumonia set,
+        and gives no patients for others.
+
+    Returns
+    -------
+    ImageDataset
+        X (N,) str paths, sorted within each class; y (N,) str; groups (N,) str or None.
+
+    Raises
+    ------
+    DataError
+        No such folder, no such split, or fewer than two classes with images.
+    """
+    root = Path(root)
+    check_choice("split", split, ("auto", "all", *SPLITS), caller="load_image_folder")
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder.")
+    folders = _split_folders(root, split)
+    paths, labels = [], []
+    for folder in folders:
+        for class_folder in sorted(_subfolders(folder)):
+            found = sorted(_images(class_folder))
+            paths += found
+            labels += [class_folder.name] * len(found)
+    if len(set(labels)) < 2:
+        where = ", ".join(str(folder) for folder in folders)
+        raise DataError(
+            f"{where}: found images of {len(set(labels))} class(es); expected one sub-folder per class, two at least, "
+            f"with {', '.join(EXTENSIONS)} files."
+        )
+    return ImageDataset(np.array(paths), np.array(labels), _patients(paths, patient_pattern))
+
+
+def _split_folders(root: Path, split: str) -> list[Path]:
+    present = [name for name in SPLITS if (root / name).is_dir() and _subfolders(root / name)]
+    if not present:
+        if split in SPLITS:
+            raise DataError(f"{root}: has no {split!r} folder with one sub-folder per class.")
+        return [root]
+    if split == "all":
+        return [root / name for name in present]
+    wanted = "train" if split == "auto" else split
+    if wanted not in present:
+        raise DataError(f"{root}: has no {wanted!r} folder; choose split= from {present}.")
+    return [root / wanted]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [item for item in folder.iterdir() if item.is_dir() and not item.name.startswith((".", "__"))]
+
+
+def _images(folder: Path) -> list[str]:
+    return [
+        os.path.join(parent, name)
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+    ]
+
+
+def _patients(paths: list[str], pattern: Any) -> np.ndarray | None:
+    if pattern is None:
+        return None
+    if not isinstance(pattern, str):
+        raise wrong_type("patient_pattern", "load_image_folder", "a regular expression, 'auto' or None", pattern)
+    names = [os.path.basename(path) for path in paths]
+    if pattern != "auto":
+        return patient_ids(names, pattern, caller="load_image_folder")
+    try:
+        return patient_ids(names, KAGGLE_PATIENT_PATTERN)
+    except DataError:  # other names than Kaggle's: no patients are known, which `fit` warns of
+        return None

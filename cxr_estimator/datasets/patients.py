@@ -1,0 +1,35 @@
+"""Patient ids from file names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from cxr_estimator._validation import invalid
+from cxr_estimator.errors import DataError
+
+# "person12_bacteria_46.jpeg"; "IM-0115-0001.jpeg" and "NORMAL2-IM-0115-0001.jpeg" are different patients
+KAGGLE_PATIENT_PATTERN = r"(person\d+)_(?:bacteria|virus)_|((?:NORMAL2-)?IM-\d+)-\d+"
+
+
+def patient_ids(paths: Sequence[str], pattern: str, *, caller: str = "patient_ids") -> np.ndarray:
+    """Return the patient of each path, (N,) str: the groups of the first match of `pattern`, or the match itself.
+
+    Raises
+    ------
+    DataError
+        A path does not match. Its file name is shown.
+    """
+    try:
+        expression = re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise invalid("patient_pattern", caller, f"a regular expression ({error})", pattern) from error
+    patients = []
+    for path in paths:
+        match = expression.search(path)
+        if match is None:
+            raise DataError(f"{caller}: the patient pattern {pattern!r} matches nothing in {path!r}.")
+        patients.append("-".join(filter(None, match.groups())) or match[0])
+    return np.array(patients)

@@ -1,0 +1,75 @@
+"""Tables: a CSV file with paths, labels and, if known, patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cxr_estimator._validation import check_choice
+from cxr_estimator.datasets.folder import ImageDataset
+from cxr_estimator.errors import DataError
+
+
+def load_image_table(
+    table: str | Path | pd.DataFrame,
+    *,
+    path_column: str = "path",
+    label_column: str | Sequence[str] = "label",
+    patient_column: str | None = None,
+    root: str | Path | None = None,
+) -> ImageDataset:
+    """Read paths and labels from a CSV file or a DataFrame. No image is opened.
+
+    Parameters
+    ----------
+    table : path or DataFrame
+    path_column, label_column : str
+        A list of label columns gives y (N, K) for several labels per image, where NaN means unknown.
+    patient_column : str, optional
+    root : path, optional
+        Folder that relative paths start from; default: the folder of the CSV file.
+
+    Returns
+    -------
+    ImageDataset
+        X (N,) str, y (N,) or (N, K), groups (N,) str or None.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, is empty, or has empty cells in the path, label or patient column (rows are named).
+    """
+    caller = "load_image_table"
+    if isinstance(table, pd.DataFrame):
+        frame, base, name = table, Path(root or "."), "the table"
+    else:
+        frame, base, name = _read_csv(Path(table)), Path(root or Path(table).parent), str(table)
+    several = not isinstance(label_column, str)
+    labels = list(label_column) if several else [label_column]
+    for column in [path_column, *labels, *([patient_column] if patient_column else [])]:
+        check_choice("column", column, frame.columns, caller=caller)
+    if not len(frame):
+        raise DataError(f"{name}: has no rows.")
+    for column in [path_column, *([] if several else labels), *([patient_column] if patient_column else [])]:
+        empty = np.flatnonzero(frame[column].isna())
+        if len(empty):
+            raise DataError(f"{name}: column {column!r} is empty in {len(empty)} rows, first in data row {empty[0] + 1}.")
+    paths = np.array([str(base / str(path)) for path in frame[path_column]])
+    y = frame[labels].to_numpy(dtype=np.float64) if several else _labels(frame[labels[0]])
+    return ImageDataset(paths, y, frame[patient_column].astype(str).to_numpy(dtype=str) if patient_column else None)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as CSV ({error}).") from error
+
+
+def _labels(column: pd.Series) -> np.ndarray:
+    return column.to_numpy() if pd.api.types.is_numeric_dtype(column) else column.astype(str).to_numpy(dtype=str)

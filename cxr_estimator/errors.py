@@ -1,0 +1,66 @@
+"""Exceptions and warnings of the package, all derived from one base class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class CXRError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class InvalidParameterError(CXRError, ValueError):
+    """A parameter has a value that is not allowed."""
+
+
+class InvalidTypeError(CXRError, TypeError):
+    """A parameter has the wrong type."""
+
+
+class DataError(CXRError, ValueError):
+    """Labels, groups or a whole data set cannot be used."""
+
+
+class ImageError(CXRError, ValueError):
+    """One image cannot be read or used. The message begins with its file name or index."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"{source}: {reason}")
+        self.source = source
+        self.reason = reason
+
+    def __reduce__(self):  # the default would call __init__ with the one joined message
+        return type(self), (self.source, self.reason)
+
+
+class WeightsError(CXRError, OSError):
+    """Pretrained weights cannot be downloaded or read."""
+
+
+class ModelFolderError(CXRError, ValueError):
+    """A saved model or explanation is incomplete, damaged or not one of ours."""
+
+
+class SkippedImage(NamedTuple):
+    """One image that was left out, and why."""
+
+    index: int
+    source: str
+    reason: str
+
+
+class SkippedImagesWarning(UserWarning):
+    """Some images could not be read and were left out; `skipped` lists each of them."""
+
+    def __init__(self, skipped: Sequence[SkippedImage]) -> None:
+        self.skipped = tuple(skipped)
+        lines = "\n".join(f"  {item.source}: {item.reason}" for item in self.skipped)
+        super().__init__(f"{len(self.skipped)} image(s) could not be used and were skipped:\n{lines}")
+
+    def __reduce__(self):
+        return type(self), (self.skipped,)
+
+
+class PatientLeakWarning(UserWarning):
+    """Images of one patient may stand on both sides of a split, because no patients are known."""

@@ -1,0 +1,216 @@
+"""Files, PIL images, arrays and tensors -> decoded pixels with a content id. The only decoder of the package."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from cxr_estimator.errors import DataError, ImageError, InvalidTypeError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+MAX_PIXELS = 50_000_000
+_FORMATS = ("PNG", "JPEG", "TIFF")
+_CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """One image as it was stored: nothing scaled, nothing resized.
+
+    Attributes
+    ----------
+    pixels : ndarray, (H, W) grey or (H, W, 3) RGB
+        uint8, uint16, another integer type, or finite float32. An alpha channel has been laid over black.
+    source : str
+        File name or position ("X[3]"), for messages.
+    """
+
+    pixels: np.ndarray
+    source: str
+
+    @cached_property
+    def content_id(self) -> str:
+        """SHA-256 (hex) of type, shape and pixels: equal for the same picture from a file and from an array."""
+        digest = hashlib.sha256(f"{self.pixels.dtype.str} {self.pixels.shape}".encode())
+        digest.update(np.ascontiguousarray(self.pixels))
+        return digest.hexdigest()
+
+
+class ImageSequence:
+    """A lazy sequence: `sequence[i]` decodes image i. Made by `as_images`."""
+
+    def __init__(self, items: Sequence[Any], *, is_rows: bool = False, channels_first: bool = False) -> None:
+        self._items = items
+        self._channels_first = channels_first
+        self.is_rows = is_rows
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> DecodedImage:
+        return _decode(self._items[index], self.source(index), self._channels_first)
+
+    def source(self, index: int) -> str:
+        """Return the file name of image `index`, or "X[index]"."""
+        item = self._items[index]
+        return os.fspath(item) if isinstance(item, str | os.PathLike) else f"X[{index}]"
+
+    def path(self, index: int) -> str | None:
+        """Return the path of image `index`, or None where it is no file."""
+        item = self._items[index]
+        return os.fspath(item) if isinstance(item, str | os.PathLike) else None
+
+    def with_row_shape(self, shape: tuple[int, int]) -> ImageSequence:
+        """Return the rows of a 2-D array as images of `shape` = (height, width)."""
+        array = np.asarray(self._items)
+        if array.shape[1] != shape[0] * shape[1]:
+            raise DataError(
+                f"X has rows of {array.shape[1]} values, but image_shape {shape} needs {shape[0] * shape[1]}."
+            )
+        return ImageSequence(array.reshape(len(array), *shape))
+
+
+def as_images(X: Any) -> ImageSequence:
+    """Return `X` as a lazy sequence of images.
+
+    Parameters
+    ----------
+    X : sequence of paths, PIL images, arrays or tensors (sizes may differ), or one array or tensor
+        Arrays: (N, H, W), (N, H, W, C) or (N, C, H, W) with C of 1, 3 or 4; where both readings fit, arrays are
+        channels-last and torch tensors channels-first. (N, F): rows of flat images.
+
+    Raises
+    ------
+    InvalidTypeError
+        `X` is one image, one path, or no sequence.
+    DataError
+        `X` is empty or has an impossible shape.
+    """
+    if isinstance(X, str | os.PathLike | Image.Image):
+        raise InvalidTypeError(f"X must be a sequence of images. Got one {type(X).__name__}; pass [image] for one image.")
+    if _is_tensor(X):
+        return _from_array(X.detach().cpu().numpy(), prefer_first=True)
+    if hasattr(X, "to_numpy"):  # pandas
+        X = X.to_numpy()
+    if isinstance(X, np.ndarray):
+        if X.dtype.kind in "OUST" and X.ndim == 2 and X.shape[1] == 1:
+            X = X[:, 0]
+        if X.dtype.kind not in "OUST":
+            return _from_array(X, prefer_first=False)
+        if X.ndim != 1:
+            raise DataError(f"An array of paths must be one-dimensional. Got shape {X.shape}.")
+        X = [str(item) if isinstance(item, str) else item for item in X]
+    if not isinstance(X, Sequence):
+        raise InvalidTypeError(f"X must be a sequence of paths, PIL images or arrays. Got {type(X).__name__}.")
+    if len(X) == 0:
+        raise DataError("X is empty: at least one image is needed.")
+    if isinstance(X[0], list | tuple | int | float | np.number):
+        return _from_array(np.asarray(X), prefer_first=False)
+    return ImageSequence(X)
+
+
+def _is_tensor(value: Any) -> bool:
+    return type(value).__module__.split(".")[0] == "torch" and hasattr(value, "detach")
+
+
+def _from_array(array: np.ndarray, prefer_first: bool) -> ImageSequence:
+    if len(array.shape) == 0 or array.shape[0] == 0:
+        raise DataError("X is empty: at least one image is needed.")
+    if array.dtype.kind not in "buif":
+        raise InvalidTypeError(f"X must hold numbers. Got an array of {array.dtype}.")
+    if array.ndim not in (2, 3, 4):
+        raise DataError(f"X must have shape (N, H, W), (N, H, W, C), (N, C, H, W) or (N, F). Got {array.shape}.")
+    return ImageSequence(array, is_rows=array.ndim == 2, channels_first=prefer_first)
+
+
+def _decode(item: Any, source: str, channels_first: bool) -> DecodedImage:
+    if isinstance(item, str | os.PathLike):
+        return DecodedImage(_read_file(Path(item)), source)
+    if isinstance(item, Image.Image):
+        return DecodedImage(_from_pil(item, source), source)
+    if _is_tensor(item):
+        item, channels_first = item.detach().cpu().numpy(), True
+    if not isinstance(item, np.ndarray):
+        raise ImageError(source, f"an image must be a path, a PIL image, an array or a tensor. Got {type(item).__name__}.")
+    return DecodedImage(_checked_array(item, source, channels_first), source)
+
+
+def _read_file(path: Path) -> np.ndarray:
+    source = str(path)
+    if not path.exists():
+        raise ImageError(source, "there is no such file.")
+    if path.is_dir():
+        raise ImageError(source, "this is a folder, not an image.")
+    if path.stat().st_size == 0:
+        raise ImageError(source, "the file is empty (0 bytes).")
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return _from_pil(image, source)
+    except ImageError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(source, "this is no readable PNG, JPEG or TIFF image.") from error
+    except Exception as error:  # whatever a damaged file makes the decoder raise
+        raise ImageError(source, f"the image is damaged and cannot be decoded ({error}).") from error
+
+
+def _from_pil(image: Image.Image, source: str) -> np.ndarray:
+    """Return grey or RGB pixels at the stored depth; palettes, CMYK and alpha are resolved here."""
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(source, f"{image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}.")
+    if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+        raise ImageError(source, f"it holds {image.n_frames} pages; save the one you mean as a file of its own.")
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info and image.mode in ("P", "L", "RGB"):
+        colour = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", colour.size, (0, 0, 0, 255)), colour).convert("RGB")
+    elif image.mode == "1":
+        image = image.convert("L")
+    elif image.mode not in ("L", "I", "F", "RGB") and not image.mode.startswith("I;16"):
+        image = image.convert("RGB")
+    array = np.asarray(image)
+    if image.mode == "I" and image.format == "PNG":  # 16-bit PNG as older Pillow versions report it
+        array = array.astype(np.uint16)
+    return _checked_array(array, source, channels_first=False)
+
+
+def _checked_array(array: np.ndarray, source: str, channels_first: bool) -> np.ndarray:
+    """Return an (H, W) or (H, W, 3) array in native byte order, alpha laid over black, finite."""
+    if array.dtype.kind not in "buif":
+        raise ImageError(source, f"pixels must be numbers. Got {array.dtype}.")
+    if array.ndim == 3:
+        array = _channels_last(array, source, channels_first)
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[2] in (3, 4)):
+        raise ImageError(source, f"an image must have shape (H, W), (H, W, C) or (C, H, W). Got {array.shape}.")
+    if 0 in array.shape:
+        raise ImageError(source, f"the image has no pixels (shape {array.shape}).")
+    if array.dtype.kind == "b":
+        array = array.astype(np.uint8) * np.uint8(255)
+    elif array.dtype.kind == "f":
+        array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise ImageError(source, "the image has NaN or infinite pixels.")
+    else:
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.ndim == 3 and array.shape[2] == 4:
+        opaque = np.iinfo(array.dtype).max if array.dtype.kind in "ui" else 1.0
+        colour = array[..., :3] * (array[..., 3:].astype(np.float64) / opaque)
+        array = np.rint(colour).astype(array.dtype) if array.dtype.kind in "ui" else colour.astype(array.dtype)
+    return array
+
+
+def _channels_last(array: np.ndarray, source: str, channels_first: bool) -> np.ndarray:
+    last, first = array.shape[2] in _CHANNELS, array.shape[0] in _CHANNELS
+    if not (last or first):
+        raise ImageError(source, f"no axis of {array.shape} has 1, 3 or 4 channels.")
+    if first and (channels_first or not last):
+        array = np.moveaxis(array, 0, 2)
+    return array[..., 0] if array.shape[2] == 1 else array

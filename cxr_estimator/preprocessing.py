@@ -1,0 +1,275 @@
+"""Decoded images -> arrays at model size, and the geometry that leads back. Described by plain JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from cxr_estimator._validation import check_choice, check_number, invalid
+from cxr_estimator.errors import ImageError, SkippedImage
+from cxr_estimator.images import DecodedImage, ImageSequence
+
+RESIZE_MODES = ("stretch", "pad", "crop")
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in Pillow's "L"
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, for indexing an (H, W) array."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Which part of the original lies where in the model's input.
+
+    `source`, in original pixels, was resized to `target`, in pixels of the model's input.
+    """
+
+    original_shape: tuple[int, int]
+    model_shape: tuple[int, int]
+    source: Box
+    target: Box
+
+    def to_original(self, values: np.ndarray) -> np.ndarray:
+        """Resize a map (h, w) at model size to the original's (H, W), float32; 0 where the model saw nothing."""
+        values = np.asarray(values, dtype=np.float32)
+        self._check_shape(values, self.model_shape)
+        original = np.zeros(self.original_shape, dtype=np.float32)
+        original[self.source.slices] = _resize(values[self.target.slices], self.source)
+        return original
+
+    def mask_to_model(self, mask: np.ndarray) -> np.ndarray:
+        """Bring a bool mask (H, W) of the original to model size (h, w), by nearest neighbour."""
+        mask = np.asarray(mask, dtype=bool)
+        self._check_shape(mask, self.original_shape)
+        resized = np.zeros(self.model_shape, dtype=bool)
+        part = Image.fromarray(mask[self.source.slices].astype(np.uint8))
+        resized[self.target.slices] = np.asarray(
+            part.resize((self.target.width, self.target.height), Image.Resampling.NEAREST)
+        ).astype(bool)
+        return resized
+
+    @staticmethod
+    def _check_shape(values: np.ndarray, shape: tuple[int, int]) -> None:
+        if values.shape != shape:
+            raise invalid("values", "Geometry", f"an array of shape {shape}", f"shape {values.shape}")
+
+    @classmethod
+    def from_dict(cls, description: dict[str, Any]) -> Geometry:
+        """Rebuild a geometry from `dataclasses.asdict` after a trip through JSON."""
+        return cls(
+            original_shape=tuple(description["original_shape"]),
+            model_shape=tuple(description["model_shape"]),
+            source=Box(*description["source"]),
+            target=Box(*description["target"]),
+        )
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the model's input. Every step depends on that one image alone.
+
+    Parameters
+    ----------
+    image_size : int
+        Height and width of the model's input, in pixels.
+    channels : {1, 3}
+        Grey or RGB input. Colour becomes grey by BT.601 luma; grey is repeated for three channels.
+    resize : {"stretch", "pad", "crop"}
+        Stretch to the square, fit inside with black bars, or cut out the largest central square.
+    intensity : None, (low, high) or "minmax"
+        None: uint8 and uint16 scale by their type, floats must lie in [0, 1]. (low, high) becomes [0, 1], clipped.
+        "minmax": each image is stretched to its own range.
+    mean, std : float
+        Normalisation of the [0, 1] pixels, one number for all channels or one per channel.
+    """
+
+    image_size: int
+    channels: int = 1
+    resize: str = "stretch"
+    intensity: tuple[float, float] | str | None = None
+    mean: tuple[float, ...] = field(default=(0.5,))
+    std: tuple[float, ...] = field(default=(0.25,))
+
+    def __post_init__(self) -> None:
+        caller = type(self).__name__
+        check_number("image_size", self.image_size, caller=caller, low=8, high=4096, integer=True)
+        check_choice("channels", self.channels, (1, 3), caller=caller)
+        check_choice("resize", self.resize, RESIZE_MODES, caller=caller)
+        _check_intensity(self.intensity, caller)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a description that `Preprocessing.from_dict` reads, of JSON types only."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, description: dict[str, Any]) -> Preprocessing:
+        """Rebuild the preprocessing that `to_dict` described."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in description.items()})
+
+    def geometry(self, shape: tuple[int, int]) -> Geometry:
+        """Return the geometry of an original of `shape` = (H, W)."""
+        height, width = shape
+        size = self.image_size
+        source, target = Box(0, 0, height, width), Box(0, 0, size, size)
+        if self.resize == "pad":
+            scale = size / max(height, width)
+            fitted = max(1, round(height * scale)), max(1, round(width * scale))
+            target = Box((size - fitted[0]) // 2, (size - fitted[1]) // 2, *fitted)
+        elif self.resize == "crop":
+            side = min(height, width)
+            source = Box((height - side) // 2, (width - side) // 2, side, side)
+        return Geometry((height, width), (size, size), source, target)
+
+    def pixels(self, image: DecodedImage) -> np.ndarray:
+        """Return (channels, size, size): uint8 where the source is uint8, else uint16 (65535 = 1.0)."""
+        geometry = self.geometry(image.pixels.shape[:2])
+        unit = _unit_pixels(image, self.intensity)
+        if unit.ndim == 3 and self.channels == 1:
+            unit = (
+                np.asarray(Image.fromarray(unit).convert("L")) if unit.dtype == np.uint8 else unit.astype(np.float32) @ _LUMA
+            )
+        planes = [unit] if unit.ndim == 2 else [unit[..., channel] for channel in range(3)]
+        resized = [_place(plane, geometry) for plane in planes]
+        return np.stack(resized * (self.channels // len(resized)))
+
+
+def _check_intensity(intensity: Any, caller: str) -> None:
+    if intensity is None or (isinstance(intensity, str) and intensity == "minmax"):
+        return
+    is_pair = isinstance(intensity, tuple | list) and len(intensity) == 2
+    if not is_pair or not all(isinstance(bound, int | float) for bound in intensity) or not intensity[0] < intensity[1]:
+        raise invalid("intensity", caller, "None, 'minmax' or a pair (low, high) with low < high", intensity)
+
+
+def _unit_pixels(image: DecodedImage, intensity: tuple[float, float] | str | None) -> np.ndarray:
+    """Return uint8 as it is (255 = 1.0), anything else as float32 in [0, 1]."""
+    pixels = image.pixels
+    if intensity is not None:
+        low, high = (float(pixels.min()), float(pixels.max())) if isinstance(intensity, str) else intensity
+        span = high - low if high > low else 1.0
+        return np.clip((pixels.astype(np.float32) - low) / span, 0.0, 1.0)
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.uint16:
+        return pixels.astype(np.float32) / 65535.0
+    if pixels.dtype.kind in "ui":
+        raise ImageError(
+            image.source,
+            f"{pixels.dtype} pixels have no agreed range; convert to uint8 or uint16, or set intensity=(low, high).",
+        )
+    low, high = float(pixels.min()), float(pixels.max())
+    if low < 0.0 or high > 1.0:
+        raise ImageError(
+            image.source,
+            f"float pixels must lie in [0, 1] but span [{low:g}, {high:g}]; rescale them, or set intensity=(low, high).",
+        )
+    return pixels
+
+
+def _resize(plane: np.ndarray, box: Box) -> np.ndarray:
+    """Resize a 2-D uint8 or float32 plane with anti-aliasing (triangle filter)."""
+    if plane.shape == (box.height, box.width):
+        return plane
+    return np.asarray(Image.fromarray(plane).resize((box.width, box.height), Image.Resampling.BILINEAR))
+
+
+def _place(plane: np.ndarray, geometry: Geometry) -> np.ndarray:
+    resized = _resize(np.ascontiguousarray(plane[geometry.source.slices]), geometry.target)
+    if resized.dtype != np.uint8:
+        resized = np.rint(np.clip(resized, 0.0, 1.0) * 65535.0).astype(np.uint16)
+    canvas = np.zeros(geometry.model_shape, dtype=resized.dtype)
+    canvas[geometry.target.slices] = resized
+    return canvas
+
+
+@dataclass(frozen=True)
+class PreparedImages:
+    """Images at model size.
+
+    Attributes
+    ----------
+    pixels : ndarray (M, C, S, S), uint8 or uint16
+        The readable images, in order.
+    index : ndarray (M,), int64
+        Position of each in the input.
+    content_ids : tuple of str, length M
+    geometry : tuple of Geometry, length M
+    skipped : tuple of SkippedImage
+        The unreadable images; never silent: callers report them.
+    """
+
+    pixels: np.ndarray
+    index: np.ndarray
+    content_ids: tuple[str, ...]
+    geometry: tuple[Geometry, ...]
+    skipped: tuple[SkippedImage, ...]
+
+
+def prepare(
+    images: ImageSequence,
+    preprocessing: Preprocessing,
+    *,
+    indices: Sequence[int] | None = None,
+    on_error: str = "raise",
+    n_jobs: int = 1,
+    progress: Callable[[int], Any] | None = None,
+) -> PreparedImages:
+    """Decode images (all, or those at `indices`) to model size, each once, on `n_jobs` threads.
+
+    `on_error="raise"` raises the first ImageError; "skip" leaves unreadable images out and lists them.
+    `progress` is called with 1 after each image.
+    """
+    positions = range(len(images)) if indices is None else indices
+
+    def load(index: int):
+        try:
+            image = images[index]
+            return index, preprocessing.pixels(image), image.content_id, preprocessing.geometry(image.pixels.shape[:2])
+        except ImageError as error:
+            if on_error == "raise":
+                raise
+            return SkippedImage(index, error.source, error.reason)
+
+    loaded, skipped = [], []
+    for result in _map(load, positions, n_jobs):
+        (skipped if isinstance(result, SkippedImage) else loaded).append(result)
+        if progress is not None:
+            progress(1)
+    shape = (0, preprocessing.channels, preprocessing.image_size, preprocessing.image_size)
+    return PreparedImages(
+        pixels=_stack([pixels for _, pixels, _, _ in loaded]) if loaded else np.zeros(shape, dtype=np.uint8),
+        index=np.array([index for index, *_ in loaded], dtype=np.int64),
+        content_ids=tuple(content_id for _, _, content_id, _ in loaded),
+        geometry=tuple(geometry for *_, geometry in loaded),
+        skipped=tuple(skipped),
+    )
+
+
+def _map(function: Callable[[int], Any], items: Sequence[int], n_jobs: int) -> Iterator[Any]:
+    if n_jobs == 1:
+        yield from map(function, items)
+    else:
+        with ThreadPoolExecutor(n_jobs) as pool:
+            yield from pool.map(function, items)
+
+
+def _stack(planes: list[np.ndarray]) -> np.ndarray:
+    if all(plane.dtype == np.uint8 for plane in planes):
+        return np.stack(planes)
+    # 257 = 65535 / 255: widening is exact, so an 8-bit image means the same beside a 16-bit one
+    return np.stack([plane.astype(np.uint16) * np.uint16(257) if plane.dtype == np.uint8 else plane for plane in planes])

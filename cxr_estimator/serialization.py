@@ -1,0 +1,146 @@
+"""A model folder: config.json + model.safetensors. Nothing is ever unpickled or executed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from cxr_estimator.errors import ModelFolderError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = "cxr_estimator"
+SCHEMA_VERSION = 1
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+_KEYS = {
+    "format", "schema_version", "parameters", "classes", "pos_label", "preprocessing", "image_shape",
+    "operating_points", "active_operating_point", "training", "versions",
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` that takes its place only when the block ends well."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    repeated = sorted({key for key in keys if keys.count(key) > 1})
+    if repeated:
+        raise ValueError(f"the key {repeated[0]!r} stands twice")
+    return dict(pairs)
+
+
+def _reject_constant(name: str) -> float:
+    raise ValueError(f"{name} is not allowed")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object strictly: no duplicate keys, no NaN, nothing but an object."""
+    try:
+        content = json.loads(
+            path.read_text(encoding="utf-8"), object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant
+        )
+    except FileNotFoundError as error:
+        raise ModelFolderError(f"{path}: there is no such file.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelFolderError(f"{path}: cannot be read as JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise ModelFolderError(f"{path}: must hold a JSON object. Got {type(content).__name__}.")
+    return content
+
+
+def write_folder(folder: Path, config: dict[str, Any], state: dict[str, Tensor]) -> None:
+    """Write a model folder; `config` gets the format's own keys."""
+    from safetensors.torch import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **config}
+    text = json.dumps(config, indent=1, allow_nan=False)
+    with atomic_write(folder / WEIGHTS_NAME) as file:
+        file.write(save({key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}))
+    with atomic_write(folder / CONFIG_NAME) as file:
+        file.write(text.encode())
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return config and weights of a model folder, after checking that it is one."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not folder.is_dir():
+        raise ModelFolderError(f"{folder}: there is no such model folder.")
+    config = read_json(folder / CONFIG_NAME)
+    if config.get("format") != FORMAT:
+        raise ModelFolderError(f"{folder / CONFIG_NAME}: not a {FORMAT} model (its 'format' is {config.get('format')!r}).")
+    if config.get("schema_version") != SCHEMA_VERSION:
+        raise ModelFolderError(
+            f"{folder / CONFIG_NAME}: schema version {config.get('schema_version')!r} is not supported; "
+            f"this version of the package reads version {SCHEMA_VERSION}."
+        )
+    if set(config) != _KEYS:
+        wrong = [f"unknown: {sorted(set(config) - _KEYS)}"] * bool(set(config) - _KEYS)
+        wrong += [f"missing: {sorted(_KEYS - set(config))}"] * bool(_KEYS - set(config))
+        raise ModelFolderError(f"{folder / CONFIG_NAME}: wrong keys ({'; '.join(wrong)}).")
+    weights = folder / WEIGHTS_NAME
+    if not weights.is_file():
+        raise ModelFolderError(f"{weights}: there is no such file.")
+    try:
+        return config, load_file(weights)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ModelFolderError(f"{weights}: the weights are damaged ({error}).") from error
+
+
+def to_json(value: Any) -> Any:
+    """Return a constructor parameter as JSON: tuples become lists, dicts lists of pairs, paths bare names."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Path):
+        return value.name  # where a file lay on one machine is nobody else's business
+    if isinstance(value, tuple | list):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {"pairs": [[to_json(key), to_json(item)] for key, item in value.items()]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return None  # random generators, whose state cannot be described
+
+
+def from_json(value: Any) -> Any:
+    """Undo `to_json`; sequences come back as tuples."""
+    if isinstance(value, dict):
+        return {from_json(key): from_json(item) for key, item in value["pairs"]}
+    return tuple(from_json(item) for item in value) if isinstance(value, list) else value
+
+
+def labels_to_json(labels: np.ndarray) -> dict[str, Any]:
+    """Describe an array of class labels."""
+    return {"dtype": "object" if labels.dtype.kind == "O" else labels.dtype.str, "values": labels.tolist()}
+
+
+def labels_from_json(description: dict[str, Any]) -> np.ndarray:
+    """Undo `labels_to_json`; only text, numbers and booleans are accepted."""
+    dtype = np.dtype(description["dtype"])
+    if dtype.kind not in "OUSifub" or not all(isinstance(v, str | int | float | bool) for v in description["values"]):
+        raise ModelFolderError(f"classes of type {description['dtype']!r} are not supported.")
+    return np.array(description["values"], dtype=dtype)

@@ -1,0 +1,19 @@
+"""Versions of what makes a number."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from importlib.metadata import version
+
+PACKAGES = ("cxr_estimator", "torch", "timm", "numpy", "scikit-learn", "pillow")
+
+
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    return (("python", platform.python_version()), *((name, version(name)) for name in PACKAGES))
+
+
+def package_versions() -> dict[str, str]:
+    """Return the installed versions of Python and of the packages that results depend on."""
+    return dict(_versions())

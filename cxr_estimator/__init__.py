@@ -21,7 +21,18 @@ _PUBLIC = {
     "patient_split": "datasets",
 }
 
-__all__ = sorted(_PUBLIC)
+__all__ = [
+    "CXRClassifier",
+    "CXRError",
+    "EvaluationReport",
+    "Explanation",
+    "evaluate",
+    "load_image_folder",
+    "load_image_table",
+    "load_medmnist",
+    "make_phantoms",
+    "patient_split",
+]
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cxr_estimator._validation import check_choice, check_labels, invalid
 from cxr_estimator.attribution import METHODS, Attribution
-from cxr_estimator.errors import DataError
+from cxr_estimator.errors import SkippedImage
 from cxr_estimator.explanation import Explanation, Prediction
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.inference import evaluating, iter_inputs
@@ -51,14 +51,11 @@ class ExplanationPlan:
         for name in options:
             check_choice(f"options of {method}", name, allowed, caller=caller)
         labels = clf.classes_.tolist()
-        true_label = None if y is None else check_labels(y, n_images, caller=caller)
+        true_label = None if y is None else check_labels(y, n_images, caller=caller, classes=clf.classes_)
         index = None
         if isinstance(target, str) and target == "true":
             if true_label is None:
                 raise invalid("y", caller, "given for target='true'", None)
-            unknown = sorted(set(true_label.tolist()) - set(labels), key=str)
-            if unknown:
-                raise DataError(f"explain: y holds labels the model does not know: {unknown}.")
             index = np.searchsorted(clf.classes_, true_label)
         elif not (isinstance(target, str) and target in _RULES):
             check_choice("target", target, [*labels, *_RULES], caller=caller)
@@ -76,7 +73,7 @@ class ExplanationPlan:
             on_error=clf.on_error,
             n_jobs=clf._n_jobs(),
         )
-        skipped = []
+        skipped: list[SkippedImage] = []
         for prepared, x in batches:
             skipped += prepared.skipped
             if len(x):
@@ -108,7 +105,10 @@ class ExplanationPlan:
                 threshold=clf.threshold_,
                 true_label=None if self.true_label is None else self.true_label[prepared.index],
             ),
-            options={"target": self.target.item() if isinstance(self.target, np.generic) else self.target, **self.options},
+            options={
+                "target": self.target.item() if isinstance(self.target, np.generic) else self.target,
+                **self.options,
+            },
             layer=result.layer,
             versions=package_versions(),
             completeness_residual=np.full(len(x), np.nan, dtype=np.float32),

@@ -16,7 +16,7 @@ from cxr_estimator.augmentation import AUGMENTATIONS
 from cxr_estimator.backbones import check_backbone, normalisation
 from cxr_estimator.datasets.patients import patient_ids
 from cxr_estimator.datasets.split import patient_split
-from cxr_estimator.errors import DataError, PatientLeakWarning
+from cxr_estimator.errors import DataError, EncodedLabelsWarning, PatientLeakWarning
 from cxr_estimator.images import ImageSequence, as_images
 from cxr_estimator.inference import check_device, pixel_logits
 from cxr_estimator.preprocessing import PreparedImages, Preprocessing, prepare
@@ -62,7 +62,7 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     if isinstance(point, tuple):
         logits = pixel_logits(model, validation.pixels, preprocessing, batch_size=clf.batch_size, device=device)
         scores = logits[:, 0] if pos_label == classes[1] else -logits[:, 0]
-        point = choose_point(scores, classes[validation.target] == pos_label, *point)
+        point = choose_point(scores, classes[validation.target] == pos_label, point[0], at_least=point[1])
 
     clf.classes_, clf.pos_label_, clf.model_ = classes, pos_label, model
     clf.preprocessing_, clf.image_shape_ = preprocessing, image_shape
@@ -84,14 +84,37 @@ def check_parameters(clf: CXRClassifier) -> None:
     check_number("weight_decay", clf.weight_decay, caller=_CLASS, low=0)
     check_number("label_smoothing", clf.label_smoothing, caller=_CLASS, low=0, high=1, open_high=True)
     check_number("validation_fraction", clf.validation_fraction, caller=_CLASS, low=0, high=0.5)
+    check_number("verbose", int(clf.verbose) if isinstance(clf.verbose, bool) else clf.verbose, caller=_CLASS, low=0)
+    if clf.n_jobs is not None and (check_number("n_jobs", clf.n_jobs, caller=_CLASS, integer=True) == 0):
+        raise invalid("n_jobs", _CLASS, "None or an integer other than 0", clf.n_jobs)
+    if clf.image_shape is not None:
+        check_image_shape(clf.image_shape)
     Preprocessing(clf.image_size, clf.channels, clf.resize, clf.intensity)
+
+
+def check_image_shape(shape: Any) -> None:
+    """Raise unless `shape` is a pair of positive integers."""
+    if not isinstance(shape, tuple | list) or len(shape) != 2:
+        raise invalid("image_shape", _CLASS, "None or a pair (height, width)", shape)
+    for side in shape:
+        check_number("image_shape", side, caller=_CLASS, low=1, integer=True)
 
 
 def positive_label(clf: CXRClassifier, classes: np.ndarray) -> Any:
     """Return `pos_label`, or `classes[1]` of two classes, or None."""
     labels = classes.tolist()
+    default = labels[1] if len(labels) == 2 else None
     if clf.pos_label is None:
-        return labels[1] if len(labels) == 2 else None
+        return default
+    if isinstance(clf.pos_label, str) and labels == list(range(len(labels))):
+        # cross_val_predict and CalibratedClassifierCV fit on the output of a LabelEncoder
+        warnings.warn(
+            f"The labels are {labels}, so pos_label={clf.pos_label!r} is none of them; scikit-learn seems to have encoded "
+            f"them. Probabilities are not affected; thresholds now speak of {default!r}.",
+            EncodedLabelsWarning,
+            stacklevel=4,
+        )
+        return default
     return check_choice("pos_label", clf.pos_label, labels, caller=_CLASS)
 
 
@@ -147,10 +170,10 @@ def patients(images: ImageSequence, groups: Any, pattern: str | None, validation
     if groups is not None:
         return check_per_image("groups", groups, len(images), caller=_CALLER)
     if pattern is not None:
-        paths = [images.path(index) for index in range(len(images))]
-        if None in paths:
+        paths = [path for path in map(images.path, range(len(images))) if path is not None]
+        if len(paths) < len(images):
             raise invalid("patient_pattern", _CALLER, "None unless every image is a file path", pattern)
-        return patient_ids([path for path in paths if path is not None], pattern, caller=_CALLER)
+        return patient_ids(paths, pattern, caller=_CALLER)
     if validation_fraction > 0:
         warnings.warn(
             "No patients are known, so the internal validation split may put images of one patient on both sides. "
@@ -170,11 +193,10 @@ def validation_split(
         return np.arange(len(encoded)), np.array([], dtype=np.int64)
     owner = np.arange(len(encoded)) if groups is None else np.unique(groups, return_inverse=True)[1]
     for index, label in enumerate(classes.tolist()):
-        n_patients = len(np.unique(owner[encoded == index]))
-        if n_patients < 2:
+        if len(np.unique(owner[encoded == index])) < 2:
             raise DataError(
-                f"{_CALLER}: too few images: class {label!r} has images of {n_patients} patient, but a validation split "
-                "needs 2 per class. Add images, or set validation_fraction=0."
+                f"{_CALLER}: too few images: class {label!r} has images of 1 patient, but a validation split needs 2 "
+                "patients per class. Add images, or set validation_fraction=0."
             )
     train, validation = patient_split(encoded, owner, fractions=(1.0 - fraction, fraction), random_state=seed)
     if any(len(np.unique(encoded[part])) < len(classes) for part in (train, validation)):

@@ -59,7 +59,9 @@ def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
         clf.model_.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise ModelFolderError(f"{folder / WEIGHTS_NAME}: the weights do not fit the configuration ({reason}).") from error
+        raise ModelFolderError(
+            f"{folder / WEIGHTS_NAME}: the weights do not fit the configuration ({reason})."
+        ) from error
     clf.device = device
     clf.model_.eval()
     return clf
@@ -79,7 +81,9 @@ def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
     clf.operating_points_ = {point.name: point for point in points}
     clf.active_point_ = config["active_operating_point"]
     if (len(clf.classes_) == 2) != (clf.active_point_ in clf.operating_points_):
-        raise ModelFolderError(f"the active operating point {clf.active_point_!r} is none of {list(clf.operating_points_)}.")
+        raise ModelFolderError(
+            f"the active operating point {clf.active_point_!r} is none of {list(clf.operating_points_)}."
+        )
     clf.history_ = pd.DataFrame(config["training"]["history"]).replace({None: np.nan})
     clf.skipped_ = ()
     clf.model_ = clf._build(len(clf.classes_), pretrained=False)
@@ -89,5 +93,6 @@ def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
 def _history_to_json(history: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dicts; NaN, which JSON lacks, becomes null."""
     return [
-        {key: None if value != value else value for key, value in row.items()} for row in history.to_dict("records")
+        {str(key): None if value != value else value for key, value in row.items()}
+        for row in history.to_dict("records")
     ]

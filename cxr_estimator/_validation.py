@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -28,12 +29,20 @@ def wrong_type(name: str, caller: str, constraint: str, value: Any) -> InvalidTy
 def check_choice(name: str, value: Any, choices: Iterable[Any], *, caller: str) -> Any:
     """Return `value` if it is one of `choices`; the error lists them and suggests the nearest."""
     options = list(choices)
-    if any(value is option or (type(value) is type(option) and value == option) for option in options):
-        return value
+    plain = _plain(value)  # an entry of `classes_`, say
+    if any(plain is option or (type(plain) is type(option) and plain == option) for option in map(_plain, options)):
+        return plain
     near = difflib.get_close_matches(str(value), [str(option) for option in options], n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(repr(option) for option in options)
     raise InvalidParameterError(message(name, caller, f"one of {listed}", value) + hint)
+
+
+def _plain(value: Any) -> Any:
+    """Return a NumPy scalar as the Python value it stands for, anything else as it is."""
+    import numpy as np
+
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_number(
@@ -57,10 +66,10 @@ def check_number(
     constraint = " ".join([kind, " and ".join(bounds)]).strip()
     if isinstance(value, bool) or not isinstance(value, Integral if integer else Real):
         raise wrong_type(name, caller, constraint, value)
-    number = float(value)
+    number: Any = value
     below = low is not None and (number < low or (open_low and number == low))
     above = high is not None and (number > high or (open_high and number == high))
-    if below or above or number != number:
+    if below or above or not (isinstance(number, Integral) or math.isfinite(number)):
         raise invalid(name, caller, constraint, value)
     return value
 
@@ -80,33 +89,59 @@ def check_seed(value: Any, *, caller: str) -> int:
     raise wrong_type("random_state", caller, "None, an integer, a RandomState or a Generator", value)
 
 
-def check_labels(y: Any, n_images: int, *, caller: str) -> Any:
-    """Return `y` as a 1-D array of `n_images` labels without missing ones."""
+def check_labels(y: Any, n_images: int, *, caller: str, classes: Any = None) -> Any:
+    """Return `y` as a 1-D array of `n_images` labels without missing ones, all among `classes` if those are given."""
     import numpy as np
 
-    labels = np.asarray(y)
+    labels = _as_array("y", y, caller)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
         raise DataError(f"{caller}: y must be one label per image, shape (N,). Got shape {labels.shape}.")
     if len(labels) != n_images:
         raise DataError(f"{caller}: X has {n_images} images but y has {len(labels)} labels.")
-    missing = [index for index, label in enumerate(labels.tolist()) if label is None or label != label]
-    if missing:
-        shown = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
-        raise DataError(f"{caller}: y has {len(missing)} missing (NaN or None) labels, at index {shown}.")
+    _check_entries("y", labels, caller)
     if labels.dtype.kind == "f" and not np.all(labels == np.round(labels)):
         raise DataError(f"{caller}: y must hold class labels. Unknown label type: continuous numbers.")
-    if labels.dtype.kind == "O" and len({isinstance(label, str) for label in labels}) > 1:
-        raise DataError(f"{caller}: y mixes text and numbers; use one type for all labels.")
+    unknown = [] if classes is None else sorted(set(labels.tolist()) - set(classes.tolist()), key=str)
+    if unknown:
+        raise DataError(f"{caller}: y holds labels the model does not know: {unknown}. It knows {classes.tolist()}.")
     return labels
 
 
 def check_per_image(name: str, values: Any, n_images: int, *, caller: str) -> Any:
-    """Return `values` as an array with one entry per image."""
+    """Return `values` as an array with one entry per image and none missing."""
+    array = _as_array(name, values, caller)
+    if array.ndim != 1 or len(array) != n_images:
+        raise DataError(
+            f"{caller}: {name} must have one entry for each of the {n_images} images. Got shape {array.shape}."
+        )
+    _check_entries(name, array, caller)
+    return array
+
+
+def _as_array(name: str, values: Any, caller: str) -> Any:
+    """Return an array; of objects where NumPy would turn numbers or NaN beside text into text."""
     import numpy as np
 
-    array = np.asarray(values)
-    if array.ndim != 1 or len(array) != n_images:
-        raise DataError(f"{caller}: {name} must have one entry for each of the {n_images} images. Got shape {array.shape}.")
-    return array
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"{caller}: {name} must have one entry per image. Got lists of different lengths.") from error
+    if array.dtype.kind != "U" or hasattr(values, "dtype"):
+        return array
+    objects = np.asarray(values, dtype=object)
+    return array if all(isinstance(value, str) for value in objects.ravel()) else objects
+
+
+def _check_entries(name: str, array: Any, caller: str) -> None:
+    """Refuse missing entries, and text mixed with numbers, which cannot be sorted."""
+    import numpy as np
+    import pandas as pd
+
+    missing = np.flatnonzero(pd.isna(array)).tolist()
+    if missing:
+        shown = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        raise DataError(f"{caller}: {name} has {len(missing)} missing (NaN or None) entries, at index {shown}.")
+    if array.dtype.kind == "O" and len({isinstance(value, str) for value in array}) > 1:
+        raise DataError(f"{caller}: {name} mixes text and numbers; use one type for all entries.")

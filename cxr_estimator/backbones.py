@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,17 +98,21 @@ def build_backbone(
         return PlainCNN(num_outputs, channels, image_size)
     import timm
 
-    options = {"num_classes": num_outputs, "in_chans": channels, "pretrained": bool(weights)}
+    options: dict[str, Any] = {"num_classes": num_outputs, "in_chans": channels, "pretrained": bool(weights)}
     if isinstance(weights, Path):
         options["pretrained_cfg_overlay"] = {"file": str(weights)}
-    if timm.get_pretrained_cfg(name, allow_unregistered=True).fixed_input_size:
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size:
         options["img_size"] = image_size  # transformers allocate their position embedding for one size
     if not weights:
         return timm.create_model(name, **options)
     try:
-        return timm.create_model(name, **options)
+        model = timm.create_model(name, **options)
     except Exception as error:  # the network, the Hub's client, the file format: many classes, one remedy
         raise WeightsError(_weights_message(name, weights, error)) from error
+    if isinstance(weights, Path):
+        _check_overlap(model, name, weights)
+    return model
 
 
 def _check_pretrained(pretrained: bool | str | Path, name: str, caller: str) -> bool | Path:
@@ -120,10 +126,25 @@ def _check_pretrained(pretrained: bool | str | Path, name: str, caller: str) -> 
     if path.suffix != ".safetensors":  # other formats are pickles, which run code when they are read
         raise invalid("pretrained", caller, "True, False or the path of a .safetensors file", str(pretrained))
     if name == PLAIN_CNN:
-        raise invalid("pretrained", caller, f"False for {PLAIN_CNN!r}; load whole models with CXRClassifier.load", pretrained)
+        raise invalid(
+            "pretrained", caller, f"False for {PLAIN_CNN!r}; load whole models with CXRClassifier.load", pretrained
+        )
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such weights file.")
     return path
+
+
+def _check_overlap(model: nn.Module, name: str, path: Path) -> None:
+    """Refuse a file of another architecture, which timm would accept while loading next to nothing of it."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        found = set(file.keys())
+    wanted = set(model.state_dict())
+    if len(found & wanted) < len(wanted) / 2:
+        raise WeightsError(
+            f"{path}: these weights are not of {name!r}: only {len(found & wanted)} of its {len(wanted)} tensors are there."
+        )
 
 
 def _weights_message(name: str, weights: bool | Path, error: Exception) -> str:
@@ -166,7 +187,9 @@ def default_cam_layer(model: nn.Module, x: Tensor) -> str:
     spatial map of at least 2 x 2, which is what enters the global pooling.
     """
     if getattr(model, "num_prefix_tokens", 0):
-        return f"blocks.{len(model.blocks) - 1}.norm1"
+        names = [name for name, _ in model.named_modules() if re.fullmatch(r"blocks\.\d+\.norm1", name)]
+        if names:
+            return names[-1]
     candidates: list[str] = []
 
     def note(name: str):
@@ -211,7 +234,9 @@ def to_grid(model: nn.Module, activation: Tensor) -> Tensor:
         return activation.permute(0, 3, 1, 2) if _is_channels_last(model) else activation
     grid = token_grid(model)
     if activation.ndim != 3 or grid is None:
-        raise invalid("layer", type(model).__name__, "a layer with a spatial map", f"output of shape {tuple(activation.shape)}")
+        raise invalid(
+            "layer", type(model).__name__, "a layer with a spatial map", f"output of shape {tuple(activation.shape)}"
+        )
     patches = activation[:, activation.shape[1] - grid[0] * grid[1] :]  # class and register tokens come first
     return patches.transpose(1, 2).unflatten(2, grid)
 

@@ -108,6 +108,9 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
     (2, 2)
     """
 
+    operating_points_: dict[str, OperatingPoint]
+    active_point_: str | None
+
     def __init__(
         self,
         backbone="resnet18",
@@ -281,10 +284,7 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
         if X is None or y is None:
             raise invalid("X" if X is None else "y", caller, f"given for the rule {rule!r}", None)
         logits = self._logits(X)
-        labels = check_labels(y, len(logits), caller=caller)
-        unknown = sorted(set(labels.tolist()) - set(self.classes_.tolist()), key=str)
-        if unknown:
-            raise DataError(f"{caller}: y holds labels the model does not know: {unknown}.")
+        labels = check_labels(y, len(logits), caller=caller, classes=self.classes_)
         readable = ~np.isnan(logits).any(axis=1)
         positive = labels[readable] == self.pos_label_
         self._activate(choose_point(self._scores(logits[readable]), positive, rule, at_least=at_least, name=name))
@@ -301,7 +301,8 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
             return images
         if self.image_shape_ is None:
             raise DataError(
-                f"X is a 2-D array of shape {np.shape(X)}, but the model was fitted on images. For one image pass image[None]."
+                f"X is a 2-D array of shape {np.shape(X)}, but the model was fitted on images. For one image pass "
+                "image[None]."
             )
         return images.with_row_shape(self.image_shape_)
 
@@ -374,7 +375,10 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
         -------
         Explanation
         """
-        return Explanation.concatenate(list(self.iter_explain(X, y, method=method, target=target, **options)))
+        parts = list(self.iter_explain(X, y, method=method, target=target, **options))
+        if not parts:
+            raise DataError(f"explain: none of the {len(X)} images could be read.")
+        return Explanation.concatenate(parts)
 
     def iter_explain(self, X, y=None, *, method="grad_cam", target="predicted", **options) -> Iterator[Explanation]:
         """Yield what `explain` returns in parts of `batch_size` images, in flat memory."""

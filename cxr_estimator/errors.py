@@ -45,7 +45,7 @@ class ModelFolderError(CXRError, ValueError):
 class SkippedImage(NamedTuple):
     """One image that was left out, and why."""
 
-    index: int
+    position: int  # in X
     source: str
     reason: str
 
@@ -60,6 +60,10 @@ class SkippedImagesWarning(UserWarning):
 
     def __reduce__(self):
         return type(self), (self.skipped,)
+
+
+class EncodedLabelsWarning(UserWarning):
+    """The labels were replaced by 0, 1, ... before `fit` saw them, so `pos_label` cannot be found among them."""
 
 
 class PatientLeakWarning(UserWarning):

@@ -100,18 +100,19 @@ def evaluate(
         Lengths differ, y holds labels the model does not know, or no image could be read.
     """
     logits = clf._logits(X)
-    labels = check_labels(y, len(logits), caller="evaluate")
-    unknown = sorted(set(labels.tolist()) - set(clf.classes_.tolist()), key=str)
-    if unknown:
-        raise DataError(f"evaluate: y holds labels the model does not know: {unknown}.")
-    patients = np.arange(len(logits)) if groups is None else check_per_image("groups", groups, len(logits), caller="evaluate")
+    labels = check_labels(y, len(logits), caller="evaluate", classes=clf.classes_)
+    patients = (
+        np.arange(len(logits)) if groups is None else check_per_image("groups", groups, len(logits), caller="evaluate")
+    )
     readable = ~np.isnan(logits).any(axis=1)
     if not readable.any():
         raise DataError(f"evaluate: none of the {len(logits)} images could be read.")
     patients, logits = patients[readable], logits[readable]
     target = np.searchsorted(clf.classes_, labels[readable])
     decided = clf._decide(logits)
-    statistics = _binary(clf, logits, target, decided) if len(clf.classes_) == 2 else _several(clf, logits, target, decided)
+    statistics = (
+        _binary(clf, logits, target, decided) if len(clf.classes_) == 2 else _several(clf, logits, target, decided)
+    )
     n_classes = len(clf.classes_)
     return EvaluationReport(
         classes=tuple(clf.classes_.tolist()),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -103,6 +104,21 @@ class Explanation:
     def __len__(self) -> int:
         return len(self.values)
 
+    def __getitem__(self, i: int | slice) -> Explanation:
+        """Return the explanation of image `i` alone, or of a slice of images, as an Explanation."""
+        rows = slice(i, i + 1 or None) if isinstance(i, int) else i
+        if not len(range(len(self))[rows]):
+            raise IndexError(f"no image at {i} among {len(self)}")
+        said = self.prediction
+        cut = {key: getattr(self, key)[rows] for key in ("target", "image_ids", "geometry", "names", *_ARRAYS)}
+        prediction = replace(
+            said,
+            proba=said.proba[rows],
+            label=said.label[rows],
+            true_label=None if said.true_label is None else said.true_label[rows],
+        )
+        return replace(self, prediction=prediction, images=None if self.images is None else self.images[rows], **cut)
+
     def to_original(self, i: int) -> np.ndarray:
         """Return map `i` resized to the original image, (H, W) float32; 0 where the model saw nothing."""
         return self.geometry[i].to_original(self.values[i])
@@ -152,7 +168,7 @@ class Explanation:
         if description.get("format") != _FORMAT or description.get("version") != _VERSION:
             raise ModelFolderError(f"{path.with_suffix('.json')}: not an explanation of version {_VERSION}.")
         try:
-            with np.load(path.with_suffix(".npz"), allow_pickle=False) as archive:
+            with open(path.with_suffix(".npz"), "rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {key: archive[key] for key in archive.files}
             said = description["prediction"]
             true_label = said["true_label"]
@@ -172,7 +188,7 @@ class Explanation:
                 ),
                 **{key: description[key] for key in _PLAIN},
             )
-        except (OSError, KeyError, ValueError, TypeError) as error:
+        except (OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, BadZipFile) as error:
             raise ModelFolderError(f"{path.with_suffix('.npz')}: this explanation is damaged ({error}).") from error
 
     @classmethod

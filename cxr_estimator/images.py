@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,14 +42,16 @@ class DecodedImage:
     def content_id(self) -> str:
         """SHA-256 (hex) of type, shape and pixels: equal for the same picture from a file and from an array."""
         digest = hashlib.sha256(f"{self.pixels.dtype.str} {self.pixels.shape}".encode())
-        digest.update(np.ascontiguousarray(self.pixels))
+        digest.update(np.ascontiguousarray(self.pixels).tobytes())
         return digest.hexdigest()
 
 
 class ImageSequence:
     """A lazy sequence: `sequence[i]` decodes image i. Made by `as_images`."""
 
-    def __init__(self, items: Sequence[Any], *, is_rows: bool = False, channels_first: bool = False) -> None:
+    def __init__(
+        self, items: Sequence[Any] | np.ndarray, *, is_rows: bool = False, channels_first: bool = False
+    ) -> None:
         self._items = items
         self._channels_first = channels_first
         self.is_rows = is_rows
@@ -95,9 +99,11 @@ def as_images(X: Any) -> ImageSequence:
         `X` is empty or has an impossible shape.
     """
     if isinstance(X, str | os.PathLike | Image.Image):
-        raise InvalidTypeError(f"X must be a sequence of images. Got one {type(X).__name__}; pass [image] for one image.")
+        raise InvalidTypeError(
+            f"X must be a sequence of images. Got one {type(X).__name__}; pass [image] for one image."
+        )
     if _is_tensor(X):
-        return _from_array(X.detach().cpu().numpy(), prefer_first=True)
+        return _from_array(_tensor_to_array(X), prefer_first=True)
     if hasattr(X, "to_numpy"):  # pandas
         X = X.to_numpy()
     if isinstance(X, np.ndarray):
@@ -112,17 +118,27 @@ def as_images(X: Any) -> ImageSequence:
         raise InvalidTypeError(f"X must be a sequence of paths, PIL images or arrays. Got {type(X).__name__}.")
     if len(X) == 0:
         raise DataError("X is empty: at least one image is needed.")
-    if isinstance(X[0], list | tuple | int | float | np.number):
-        return _from_array(np.asarray(X), prefer_first=False)
+    if all(isinstance(item, list | tuple | int | float | np.number) for item in X):
+        try:
+            array = np.asarray(X)
+        except ValueError as error:
+            raise DataError("X is a list of lists of different lengths; make each image an array.") from error
+        return _from_array(array, prefer_first=False)
     return ImageSequence(X)
 
 
 def _is_tensor(value: Any) -> bool:
-    return type(value).__module__.split(".")[0] == "torch" and hasattr(value, "detach")
+    torch = sys.modules.get("torch")  # no tensor can exist before torch is imported
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _tensor_to_array(tensor: Any) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
 
 
 def _from_array(array: np.ndarray, prefer_first: bool) -> ImageSequence:
-    if len(array.shape) == 0 or array.shape[0] == 0:
+    if array.ndim > 0 and len(array) == 0:
         raise DataError("X is empty: at least one image is needed.")
     if array.dtype.kind not in "buif":
         raise InvalidTypeError(f"X must hold numbers. Got an array of {array.dtype}.")
@@ -133,31 +149,45 @@ def _from_array(array: np.ndarray, prefer_first: bool) -> ImageSequence:
 
 def _decode(item: Any, source: str, channels_first: bool) -> DecodedImage:
     if isinstance(item, str | os.PathLike):
-        return DecodedImage(_read_file(Path(item)), source)
+        return DecodedImage(_read_file(Path(item), source), source)
     if isinstance(item, Image.Image):
-        return DecodedImage(_from_pil(item, source), source)
+        with _decoding(source):
+            return DecodedImage(_from_pil(item, source), source)
     if _is_tensor(item):
-        item, channels_first = item.detach().cpu().numpy(), True
+        item, channels_first = _tensor_to_array(item), True
     if not isinstance(item, np.ndarray):
-        raise ImageError(source, f"an image must be a path, a PIL image, an array or a tensor. Got {type(item).__name__}.")
+        raise ImageError(
+            source, f"an image must be a path, a PIL image, an array or a tensor. Got {type(item).__name__}."
+        )
     return DecodedImage(_checked_array(item, source, channels_first), source)
 
 
-def _read_file(path: Path) -> np.ndarray:
-    source = str(path)
-    if not path.exists():
-        raise ImageError(source, "there is no such file.")
+def _read_file(path: Path, source: str) -> np.ndarray:
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ImageError(source, "there is no such file.") from error
+    except (OSError, ValueError) as error:  # a name that is too long or holds a null byte, a forbidden folder
+        raise ImageError(source, f"the file cannot be reached ({error}).") from error
     if path.is_dir():
         raise ImageError(source, "this is a folder, not an image.")
-    if path.stat().st_size == 0:
+    if status.st_size == 0:
         raise ImageError(source, "the file is empty (0 bytes).")
+    # a stream, because Pillow scrambles uncompressed TIFFs of EXIF orientation 5 to 8 where it maps the file to memory
+    with _decoding(source), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+        return _from_pil(image, source)
+
+
+@contextmanager
+def _decoding(source: str) -> Iterator[None]:
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            return _from_pil(image, source)
+        yield
     except ImageError:
         raise
     except Image.UnidentifiedImageError as error:
         raise ImageError(source, "this is no readable PNG, JPEG or TIFF image.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(source, f"its pixels are more than the limit of {MAX_PIXELS:,}.") from error
     except Exception as error:  # whatever a damaged file makes the decoder raise
         raise ImageError(source, f"the image is damaged and cannot be decoded ({error}).") from error
 
@@ -166,20 +196,20 @@ def _from_pil(image: Image.Image, source: str) -> np.ndarray:
     """Return grey or RGB pixels at the stored depth; palettes, CMYK and alpha are resolved here."""
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(source, f"{image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}.")
-    if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
-        raise ImageError(source, f"it holds {image.n_frames} pages; save the one you mean as a file of its own.")
+    pages = getattr(image, "n_frames", 1)
+    if image.format == "TIFF" and pages > 1:
+        raise ImageError(source, f"it holds {pages} pages; save the one you mean as a file of its own.")
     image = ImageOps.exif_transpose(image)
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info and image.mode in ("P", "L", "RGB"):
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or (
+        "transparency" in image.info and image.mode in ("P", "L", "RGB")
+    ):
         colour = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", colour.size, (0, 0, 0, 255)), colour).convert("RGB")
     elif image.mode == "1":
         image = image.convert("L")
     elif image.mode not in ("L", "I", "F", "RGB") and not image.mode.startswith("I;16"):
         image = image.convert("RGB")
-    array = np.asarray(image)
-    if image.mode == "I" and image.format == "PNG":  # 16-bit PNG as older Pillow versions report it
-        array = array.astype(np.uint16)
-    return _checked_array(array, source, channels_first=False)
+    return _checked_array(np.asarray(image), source, channels_first=False)
 
 
 def _checked_array(array: np.ndarray, source: str, channels_first: bool) -> np.ndarray:
@@ -195,7 +225,8 @@ def _checked_array(array: np.ndarray, source: str, channels_first: bool) -> np.n
     if array.dtype.kind == "b":
         array = array.astype(np.uint8) * np.uint8(255)
     elif array.dtype.kind == "f":
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is refused
+            array = array.astype(np.float32)
         if not np.isfinite(array).all():
             raise ImageError(source, "the image has NaN or infinite pixels.")
     else:

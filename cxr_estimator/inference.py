@@ -108,9 +108,7 @@ def predict_logits(
     """Run all images through the model. `progress` is called with the number of images of each finished batch."""
     values = np.full((len(images), num_outputs), np.nan, dtype=np.float32)
     skipped: list[SkippedImage] = []
-    batches = iter_inputs(
-        images, preprocessing, batch_size=batch_size, device=device, on_error=on_error, n_jobs=n_jobs
-    )
+    batches = iter_inputs(images, preprocessing, batch_size=batch_size, device=device, on_error=on_error, n_jobs=n_jobs)
     for prepared, x in batches:
         skipped += prepared.skipped
         if len(x):

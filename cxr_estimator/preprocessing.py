@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -119,7 +120,8 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, description: dict[str, Any]) -> Preprocessing:
         """Rebuild the preprocessing that `to_dict` described."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in description.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in description.items()}
+        return cls(**values)
 
     def geometry(self, shape: tuple[int, int]) -> Geometry:
         """Return the geometry of an original of `shape` = (H, W)."""
@@ -141,7 +143,9 @@ class Preprocessing:
         unit = _unit_pixels(image, self.intensity)
         if unit.ndim == 3 and self.channels == 1:
             unit = (
-                np.asarray(Image.fromarray(unit).convert("L")) if unit.dtype == np.uint8 else unit.astype(np.float32) @ _LUMA
+                np.asarray(Image.fromarray(unit).convert("L"))
+                if unit.dtype == np.uint8
+                else unit.astype(np.float32) @ _LUMA
             )
         planes = [unit] if unit.ndim == 2 else [unit[..., channel] for channel in range(3)]
         resized = [_place(plane, geometry) for plane in planes]
@@ -152,7 +156,8 @@ def _check_intensity(intensity: Any, caller: str) -> None:
     if intensity is None or (isinstance(intensity, str) and intensity == "minmax"):
         return
     is_pair = isinstance(intensity, tuple | list) and len(intensity) == 2
-    if not is_pair or not all(isinstance(bound, int | float) for bound in intensity) or not intensity[0] < intensity[1]:
+    is_finite = is_pair and all(isinstance(bound, int | float) and math.isfinite(bound) for bound in intensity)
+    if not is_finite or not intensity[0] < intensity[1]:
         raise invalid("intensity", caller, "None, 'minmax' or a pair (low, high) with low < high", intensity)
 
 
@@ -176,7 +181,7 @@ def _unit_pixels(image: DecodedImage, intensity: tuple[float, float] | str | Non
     if low < 0.0 or high > 1.0:
         raise ImageError(
             image.source,
-            f"float pixels must lie in [0, 1] but span [{low:g}, {high:g}]; rescale them, or set intensity=(low, high).",
+            f"float pixels must lie in [0, 1] but span [{low:g}, {high:g}]; rescale, or set intensity=(low, high).",
         )
     return pixels
 
@@ -236,7 +241,7 @@ def prepare(
     """
     positions = range(len(images)) if indices is None else indices
 
-    def load(index: int):
+    def load(index: int) -> tuple[int, np.ndarray, str, Geometry] | SkippedImage:
         try:
             image = images[index]
             return index, preprocessing.pixels(image), image.content_id, preprocessing.geometry(image.pixels.shape[:2])
@@ -245,9 +250,13 @@ def prepare(
                 raise
             return SkippedImage(index, error.source, error.reason)
 
-    loaded, skipped = [], []
+    loaded: list[tuple[int, np.ndarray, str, Geometry]] = []
+    skipped: list[SkippedImage] = []
     for result in _map(load, positions, n_jobs):
-        (skipped if isinstance(result, SkippedImage) else loaded).append(result)
+        if isinstance(result, SkippedImage):
+            skipped.append(result)
+        else:
+            loaded.append(result)
         if progress is not None:
             progress(1)
     shape = (0, preprocessing.channels, preprocessing.image_size, preprocessing.image_size)
@@ -272,4 +281,6 @@ def _stack(planes: list[np.ndarray]) -> np.ndarray:
     if all(plane.dtype == np.uint8 for plane in planes):
         return np.stack(planes)
     # 257 = 65535 / 255: widening is exact, so an 8-bit image means the same beside a 16-bit one
-    return np.stack([plane.astype(np.uint16) * np.uint16(257) if plane.dtype == np.uint8 else plane for plane in planes])
+    return np.stack(
+        [plane.astype(np.uint16) * np.uint16(257) if plane.dtype == np.uint8 else plane for plane in planes]
+    )

@@ -92,7 +92,9 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ModelFolderError(f"{folder}: there is no such model folder.")
     config = read_json(folder / CONFIG_NAME)
     if config.get("format") != FORMAT:
-        raise ModelFolderError(f"{folder / CONFIG_NAME}: not a {FORMAT} model (its 'format' is {config.get('format')!r}).")
+        raise ModelFolderError(
+            f"{folder / CONFIG_NAME}: not a {FORMAT} model (its 'format' is {config.get('format')!r})."
+        )
     if config.get("schema_version") != SCHEMA_VERSION:
         raise ModelFolderError(
             f"{folder / CONFIG_NAME}: schema version {config.get('schema_version')!r} is not supported; "

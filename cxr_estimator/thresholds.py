@@ -75,7 +75,7 @@ RULES: dict[str, Rule] = {
 
 def parse_rule(text: str, *, caller: str) -> tuple[str, float | None]:
     """Return (rule, at_least) for "youden", "sensitivity>=0.95" or "specificity>=0.9"."""
-    match = re.fullmatch(r"\s*([a-z_]+)\s*(?:>=\s*([0-9.]+))?\s*", text)
+    match = re.fullmatch(r"\s*([a-z_]+)\s*(?:>=\s*(\d*\.?\d+))?\s*", text)
     if match is None:
         raise invalid("threshold", caller, "a number or a rule such as 'youden' or 'sensitivity>=0.95'", text)
     rule = check_choice("threshold", match[1], RULES, caller=caller)
@@ -125,7 +125,8 @@ def choose_point(
     if not np.isfinite(scores).all():
         raise DataError("An operating point needs finite scores; some are NaN or infinite.")
     cutoffs, sensitivity, specificity = sweep(scores, positive)
-    best = int(np.argmax(RULES[rule](sensitivity, specificity, at_least)))
+    ratings = RULES[rule](sensitivity, specificity, at_least)
+    best = int(np.argmax(np.round(ratings, 12)))  # the first, and so highest, of those that differ by rounding alone
     return OperatingPoint(
         name, rule, at_least, float(cutoffs[best]), float(sensitivity[best]), float(specificity[best]), len(scores)
     )
@@ -143,5 +144,6 @@ def sweep(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndar
     true_positives = np.cumsum(np.bincount(position, weights=positive, minlength=len(distinct)))
     false_positives = np.cumsum(np.bincount(position, weights=~positive, minlength=len(distinct)))
     sensitivity = np.concatenate([[0.0], true_positives / positive.sum()])
-    specificity = np.concatenate([[1.0], 1.0 - false_positives / (~positive).sum()])
+    n_negative = (~positive).sum()
+    specificity = np.concatenate([[1.0], (n_negative - false_positives) / n_negative])
     return cutoffs, sensitivity, specificity

@@ -99,9 +99,7 @@ class _Loop:
         self.augment = AUGMENTATIONS[settings.augment]
         self.total_steps = settings.max_epochs * steps_per_epoch(len(data), settings.batch_size)
         self.average = WeightAverage(model, total_steps=self.total_steps)
-        self.optimizer = torch.optim.AdamW(
-            _parameter_groups(model, settings.weight_decay), lr=settings.learning_rate
-        )
+        self.optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
         self.step = 0
 
     def run(self, validation: TrainingData | None, progress: Callable | None) -> list[dict[str, float]]:

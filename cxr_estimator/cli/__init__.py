@@ -1,0 +1,69 @@
+"""The command `cxr`. Each command is one file; heavy imports wait until it runs, so that help is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from cxr_estimator.cli._common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED
+from cxr_estimator.cli.evaluate import evaluate
+from cxr_estimator.cli.explain import explain
+from cxr_estimator.cli.predict import predict
+from cxr_estimator.cli.quickstart import quickstart
+from cxr_estimator.cli.train import train
+from cxr_estimator.errors import CXRError
+
+app = typer.Typer(
+    name="cxr",
+    help="Train, evaluate and explain chest-radiograph classifiers. Research and education only, not a medical device.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 done but some images were unreadable, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for command in (quickstart, train, evaluate, predict, explain):
+    app.command()(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from cxr_estimator import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Hold the options of `cxr` itself."""
+
+
+def main() -> None:
+    """Run the command line; every error ends in one message and an exit code, never in a traceback."""
+    try:
+        app()
+    except CXRError as error:
+        _fail(str(error), EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output, `head` say, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+    except Exception as error:  # noqa: BLE001 - the last resort of a program for people
+        if os.environ.get("CXR_DEBUG"):
+            traceback.print_exc()
+        _fail(f"{type(error).__name__}: {error} (CXR_DEBUG=1 shows where)", EXIT_FAILED)
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"cxr: {message}", err=True)
+    sys.exit(code)

@@ -83,16 +83,23 @@ def _split_folders(root: Path, split: str) -> list[Path]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return [item for item in folder.iterdir() if item.is_dir() and not item.name.startswith((".", "__"))]
+    return [item for item in folder.iterdir() if item.is_dir() and not _is_hidden(item.name)]
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "__"))  # "__MACOSX" too, which macOS puts into zip files
 
 
 def _images(folder: Path) -> list[str]:
-    return [
-        os.path.join(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-    ]
+    paths = []
+    for parent, subfolders, names in os.walk(folder):
+        subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
+        paths += [
+            os.path.join(parent, name)
+            for name in names
+            if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+        ]
+    return paths
 
 
 def _patients(paths: list[str], pattern: Any) -> np.ndarray | None:

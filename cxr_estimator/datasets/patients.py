@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from cxr_estimator.errors import DataError
 KAGGLE_PATIENT_PATTERN = r"(person\d+)_(?:bacteria|virus)_|((?:NORMAL2-)?IM-\d+)-\d+"
 
 
-def patient_ids(paths: Sequence[str], pattern: str, *, caller: str = "patient_ids") -> np.ndarray:
+def patient_ids(paths: Sequence[str | os.PathLike[str]], pattern: str, *, caller: str = "patient_ids") -> np.ndarray:
     """Return the patient of each path, (N,) str: the groups of the first match of `pattern`, or the match itself.
 
     Raises
@@ -28,8 +29,10 @@ def patient_ids(paths: Sequence[str], pattern: str, *, caller: str = "patient_id
         raise invalid("patient_pattern", caller, f"a regular expression ({error})", pattern) from error
     patients = []
     for path in paths:
-        match = expression.search(path)
-        if match is None:
-            raise DataError(f"{caller}: the patient pattern {pattern!r} matches nothing in {path!r}.")
-        patients.append("-".join(filter(None, match.groups())) or match[0])
+        name = os.fspath(path)
+        match = expression.search(name)
+        patient = match and ("-".join(filter(None, match.groups())) or match[0])
+        if not patient:
+            raise DataError(f"{caller}: the patient pattern {pattern!r} matches nothing in {name!r}.")
+        patients.append(patient)
     return np.array(patients)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cxr_estimator._validation import check_per_image, invalid
+from cxr_estimator._validation import check_labels, check_per_image, check_seed, invalid
 from cxr_estimator.errors import DataError
 
 
@@ -46,23 +46,35 @@ def patient_split(
     >>> len(train) + len(test)
     6
     """
-    shares = np.asarray(fractions, dtype=float)
-    if shares.ndim != 1 or (shares <= 0).any() or abs(shares.sum() - 1.0) > 1e-6:
-        raise invalid("fractions", "patient_split", "positive numbers that sum to 1", tuple(fractions))
-    labels = np.unique(np.asarray(y), return_inverse=True)[1]
-    n_images = len(labels)
-    patients = np.arange(n_images) if groups is None else check_per_image("groups", groups, n_images, caller="patient_split")
-    patient = np.unique(patients, return_inverse=True)[1]
-    counts = np.zeros((patient.max() + 1, labels.max() + 1))
-    np.add.at(counts, (patient, labels), 1)
-    if len(counts) < len(shares):
-        raise DataError(f"{len(counts)} patients cannot be split into {len(shares)} parts.")
-    part = _assign(counts, shares, np.random.default_rng(random_state))[patient]
+    caller = "patient_split"
+    shares = _check_fractions(fractions, caller)
+    n_images = len(y)
+    patients = np.arange(n_images) if groups is None else check_per_image("groups", groups, n_images, caller=caller)
+    classes, label = np.unique(check_labels(y, n_images, caller=caller), return_inverse=True)
+    names, patient = np.unique(patients, return_inverse=True)
+    if len(names) < len(shares):
+        raise DataError(f"{caller}: {len(names)} patients cannot be split into {len(shares)} parts.")
+    counts = np.zeros((len(names), len(classes)))
+    np.add.at(counts, (patient, label), 1)
+    part = _assign(counts, shares, np.random.default_rng(check_seed(random_state, caller=caller)))[patient]
     return tuple(np.flatnonzero(part == number) for number in range(len(shares)))
 
 
+def _check_fractions(fractions: Any, caller: str) -> np.ndarray:
+    try:
+        shares = np.asarray(fractions, dtype=float)
+    except (TypeError, ValueError):
+        shares = np.array([])
+    if shares.ndim != 1 or not (shares > 0).all() or not abs(shares.sum() - 1.0) <= 1e-6:
+        raise invalid("fractions", caller, "positive numbers that sum to 1", fractions)
+    return shares
+
+
 def _assign(counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Give each patient (largest first, else in random order) to the part that lacks its labels most."""
+    """Give each patient (largest first, else in random order) to the part that lacks its labels most.
+
+    Of parts that lack them equally, the one that lacks most of all images takes the patient, so that none stays empty.
+    """
     order = rng.permutation(len(counts))
     order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
     wanted = shares[:, None] * counts.sum(axis=0)
@@ -70,6 +82,7 @@ def _assign(counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator) ->
     assigned = np.empty(len(counts), dtype=np.int64)
     for number in order:
         need = (missing / wanted) @ counts[number]
-        assigned[number] = rng.choice(np.flatnonzero(need == need.max()))
+        lack = np.where(need == need.max(), missing.sum(axis=1) / wanted.sum(axis=1), -np.inf)
+        assigned[number] = rng.choice(np.flatnonzero(lack == lack.max()))
         missing[assigned[number]] -= counts[number]
     return assigned

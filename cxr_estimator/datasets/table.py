@@ -46,7 +46,8 @@ def load_image_table(
     if isinstance(table, pd.DataFrame):
         frame, base, name = table, Path(root or "."), "the table"
     else:
-        frame, base, name = _read_csv(Path(table)), Path(root or Path(table).parent), str(table)
+        frame = _read_csv(Path(table), as_text=[path_column, patient_column])
+        base, name = Path(root or Path(table).parent), str(table)
     several = not isinstance(label_column, str)
     labels = list(label_column) if several else [label_column]
     for column in [path_column, *labels, *([patient_column] if patient_column else [])]:
@@ -56,20 +57,33 @@ def load_image_table(
     for column in [path_column, *([] if several else labels), *([patient_column] if patient_column else [])]:
         empty = np.flatnonzero(frame[column].isna())
         if len(empty):
-            raise DataError(f"{name}: column {column!r} is empty in {len(empty)} rows, first in data row {empty[0] + 1}.")
+            raise DataError(
+                f"{name}: column {column!r} is empty in {len(empty)} rows, first in data row {empty[0] + 1}."
+            )
     paths = np.array([str(base / str(path)) for path in frame[path_column]])
-    y = frame[labels].to_numpy(dtype=np.float64) if several else _labels(frame[labels[0]])
+    y = _several_labels(frame[labels], name) if several else _labels(frame[labels[0]].to_numpy())
     return ImageDataset(paths, y, frame[patient_column].astype(str).to_numpy(dtype=str) if patient_column else None)
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, as_text: Sequence[str | None]) -> pd.DataFrame:
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(path, dtype={column: str for column in as_text if column})  # keeps the zeros of "007"
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file.") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error}).") from error
 
 
-def _labels(column: pd.Series) -> np.ndarray:
-    return column.to_numpy() if pd.api.types.is_numeric_dtype(column) else column.astype(str).to_numpy(dtype=str)
+def _labels(column: np.ndarray) -> np.ndarray:
+    return column if column.dtype.kind in "buif" else column.astype(str)
+
+
+def _several_labels(frame: pd.DataFrame, name: str) -> np.ndarray:
+    for column in frame.columns:
+        text = np.flatnonzero(pd.to_numeric(frame[column], errors="coerce").isna() & frame[column].notna())
+        if len(text):
+            raise DataError(
+                f"{name}: column {column!r} must hold numbers where several labels are given. "
+                f"Got {frame[column].iloc[text[0]]!r} in data row {text[0] + 1}."
+            )
+    return frame.to_numpy(dtype=np.float64, na_value=np.nan)

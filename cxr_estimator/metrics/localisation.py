@@ -1,4 +1,4 @@
-"""Does the attribution lie where the truth is?"""
+"""Localisation: does the attribution lie where the truth is."""
 
 from __future__ import annotations
 

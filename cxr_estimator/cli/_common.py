@@ -1,0 +1,120 @@
+"""What the commands share: exit codes, options, finding images, writing tables."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cxr_estimator.errors import DataError, SkippedImage, SkippedImagesWarning
+
+if TYPE_CHECKING:
+    from cxr_estimator.datasets import ImageDataset
+
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_UNREADABLE, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+
+class Format(StrEnum):
+    """How tables are written."""
+
+    csv = "csv"
+    json = "json"
+
+
+DataOption = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        envvar="CXR_DATA_DIR",
+        help="A folder with one sub-folder per class, or a CSV file with path and label.",
+    ),
+]
+ModelOption = Annotated[Path, typer.Option("--model", help="A model folder, as written by `cxr train`.")]
+ImagesArgument = Annotated[list[Path], typer.Argument(help="Image files, or folders that are searched for images.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="Format of the table.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: standard output.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+PatientColumnOption = Annotated[str | None, typer.Option(help="Column of a CSV file that names the patient.")]
+
+
+def load_data(data: Path, split: str, patient_column: str | None = None) -> ImageDataset:
+    """Return the images of a folder or of a CSV file."""
+    from cxr_estimator.datasets import load_image_folder, load_image_table
+
+    if data.suffix.lower() == ".csv":
+        return load_image_table(data, patient_column=patient_column)
+    return load_image_folder(data, split=split)
+
+
+def find_images(paths: Sequence[Path]) -> list[str]:
+    """Return the files among `paths` as they are, and all images inside the folders among them, sorted."""
+    from cxr_estimator.images import EXTENSIONS
+
+    found: list[str] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(str(path))
+            continue
+        inside = sorted(
+            os.path.join(parent, name)
+            for parent, _, names in os.walk(path)
+            for name in names
+            if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+        )
+        if not inside:
+            raise DataError(f"{path}: holds no {', '.join(EXTENSIONS)} files.")
+        found += inside
+    return found
+
+
+@contextlib.contextmanager
+def collect_skipped() -> Iterator[list[SkippedImage]]:
+    """Collect the images that are skipped within the block; other warnings are passed on when it ends."""
+    skipped: list[SkippedImage] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield skipped
+    for warning in caught:
+        if isinstance(warning.message, SkippedImagesWarning):
+            skipped += warning.message.skipped
+        else:
+            typer.echo(f"warning: {warning.message}", err=True)
+
+
+def report_skipped(skipped: Sequence[SkippedImage]) -> None:
+    """Name every skipped image on standard error and end with the exit code that says so."""
+    if skipped:
+        for item in skipped:
+            typer.echo(f"unreadable: {item.source}: {item.reason}", err=True)
+        raise typer.Exit(EXIT_UNREADABLE)
+
+
+def write_rows(rows: Sequence[dict[str, Any]], output: Path | None, format: Format) -> None:
+    """Write rows of equal keys as CSV or JSON to a file or to standard output."""
+    if format is Format.json:
+        text = json.dumps(rows, indent=1) + "\n"
+    else:
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        text = buffer.getvalue()
+    write_text(text, output)
+
+
+def write_text(text: str, output: Path | None) -> None:
+    """Write to a file, whose folder is made if need be, or to standard output."""
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")

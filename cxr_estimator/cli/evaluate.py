@@ -1,0 +1,61 @@
+"""`cxr evaluate`."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from cxr_estimator.cli._common import (
+    DataOption,
+    ModelOption,
+    OutputOption,
+    PatientColumnOption,
+    QuietOption,
+    collect_skipped,
+    load_data,
+    report_skipped,
+    write_text,
+)
+
+
+class ReportFormat(StrEnum):
+    """How the report is written."""
+
+    text = "text"
+    json = "json"
+    csv = "csv"
+
+
+def evaluate(
+    model: ModelOption,
+    data: DataOption,
+    split: Annotated[
+        str, typer.Option(help="train, val, test, all, or auto: train where the folder has splits.")
+    ] = "auto",
+    patient_column: PatientColumnOption = None,
+    format: Annotated[ReportFormat, typer.Option("--format", help="Format of the report.")] = ReportFormat.text,
+    output: OutputOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    jobs: Annotated[int, typer.Option(help="Threads that read images; -1: one per core.")] = -1,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure a saved model on labelled images, with intervals over patients."""
+    from cxr_estimator.classifier import CXRClassifier
+    from cxr_estimator.evaluation import evaluate as measure
+
+    clf = CXRClassifier.load(model, device=device)
+    clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
+    images = load_data(data, split, patient_column)
+    with collect_skipped() as skipped:
+        report = measure(clf, images.X, images.y, images.groups)
+    if format is ReportFormat.json:
+        text = json.dumps(report.to_dict(), indent=1) + "\n"
+    elif format is ReportFormat.csv:
+        text = report.to_frame().to_csv(index=False)
+    else:
+        text = f"{report}\n"
+    write_text(text, output)
+    report_skipped(skipped)

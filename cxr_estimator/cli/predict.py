@@ -1,0 +1,59 @@
+"""`cxr predict`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cxr_estimator.cli._common import (
+    Format,
+    FormatOption,
+    ImagesArgument,
+    ModelOption,
+    OutputOption,
+    QuietOption,
+    collect_skipped,
+    find_images,
+    report_skipped,
+    write_rows,
+)
+
+
+def predict(
+    images: ImagesArgument,
+    model: ModelOption,
+    threshold: Annotated[
+        float | None, typer.Option(help="Probability of the positive label to decide at; default: the model's own.")
+    ] = None,
+    format: FormatOption = Format.csv,
+    output: OutputOption = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    jobs: Annotated[int, typer.Option(help="Threads that read images; -1: one per core.")] = -1,
+    quiet: QuietOption = False,
+) -> None:
+    """Write a row for each image: decision and probabilities; an unreadable image is a row with the reason."""
+    import numpy as np
+
+    from cxr_estimator.classifier import CXRClassifier
+
+    clf = CXRClassifier.load(model, device=device)
+    clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
+    if threshold is not None:
+        clf.set_threshold(threshold)
+    files = find_images(images)
+    with collect_skipped() as skipped:
+        logits = clf._logits(files)
+    reasons = {item.position: item.reason for item in skipped}
+    decided, proba = clf._decide(np.nan_to_num(logits)), clf._proba(logits)
+    rows = [
+        {
+            "image": file,
+            "decision": None if i in reasons else clf.classes_[decided[i]].item(),
+            **{f"p_{label}": None if i in reasons else float(proba[i, k]) for k, label in enumerate(clf.classes_)},
+            "error": reasons.get(i),
+        }
+        for i, file in enumerate(files)
+    ]
+    write_rows(rows, output, format)
+    report_skipped(skipped)

@@ -1,0 +1,99 @@
+"""`cxr train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cxr_estimator.cli._common import (
+    DataOption,
+    PatientColumnOption,
+    QuietOption,
+    collect_skipped,
+    load_data,
+    report_skipped,
+)
+
+
+def train(
+    data: DataOption,
+    model: Annotated[Path, typer.Option("--model", help="Folder to write the model to.")],
+    split: Annotated[
+        str, typer.Option(help="train, val, test, all, or auto: train where the folder has splits.")
+    ] = "auto",
+    patient_column: PatientColumnOption = None,
+    backbone: Annotated[str, typer.Option(help="A timm model, or plain_cnn.")] = "resnet18",
+    image_size: Annotated[int, typer.Option(help="Height and width of the input, in pixels.")] = 224,
+    channels: Annotated[int, typer.Option(help="1 for grey, 3 for colour.")] = 1,
+    pretrained: Annotated[
+        str, typer.Option(help="no; yes: timm's weights; or the path of a .safetensors file.")
+    ] = "no",
+    pos_label: Annotated[
+        str | None, typer.Option(help="The label that counts as positive. Default: the second.")
+    ] = None,
+    threshold: Annotated[
+        str,
+        typer.Option(help="A probability, or youden, 'sensitivity>=0.95', 'specificity>=0.9' on validation images."),
+    ] = "0.5",
+    epochs: Annotated[int, typer.Option(help="At most so many epochs.")] = 20,
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
+    augment: Annotated[str, typer.Option(help="none, light or strong.")] = "light",
+    class_weight: Annotated[str, typer.Option(help="none or balanced.")] = "none",
+    validation_fraction: Annotated[
+        float, typer.Option(help="Share of the images, by patient, for early stopping.")
+    ] = 0.1,
+    skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out instead of stopping.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    jobs: Annotated[int, typer.Option(help="Threads that read images; -1: one per core.")] = -1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same model on the same machine.")] = 0,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a model on labelled images and save it."""
+    from cxr_estimator.classifier import CXRClassifier
+
+    images = load_data(data, split, patient_column)
+    clf = CXRClassifier(
+        backbone,
+        image_size=image_size,
+        channels=channels,
+        pretrained={"no": False, "yes": True}.get(pretrained, pretrained),
+        pos_label=_label(pos_label, images.y),
+        threshold=_threshold(threshold),
+        max_epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        augment=augment,
+        class_weight=None if class_weight == "none" else class_weight,
+        validation_fraction=validation_fraction,
+        device=device,
+        on_error="skip" if skip_unreadable else "raise",
+        n_jobs=jobs,
+        verbose=0 if quiet else 1,
+        random_state=seed,
+    )
+    with collect_skipped() as skipped:
+        clf.fit(images.X, images.y, groups=images.groups)
+    clf.save(model)
+    best = clf.history_[clf.history_["best"]].iloc[0]
+    typer.echo(f"classes: {', '.join(map(str, clf.classes_))}")
+    if clf.pos_label_ is not None and clf.threshold_ is not None:
+        typer.echo(f"positive label: {clf.pos_label_}, from a probability of {clf.threshold_:.3f} on")
+    typer.echo(f"validation AUROC {best['val_auroc']:.4f} after epoch {best['epoch']} of {len(clf.history_)}")
+    typer.echo(f"saved to {model}")
+    report_skipped(skipped)
+
+
+def _threshold(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _label(text: str | None, labels) -> object:
+    """Return the label of the data that is written like `text`, so that `--pos-label 1` finds the number 1."""
+    matching = [label for label in set(labels.tolist()) if str(label) == text]
+    return matching[0] if matching else text

@@ -1,0 +1,173 @@
+"""Figures. They see Explanations and arrays, never models; attributions are normalised here alone, for display."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cxr_estimator._validation import check_number, invalid
+from cxr_estimator.explanation import Explanation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+DPI = 150
+# Both stay readable with colour-vision deficiency; "jet" is there for those who must compare with old figures.
+CMAP_UNSIGNED = "inferno"
+CMAP_SIGNED = "PuOr_r"
+_INK, _MUTED = "#1a1a1a", "#5f5f5f"
+_FIRST, _SECOND = "#4c6a92", "#c1673a"
+
+
+def heatmap(values: np.ndarray, *, signed: bool) -> np.ndarray:
+    """Scale an attribution (H, W) for display: signed to [-1, 1] around 0, unsigned to [0, 1]; all-zero stays zero."""
+    top = float(np.abs(values).max())
+    if top == 0.0 or not np.isfinite(top):
+        return np.zeros_like(values, dtype=np.float32)
+    return (values / top if signed else np.clip(values, 0.0, None) / top).astype(np.float32)
+
+
+def overlay(explanation: Explanation, i: int = 0, *, cmap: str | None = None, opacity: float = 0.5) -> np.ndarray:
+    """Lay the heat map of image `i` over it, (H, W, 3) uint8.
+
+    The map is the more opaque the stronger it is, up to `opacity` in [0, 1], so that anatomy stays visible where the
+    method found little.
+    """
+    check_number("opacity", opacity, caller="overlay", low=0.0, high=1.0)
+    image = _image(explanation, i)
+    shown = heatmap(explanation.values[i], signed=explanation.signed)
+    colours = _colormap(explanation, cmap)((shown + 1) / 2 if explanation.signed else shown)[..., :3]
+    alpha = (opacity * np.sqrt(np.abs(shown)))[..., None]
+    return np.rint(255 * ((1 - alpha) * image / 255.0 + alpha * colours)).astype(np.uint8)
+
+
+def plot_explanation(explanation: Explanation, i: int = 0, *, cmap: str | None = None) -> Figure:
+    """Return the four-panel figure (150 dpi): radiograph, heat map with colour bar, overlay, prediction details.
+
+    Parameters
+    ----------
+    explanation : Explanation
+        As returned by `explain`, or loaded with its images.
+    i : int, default=0
+    cmap : str, optional
+        Any colour map of matplotlib, such as "jet"; the default is safe for colour-vision deficiency.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    image = _image(explanation, i)
+    colours = _colormap(explanation, cmap)
+    figure = Figure(figsize=(13.6, 4.4), dpi=DPI, layout="constrained")
+    axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.05))
+    shown = heatmap(explanation.values[i], signed=explanation.signed)
+    low = -1.0 if explanation.signed else 0.0
+    panels: tuple[tuple[Axes, np.ndarray, str, dict[str, Any]], ...] = (
+        (axes[0], image, "Radiograph (as the model sees it)", {"cmap": "gray", "vmin": 0, "vmax": 255}),
+        (axes[1], shown, f"Heat map: {_title(explanation.method)}", {"cmap": colours, "vmin": low, "vmax": 1.0}),
+        (axes[2], overlay(explanation, i, cmap=cmap), "Overlay", {}),
+    )
+    for ax, content, title, options in panels:
+        ax.imshow(content, **options)
+        ax.set_title(title, fontsize=10, color=_INK)
+        ax.set_axis_off()
+    scale = figure.colorbar(ScalarMappable(Normalize(low, 1.0), colours), ax=axes[1], fraction=0.046, pad=0.02)
+    scale.set_ticks([low, 0.0, 1.0] if explanation.signed else [0.0, 1.0])
+    labels = [f"against\n{explanation.target[i]}", "0", f"for\n{explanation.target[i]}"]
+    scale.set_ticklabels(labels if explanation.signed else ["none", "strongest"])
+    scale.ax.tick_params(labelsize=8, length=0)
+    _details(axes[3], explanation, i)
+    return figure
+
+
+def _details(ax: Axes, explanation: Explanation, i: int) -> None:
+    ax.set_axis_off()
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1)
+    said = explanation.prediction
+    ax.text(0, 0.985, f"Decision: {said.label[i]}", fontsize=13, fontweight="bold", va="top", color=_INK)
+    bottom = _probabilities(ax, explanation, i, top=0.86)
+    lines = []
+    if said.threshold is not None:
+        lines.append(f"positive label: {said.pos_label}, from {said.threshold:.1%} on")
+    if said.true_label is not None:
+        verdict = "right" if said.true_label[i] == said.label[i] else "wrong"
+        lines.append(f"true label: {said.true_label[i]} (the decision is {verdict})")
+    lines.append(f"explained: {_explained(explanation, i)}")
+    where = f", layer {explanation.layer}" if explanation.layer else ""
+    lines.append(f"method: {_title(explanation.method)}{where}")
+    ax.text(0, bottom - 0.03, "\n".join(lines), fontsize=8.5, va="top", color=_INK, linespacing=1.5)
+    ax.text(0, 0.37, "How to read this", fontsize=9.5, fontweight="bold", va="top", color=_INK)
+    ax.text(0, 0.30, _guide(explanation), fontsize=8, va="top", color=_MUTED, linespacing=1.45)
+
+
+def _probabilities(ax: Axes, explanation: Explanation, i: int, *, top: float) -> float:
+    """Draw a bar per class (the five likeliest) with the threshold; return the height below them."""
+    said = explanation.prediction
+    order = np.arange(len(said.classes))
+    if len(order) > 5:
+        order = np.argsort(-said.proba[i])[:5]
+    step = 0.085
+    for row, k in enumerate(order):
+        y = top - row * step
+        share = float(said.proba[i, k])
+        chosen = said.classes[k] == said.label[i]
+        ax.barh(y, 1.0 * 0.45, left=0.38, height=step * 0.55, color="#ececec")
+        ax.barh(y, share * 0.45, left=0.38, height=step * 0.55, color=_SECOND if chosen else _FIRST)
+        ax.text(0.36, y, _short(said.classes[k]), ha="right", va="center", fontsize=8.5, color=_INK)
+        ax.text(0.85, y, f"{share:.1%}", va="center", fontsize=8.5, color=_INK)
+        if said.threshold is not None and said.classes[k] == said.pos_label:
+            ax.plot([0.38 + 0.45 * said.threshold] * 2, [y - step * 0.4, y + step * 0.4], color=_INK, linewidth=1.4)
+    return top - len(order) * step
+
+
+def _explained(explanation: Explanation, i: int) -> str:
+    score = f"{float(explanation.score[i]):+.2f}"
+    if explanation.options.get("target") == "margin":
+        return f"margin of {explanation.target[i]} (score {score})"
+    kind = "log-odds" if len(explanation.prediction.classes) == 2 else "logit"
+    return f"{kind} of {explanation.target[i]} (score {score})"
+
+
+def _guide(explanation: Explanation) -> str:
+    if explanation.signed:
+        colours = "One end of the colour bar marks pixels that spoke for the\nexplained class, the other those against it."
+    else:
+        colours = "Bright regions raised the score of the explained class;\ndark ones had little to do with it."
+    return (
+        f"{colours}\nThe map is scaled to its own maximum: compare places\n"
+        "within it, not brightness between images. It shows what\n"
+        "the model used, not where disease is.\n"
+        "Research and education only, not a medical device."
+    )
+
+
+def _image(explanation: Explanation, i: int) -> np.ndarray:
+    """Return image `i` as (H, W, 3) uint8."""
+    if explanation.images is None:
+        raise invalid("explanation", "figures", "one with images (save(include_image=True) keeps them)", "no images")
+    if not -len(explanation) <= i < len(explanation):
+        raise invalid("i", "figures", f"an index below {len(explanation)}", i)
+    image = explanation.images[i]
+    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
+
+
+def _colormap(explanation: Explanation, cmap: str | None) -> Colormap:
+    import matplotlib as mpl
+
+    name = cmap or (CMAP_SIGNED if explanation.signed else CMAP_UNSIGNED)
+    if name not in mpl.colormaps:
+        raise invalid("cmap", "figures", "a colour map of matplotlib, such as 'inferno', 'viridis' or 'jet'", name)
+    return mpl.colormaps[name]
+
+
+def _title(method: str) -> str:
+    return {"grad_cam": "Grad-CAM"}.get(method, method.replace("_", " "))
+
+
+def _short(label: object) -> str:
+    text = str(label)
+    return text if len(text) <= 16 else text[:15] + "…"

@@ -1,0 +1,140 @@
+"""The contract that every row of METHODS keeps, on every kind of backbone."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from cxr_estimator.attribution import METHODS
+from cxr_estimator.errors import InvalidParameterError
+from tests.conftest import small_classifier
+
+BACKBONES = (
+    "plain_cnn",
+    "resnet18",
+    "densenet121",
+    "convnextv2_atto",
+    "tf_efficientnetv2_s",
+    "mobilenetv3_small_100",
+    "vit_tiny_patch16_224",
+    "swin_tiny_patch4_window7_224",
+)
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def classifier(request, phantoms):
+    """An estimator with a network of each kind at 64 px; a single epoch is enough for the contract."""
+    clf = small_classifier(
+        backbone=request.param, image_size=64, max_epochs=1, learning_rate=1e-4, validation_fraction=0.0
+    )
+    return clf.fit(phantoms.X[:16], phantoms.y[:16], groups=phantoms.groups[:16])
+
+
+def state_of(model):
+    return (
+        [(name, value.clone()) for name, value in model.state_dict().items()],
+        [module.training for module in model.modules()],
+        [parameter.requires_grad for parameter in model.parameters()],
+        sum(len(module._forward_hooks) + len(module._backward_hooks) for module in model.modules()),
+    )
+
+
+def assert_same_state(one, other):
+    assert all((a == b).all() for (_, a), (_, b) in zip(one[0], other[0], strict=True))
+    assert one[1:] == other[1:]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_contract(classifier, phantoms, method):
+    X = phantoms.X[:4]
+    before, untouched = state_of(classifier.model_), X.copy()
+    explanation = classifier.explain(X, method=method)
+    values = explanation.values
+    assert values.shape == (4, 64, 64)
+    assert values.dtype == np.float32
+    assert np.isfinite(values).all()
+    # a barely trained network may hold nothing for one class, but then it holds something for the other
+    each = [classifier.explain(X, method=method, target=label).values for label in ("NORMAL", "PNEUMONIA")]
+    assert (np.maximum(*(one.std(axis=(1, 2)) for one in each)) > 0).all(), "a constant map says nothing"
+    if not METHODS[method].signed:
+        assert (values >= 0).all()
+    assert explanation.method == method
+    assert explanation.target.tolist() == classifier.predict(X).tolist()
+    sign = np.where(explanation.target == "PNEUMONIA", 1, -1)
+    np.testing.assert_allclose(explanation.score, sign * classifier.decision_function(X), atol=1e-4)
+    again = classifier.explain(X, method=method)
+    assert (again.values == values).all()
+    alone = classifier.explain(X[2:3], method=method)
+    np.testing.assert_allclose(alone.values[0], values[2], atol=1e-4 * values[2].max())
+    assert_same_state(before, state_of(classifier.model_))
+    assert (X == untouched).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_state_is_restored_after_an_error(fitted, phantoms, method, monkeypatch):
+    before = state_of(fitted.model_)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="boom"):
+        patch.setattr(fitted.model_.head, "forward", lambda x: (_ for _ in ()).throw(RuntimeError("boom")))
+        fitted.explain(phantoms.X[:2], method=method)
+    assert_same_state(before, state_of(fitted.model_))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_eight_threads_give_what_one_gives(fitted, phantoms, method):
+    expected = [fitted.explain(phantoms.X[i : i + 2], method=method).values for i in range(8)]
+    got: dict[int, np.ndarray] = {}
+
+    def work(i):
+        got[i] = fitted.explain(phantoms.X[i : i + 2], method=method).values
+        fitted.predict_proba(phantoms.X[i : i + 2])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for i, values in enumerate(expected):
+        np.testing.assert_allclose(got[i], values, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_several_classes_and_colour(three_classes, method):
+    X, y, clf = three_classes
+    explanation = clf.explain(X[:6], y[:6], method=method, target="true")
+    assert explanation.values.shape == (6, 24, 24)
+    assert explanation.target.tolist() == y[:6].tolist()
+    rows = np.arange(6)
+    np.testing.assert_allclose(
+        explanation.score, clf.decision_function(X[:6])[rows, np.searchsorted(clf.classes_, y[:6])], atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_binary_margin_map_is_the_map_of_the_decided_class(fitted, phantoms, method):
+    margin = fitted.explain(phantoms.X[:6], method=method, target="margin")
+    decided = fitted.explain(phantoms.X[:6], method=method, target="predicted")
+    np.testing.assert_allclose(margin.values, decided.values, atol=1e-6)
+    cutoff = fitted.operating_points_[fitted.active_point_].score
+    sign = np.where(decided.target == "PNEUMONIA", 1, -1)
+    np.testing.assert_allclose(margin.score, sign * (fitted.decision_function(phantoms.X[:6]) - cutoff), atol=1e-5)
+    assert (margin.score >= 0).all()
+
+
+def test_unknown_method_and_option(fitted, phantoms):
+    with pytest.raises(InvalidParameterError, match=r"one of 'grad_cam'.*Did you mean 'grad_cam'"):
+        fitted.explain(phantoms.X[:1], method="gradcam")
+    with pytest.raises(InvalidParameterError, match="'options of grad_cam' parameter of explain must be one of 'layer'"):
+        fitted.explain(phantoms.X[:1], layr="features")
+    with pytest.raises(InvalidParameterError, match="'layer' parameter of PlainCNN"):
+        fitted.explain(phantoms.X[:1], layer="nowhere")
+    with pytest.raises(InvalidParameterError, match="with a spatial map"):
+        fitted.explain(phantoms.X[:1], layer="head")
+
+
+def test_table_entries_are_complete():
+    for method in METHODS.values():
+        assert "References" in method.function.__doc__
+        assert "doi:" in method.function.__doc__
+

@@ -1,0 +1,83 @@
+"""Fixtures that several test files share, and the rule that CI skips nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import config_context
+
+from cxr_estimator import CXRClassifier, load_image_folder, make_phantoms
+
+
+def small_classifier(**changes):
+    """An unfitted classifier that trains in a second."""
+    options = {
+        "backbone": "plain_cnn",
+        "image_size": 32,
+        "max_epochs": 3,
+        "batch_size": 16,
+        "pos_label": "PNEUMONIA",
+        "validation_fraction": 0.2,
+        "random_state": 0,
+    }
+    return CXRClassifier(**{**options, **changes})
+
+
+@pytest.fixture(scope="session")
+def phantoms():
+    """80 phantoms of 40 patients at 32 px."""
+    return make_phantoms(80, 32, difficulty=0.0, random_state=0)
+
+
+@pytest.fixture(scope="session")
+def fitted(phantoms):
+    """A classifier fitted on the phantoms; tests must not change it (copy it first)."""
+    return small_classifier().fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+
+
+@pytest.fixture(scope="session")
+def three_classes():
+    """60 RGB images of three classes that differ in colour, and a classifier fitted on them."""
+    rng = np.random.default_rng(0)
+    y = np.array(["red", "green", "blue"])[np.arange(60) % 3]
+    X = rng.integers(0, 120, (60, 24, 24, 3), dtype=np.uint8)
+    for label, channel in (("red", 0), ("green", 1), ("blue", 2)):
+        X[y == label, 6:18, 6:18, channel] += 130
+    clf = CXRClassifier("plain_cnn", image_size=24, channels=3, max_epochs=6, batch_size=12, random_state=0)
+    return X, y, clf.fit(X, y, groups=np.arange(60))
+
+
+@pytest.fixture(scope="session")
+def real_data_dir() -> Path:
+    """The folder of real radiographs in CXR_DATA_DIR."""
+    folder = os.environ.get("CXR_DATA_DIR")
+    if not folder:
+        pytest.skip("needs real radiographs: set CXR_DATA_DIR to the chest_xray folder")
+    return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def real_sample(real_data_dir):
+    """Paths, labels and patients of 240 real radiographs, half of each class."""
+    data = load_image_folder(real_data_dir)
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.permutation(np.flatnonzero(data.y == label))[:120] for label in ("NORMAL", "PNEUMONIA")])
+    return data.X[rows], data.y[rows], data.groups[rows]
+
+
+@pytest.fixture
+def metadata_routing():
+    """Switch scikit-learn's metadata routing on for one test."""
+    with config_context(enable_metadata_routing=True):
+        yield
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Let a run fail in which tests were skipped, where CXR_NO_SKIPS asks for that."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CXR_NO_SKIPS") and exitstatus == 0 and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter.write_line("skipped tests count as failures here (CXR_NO_SKIPS is set)", red=True)

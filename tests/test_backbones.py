@@ -1,0 +1,222 @@
+"""Networks and their layers."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from cxr_estimator.backbones import (
+    build_backbone,
+    capture,
+    default_cam_layer,
+    named_layer,
+    normalisation,
+    to_grid,
+    token_grid,
+)
+from cxr_estimator.errors import InvalidParameterError, WeightsError
+
+
+def build(name, **changes):
+    return build_backbone(name, **{"num_outputs": 1, "channels": 1, "image_size": 64, **changes}).eval()
+
+
+@pytest.mark.parametrize("size", [16, 28, 64, 224])
+def test_plain_cnn_leaves_a_map_of_about_eight(size):
+    model = build("plain_cnn", image_size=size, num_outputs=3, channels=3)
+    x = torch.randn(2, 3, size, size)
+    assert model(x).shape == (2, 3)
+    assert 4 <= model.features(x).shape[-1] <= 8
+
+
+def test_every_relu_of_plain_cnn_is_its_own_and_out_of_place():
+    modules = [module for module in build("plain_cnn").modules() if isinstance(module, nn.ReLU)]
+    assert len(modules) == len({id(module) for module in modules}) == 6
+    assert not any(module.inplace for module in modules)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "grid"),
+    [
+        ("plain_cnn", "features", (8, 8)),
+        ("resnet18", "layer4", (2, 2)),
+        ("densenet121", "features", (2, 2)),
+        ("convnextv2_atto", "stages", (2, 2)),
+        ("tf_efficientnetv2_s", "bn2", (2, 2)),
+        ("mobilenetv3_small_100", "blocks", (2, 2)),
+        ("vit_tiny_patch16_224", "blocks.11.norm1", (4, 4)),
+        ("swin_tiny_patch4_window7_224", "norm", (2, 2)),
+    ],
+)
+def test_default_cam_layer(name, layer, grid):
+    model, x = build(name), torch.randn(1, 1, 64, 64)
+    assert default_cam_layer(model, x) == layer
+    with torch.enable_grad(), capture(model, layer) as captured:
+        logits = model(x)
+    activation = to_grid(model, captured[0])
+    assert activation.shape[0] == 1
+    assert activation.shape[2:] == grid
+    (gradient,) = torch.autograd.grad(logits.sum(), captured[0])
+    assert to_grid(model, gradient).abs().max() > 0
+
+
+def test_the_layer_moves_up_where_the_last_map_is_one_pixel():
+    model = build("resnet18", image_size=32)
+    assert default_cam_layer(model, torch.randn(1, 1, 32, 32)) == "layer3"
+
+
+def test_tokens_are_laid_out_row_by_row():
+    model = build("vit_tiny_patch16_224")
+    assert token_grid(model) == (4, 4)
+    tokens = torch.arange(17.0).view(1, 17, 1).expand(1, 17, 192)
+    assert to_grid(model, tokens)[0, 0].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15, 16]]
+
+
+def test_capture_leaves_no_hook_even_after_an_error():
+    model = build("plain_cnn")
+    with pytest.raises(RuntimeError, match="stop"), capture(model, "features"):
+        raise RuntimeError("stop")
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_in_place_layers_behind_the_captured_one():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 1))
+    with capture(model, "0") as captured:
+        out = model(torch.randn(1, 1, 8, 8))
+    assert torch.autograd.grad(out.sum(), captured[0])[0].shape == (1, 2, 6, 6)
+
+
+def test_normalisation():
+    assert normalisation(build("plain_cnn"), 1) == ((0.5,), (0.25,))
+    mean, std = normalisation(build("resnet18"), 1)
+    assert mean[0] == pytest.approx((0.485 + 0.456 + 0.406) / 3)
+    assert std[0] == pytest.approx((0.229 + 0.224 + 0.225) / 3)
+    assert normalisation(build("resnet18", channels=3), 3)[0] == (0.485, 0.456, 0.406)
+
+
+def test_unknown_backbone_suggests_the_nearest():
+    with pytest.raises(InvalidParameterError, match=r"Did you mean .*'resnet18'"):
+        build("resnet_18")
+    with pytest.raises(InvalidParameterError, match="'backbone' parameter"):
+        build(18)
+
+
+def test_unknown_layer_suggests_the_nearest():
+    with pytest.raises(InvalidParameterError, match="'layer4'"):
+        named_layer(build("resnet18"), "layer5")
+
+
+@pytest.mark.parametrize("pretrained", ["weights.pth", 3, None, "bundled"])
+def test_pretrained_must_be_safetensors(pretrained):
+    with pytest.raises(InvalidParameterError, match="safetensors"):
+        build("resnet18", pretrained=pretrained)
+
+
+@pytest.mark.parametrize("pretrained", [True, "x.safetensors"])
+def test_plain_cnn_has_no_pretrained_weights(pretrained):
+    with pytest.raises(InvalidParameterError, match="False for 'plain_cnn'"):
+        build("plain_cnn", pretrained=pretrained)
+
+
+def test_pretrained_from_a_local_file(tmp_path):
+    source = timm.create_model("resnet10t", num_classes=1000, in_chans=3)
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    model = build("resnet10t", pretrained=tmp_path / "weights.safetensors")
+    assert torch.equal(model.layer4[0].conv1.weight, source.layer4[0].conv1.weight)
+    grey = source.conv1[0].weight.sum(dim=1, keepdim=True)  # timm sums the input weights, for grey in three channels
+    assert torch.allclose(model.conv1[0].weight, grey)
+    assert model.fc.weight.shape == (1, 512)
+
+
+def test_pretrained_file_that_is_missing_or_does_not_fit(tmp_path):
+    with pytest.raises(WeightsError, match="there is no such weights file"):
+        build("resnet18", pretrained=tmp_path / "none.safetensors")
+    (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(WeightsError, match="bad.safetensors: these weights cannot be loaded"):
+        build("resnet18", pretrained=tmp_path / "bad.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="are not of 'resnet18': only 0 of its 122"):
+        build("resnet18", pretrained=tmp_path / "other.safetensors")
+
+
+# -- pretrained=True talks to a Hub: the real client in a process of its own, against a local server ----------------------
+
+BUILD = """
+import sys
+from cxr_estimator.backbones import build_backbone
+from cxr_estimator.errors import WeightsError
+try:
+    model = build_backbone("resnet10t", num_outputs=1, channels=3, image_size=64, pretrained=True)
+    print("sum", model.layer4[0].conv1.weight.sum().item())
+except WeightsError as error:
+    print("WeightsError", error)
+"""
+
+
+def run_with_hub(endpoint: str, home) -> str:
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"HF_HUB_DOWNLOAD_TIMEOUT": "2", "HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    done = subprocess.run([sys.executable, "-c", BUILD], capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class WeightsHandler(http.server.BaseHTTPRequestHandler):
+    """Serves one file, model.safetensors, as a Hub does."""
+
+    content = b""
+
+    def do_HEAD(self):
+        self.answer(with_body=False)
+
+    def do_GET(self):
+        self.answer(with_body=True)
+
+    def answer(self, with_body):
+        found = self.path.split("?")[0].endswith("/model.safetensors")
+        body = self.content if found else json.dumps({"error": "Entry not found"}).encode()
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("ETag", '"weights"')
+        if not found:
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_pretrained_downloads_from_a_hub_and_then_works_offline(tmp_path):
+    source = timm.create_model("resnet10t")
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    WeightsHandler.content = (tmp_path / "weights.safetensors").read_bytes()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), WeightsHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    expected = source.layer4[0].conv1.weight.sum().item()
+    try:
+        assert float(run_with_hub(endpoint, tmp_path / "home").split()[1]) == pytest.approx(expected, rel=1e-4)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert float(run_with_hub(endpoint, tmp_path / "home").split()[1]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_pretrained_without_a_network_says_what_to_do(tmp_path):
+    said = run_with_hub("http://127.0.0.1:9", tmp_path)
+    assert said.startswith("WeightsError The pretrained weights of 'resnet10t' could not be downloaded")
+    assert "pretrained=False" in said
+    assert "HF_HOME" in said

@@ -1,0 +1,118 @@
+"""Figures: content, not beauty; that is looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from cxr_estimator.errors import InvalidParameterError, InvalidTypeError
+from cxr_estimator.figures import DPI, heatmap, overlay, plot_explanation
+
+
+@pytest.fixture(scope="module")
+def explanation(fitted, phantoms):
+    return fitted.explain(phantoms.X[:3], phantoms.y[:3], target="PNEUMONIA")
+
+
+def texts(figure) -> str:
+    return "\n".join(text.get_text() for ax in figure.axes for text in [*ax.texts, ax.title])
+
+
+def test_heatmap_by_hand():
+    np.testing.assert_allclose(heatmap(np.array([[0.0, 2.0, 1.0]]), signed=False), [[0, 1, 0.5]])
+    np.testing.assert_allclose(heatmap(np.array([[0.0, 2.0, -4.0]]), signed=True), [[0, 0.5, -1]])
+    assert (heatmap(np.zeros((2, 2)), signed=True) == 0).all()
+
+
+def test_overlay_by_hand(explanation):
+    """Nothing found: the image itself. Strongest at opacity 1: the colour itself."""
+    values = np.zeros((3, 32, 32), dtype=np.float32)
+    values[0, 4, 5] = 7.0
+    shown = overlay(dataclasses.replace(explanation, values=values), 0, opacity=1.0, cmap="viridis")
+    colour = np.rint(255 * np.array(mpl.colormaps["viridis"](1.0)[:3]))
+    assert shown.shape == (32, 32, 3)
+    assert shown.dtype == np.uint8
+    assert shown[4, 5].tolist() == colour.tolist()
+    elsewhere = np.ones((32, 32), dtype=bool)
+    elsewhere[4, 5] = False
+    assert (shown[elsewhere] == explanation.images[0][elsewhere][:, None]).all()
+
+
+def test_four_panels_at_150_dpi(explanation, fitted):
+    figure = explanation.plot(1)
+    assert figure.dpi == DPI == 150
+    assert len(figure.axes) == 5  # four panels and the colour bar
+    said = texts(figure)
+    proba = explanation.prediction.proba[1]
+    for expected in (
+        f"Decision: {explanation.prediction.label[1]}",
+        f"{proba[0]:.1%}",
+        f"{proba[1]:.1%}",
+        "positive label: PNEUMONIA, from 50.0% on",
+        f"true label: {explanation.prediction.true_label[1]}",
+        "log-odds of PNEUMONIA",
+        "Grad-CAM, layer features",
+        "How to read this",
+        "not a medical device",
+    ):
+        assert expected in said
+    drawn = figure.axes[0].images[0].get_array()
+    assert (drawn[..., 0] == explanation.images[1]).all()
+
+
+def test_colour_maps(explanation):
+    safe = explanation.plot(0).axes[1].images[0].get_cmap().name
+    assert safe == "inferno"
+    assert explanation.plot(0, cmap="jet").axes[1].images[0].get_cmap().name == "jet"
+    signed = dataclasses.replace(explanation, signed=True)
+    shown = plot_explanation(signed, 0).axes[1].images[0]
+    assert shown.get_cmap().name == "PuOr_r"
+    assert shown.get_clim() == (-1, 1)
+    with pytest.raises(InvalidParameterError, match="'cmap' parameter"):
+        explanation.plot(0, cmap="rainbow9")
+
+
+def test_without_labels_or_threshold(three_classes):
+    X, _, clf = three_classes
+    said = texts(clf.explain(X[:1]).plot())
+    assert "true label" not in said
+    assert "positive label" not in said
+    assert "logit of" in said
+
+
+def test_many_classes_show_the_five_likeliest(explanation):
+    proba = np.tile(np.linspace(0.01, 0.15, 12), (3, 1))
+    many = dataclasses.replace(
+        explanation.prediction,
+        classes=tuple(f"a class with a long name {k}" for k in range(12)),
+        proba=proba,
+        label=np.array(["a class with a long name 11"] * 3),
+        threshold=None,
+        pos_label=None,
+    )
+    said = texts(dataclasses.replace(explanation, prediction=many).plot())
+    assert "15.0%" in said
+    assert "1.0%" not in said
+    assert "a class with a …" in said
+
+
+def test_bad_requests(explanation):
+    with pytest.raises(InvalidParameterError, match="one with images"):
+        dataclasses.replace(explanation, images=None).plot()
+    with pytest.raises(InvalidParameterError, match="an index below 3"):
+        explanation.plot(3)
+    with pytest.raises(InvalidParameterError, match="'opacity'"):
+        explanation.overlay(0, opacity=2)
+    with pytest.raises(InvalidTypeError, match="'opacity'"):
+        explanation.overlay(0, opacity="half")
+
+
+def test_figure_is_written(explanation, tmp_path):
+    explanation.plot(0).savefig(tmp_path / "figure.png")
+    from PIL import Image
+
+    with Image.open(tmp_path / "figure.png") as image:
+        assert image.width == pytest.approx(13.6 * 150, abs=2)

@@ -1,0 +1,87 @@
+"""The order of the modules: each imports only from those before it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cxr_estimator
+
+PACKAGE = Path(cxr_estimator.__file__).parent
+# A module may import from the entries above its own. Sub-packages are one entry.
+ORDER = [
+    "errors", "_validation", "versions",
+    "images", "preprocessing", "backbones", "statistics", "thresholds", "serialization", "explanation", "figures",
+    "inference", "augmentation", "training", "_progress", "attribution", "metrics", "datasets",
+    "_fitting", "_explaining", "_persistence", "classifier",
+    "evaluation", "quickstart",
+    "cli",
+]  # fmt: skip
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_layers(path: Path):
+    """Yield the layers that a module imports at run time, at the top or inside functions."""
+    tree = ast.parse(path.read_text())
+    guarded = {
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and getattr(block.test, "id", "") == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node not in guarded and (node.module or "").startswith("cxr_estimator"):
+            parts = node.module.split(".")
+            yield from [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names if alias.name in ORDER]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_up(path):
+    own = layer_of(path)
+    assert own in ORDER, f"{own} has no place in ORDER"
+    allowed = ORDER[: ORDER.index(own) + 1]
+    # figures are drawn by Explanation.plot, which imports them when called
+    lazy = {"explanation": {"figures"}}.get(own, set())
+    assert set(imported_layers(path)) <= set(allowed) | lazy
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_style_that_no_linter_checks(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    assert not any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(text))), "raise an error instead"
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, cxr_estimator; print(sorted({'torch', 'timm', 'sklearn', 'matplotlib', 'numpy'} & set(sys.modules)))"
+    assert run_python(code).strip() == "[]"
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom cxr_estimator.cli import app\n"
+        "try:\n app(['--help'])\nexcept SystemExit:\n pass\n"
+        "print(sorted({'torch', 'timm', 'sklearn', 'matplotlib', 'numpy', 'pandas'} & set(sys.modules)))"
+    )
+    assert run_python(code).strip().endswith("[]")
+
+
+def test_every_public_name_loads():
+    for name in cxr_estimator.__all__:
+        assert getattr(cxr_estimator, name) is not None
+    assert set(cxr_estimator.__all__) == set(cxr_estimator._PUBLIC)
+    assert set(cxr_estimator.__all__) <= set(dir(cxr_estimator))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = cxr_estimator.nothing

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see cli.main; before anything loads torch
+
 from pathlib import Path
 
 import numpy as np

@@ -144,6 +144,12 @@ def test_a_rectangle_keeps_its_place_within_a_pixel(resize, shape, size, data):
         assert found.any()
 
 
+def test_a_mask_keeps_single_pixels_that_are_hit():
+    mask = np.zeros((16, 16), dtype=bool)
+    mask[1, 1] = mask[4, 4] = True  # every second pixel, from 1 on, is the nearest
+    np.testing.assert_array_equal(np.argwhere(Preprocessing(8).geometry((16, 16)).mask_to_model(mask)), [[0, 0]])
+
+
 def test_a_hot_spot_returns_to_its_place():
     geometry = Preprocessing(32, resize="crop").geometry((50, 80))  # rows 0-49, columns 15-64 are seen
     heat = np.zeros((32, 32))
@@ -230,9 +236,10 @@ def test_shape_and_depth(array, channels):
     assert pixels.dtype == (np.uint8 if array.dtype in (np.uint8, bool) else np.uint16)
 
 
-@pytest.mark.parametrize(("dtype", "factor"), [(np.uint8, 1), (np.uint16, 1)])
-def test_integers_of_model_size_pass_unchanged(dtype, factor):
-    np.testing.assert_array_equal(pixels_of(RAMP.astype(dtype)), [RAMP])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_integers_of_model_size_pass_unchanged(dtype):
+    ramp = np.linspace(0, np.iinfo(dtype).max, 64).astype(dtype).reshape(8, 8)
+    np.testing.assert_array_equal(pixels_of(ramp), [ramp])
 
 
 def test_floats_from_zero_to_one():
@@ -261,8 +268,10 @@ def test_resize_is_antialiased_bilinear(shape, size):
 @settings(max_examples=60, deadline=None)
 def test_the_same_picture_at_every_depth(array, resize, channels):
     eight = unit(pixels_of(array, 16, resize=resize, channels=channels))
+    levels = 1.5 if array.ndim == 3 and channels == 1 else 1.0  # rows, columns and luma each round to half a level
     for other in (array.astype(np.uint16) * 257, array / np.float32(255), array / 255.0):
-        assert np.abs(unit(pixels_of(other, 16, resize=resize, channels=channels)) - eight).max() <= 1.01 / 255
+        difference = unit(pixels_of(other, 16, resize=resize, channels=channels)) - eight
+        assert np.abs(difference).max() <= (levels + 0.05) / 255
 
 
 def test_intensity_pair_clips():

@@ -49,15 +49,17 @@ def options(
 
 def main() -> None:
     """Run the command line; every error ends in one message and an exit code, never in a traceback."""
+    # Threads that wait actively make training ten times slower as soon as another process wants a core. OpenMP reads
+    # this when torch is loaded, which is still to come.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except CXRError as error:
         _fail(str(error), EXIT_BAD_INPUT)
-    except KeyboardInterrupt:
-        _fail("interrupted", EXIT_INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output, `head` say, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)
+    except SystemExit as end:
+        if end.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into this
+            typer.echo("cxr: interrupted", err=True)
+        raise
     except Exception as error:  # noqa: BLE001 - the last resort of a program for people
         if os.environ.get("CXR_DEBUG"):
             traceback.print_exc()

@@ -39,7 +39,7 @@ def load_medmnist(path: str | Path, *, split: str = "train") -> ImageDataset:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             X, y = archive[f"{split}_images"], archive[f"{split}_labels"]
     except Exception as error:  # whatever a damaged archive makes zipfile, zlib or NumPy raise
         raise DataError(f"{path}: is no readable MedMNIST archive ({error}).") from error

@@ -65,7 +65,7 @@ def _check_fractions(fractions: Any, caller: str) -> np.ndarray:
         shares = np.asarray(fractions, dtype=float)
     except (TypeError, ValueError):
         shares = np.array([])
-    if shares.ndim != 1 or not (shares > 0).all() or not abs(shares.sum() - 1.0) <= 1e-6:
+    if shares.ndim != 1 or not (shares > 0).all() or abs(shares.sum() - 1.0) > 1e-6:
         raise invalid("fractions", caller, "positive numbers that sum to 1", fractions)
     return shares
 

@@ -1,0 +1,220 @@
+"""The command line, run as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cxr_estimator import CXRClassifier, Explanation
+from cxr_estimator.cli import main
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def cxr(*arguments) -> Done:
+    """Run `cxr` in this process, which saves loading torch each time."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["cxr", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def folder(phantoms, tmp_path_factory):
+    """The Kaggle layout, with patients in the file names."""
+    root = tmp_path_factory.mktemp("chest_xray")
+    for i, (image, label, patient) in enumerate(zip(phantoms.X, phantoms.y, phantoms.groups, strict=True)):
+        split = "train" if i < 60 else "test"
+        number = int(patient[1:])
+        name = f"IM-{number:04d}-{i:04d}.png" if label == "NORMAL" else f"person{number}_virus_{i}.png"
+        path = root / split / label / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model"
+    done = cxr(
+        "train", "--data", folder, "--model", path, "--backbone", "plain_cnn", "--image-size", 32, "--epochs", 2,
+        "--pos-label", "PNEUMONIA", "--validation-fraction", 0.2, "--threshold", "sensitivity>=0.9", "--quiet",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "classes: NORMAL, PNEUMONIA" in done.stdout
+    assert "positive label: PNEUMONIA" in done.stdout
+    assert "warning" not in done.stderr  # patients are known from the file names
+    return path
+
+
+def test_trained_model_equals_the_python_way(folder, model):
+    from cxr_estimator import load_image_folder
+
+    data = load_image_folder(folder)
+    clf = CXRClassifier.load(model)
+    again = CXRClassifier(**clf.get_params()).fit(data.X, data.y, groups=data.groups)
+    np.testing.assert_allclose(again.predict_proba(data.X), clf.predict_proba(data.X), atol=1e-6)
+
+
+def test_evaluate_in_every_format(folder, model, tmp_path):
+    from cxr_estimator import evaluate, load_image_folder
+
+    data = load_image_folder(folder, split="test")
+    report = evaluate(CXRClassifier.load(model), *data)
+    arguments = ("evaluate", "--model", model, "--data", folder, "--split", "test", "--quiet")
+    assert cxr(*arguments).stdout.strip() == str(report)
+    assert json.loads(cxr(*arguments, "--format", "json").stdout) == json.loads(json.dumps(report.to_dict()))
+    done = cxr(*arguments, "--format", "csv", "--output", tmp_path / "new" / "report.csv")
+    assert done.returncode == 0
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "new" / "report.csv").read_text())))
+    assert [row["metric"] for row in rows] == list(report.metrics)
+
+
+def test_predict(folder, model, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nonsense")
+    images = sorted((folder / "test" / "NORMAL").iterdir())
+    done = cxr("predict", "--model", model, folder / "test" / "NORMAL", bad, "--quiet")
+    assert done.returncode == 3
+    assert "unreadable" in done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["image"] for row in rows] == [str(path) for path in images] + [str(bad)]
+    proba = CXRClassifier.load(model).predict_proba(images)
+    np.testing.assert_allclose([float(row["p_PNEUMONIA"]) for row in rows[:-1]], proba[:, 1], atol=1e-6)
+    assert [row["decision"] for row in rows[:-1]] == CXRClassifier.load(model).predict(images).tolist()
+    assert rows[-1]["decision"] == rows[-1]["p_NORMAL"] == ""
+    assert rows[-1]["error"] == "this is no readable PNG, JPEG or TIFF image."
+    as_json = json.loads(cxr("predict", "--model", model, *images[:2], "--format", "json", "--quiet").stdout)
+    assert as_json[0]["error"] is None
+    assert as_json[1]["image"] == str(images[1])
+    all_positive = json.loads(
+        cxr("predict", "--model", model, *images[:2], "--threshold", 0.0001, "--format", "json", "--quiet").stdout
+    )
+    assert {row["decision"] for row in all_positive} == {"PNEUMONIA"}
+
+
+def test_explain(folder, model, tmp_path):
+    images = sorted((folder / "test" / "PNEUMONIA").iterdir())[:2]
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"")
+    output = tmp_path / "figures"
+    done = cxr("explain", "--model", model, *images, bad, "--output", output, "--target", "PNEUMONIA", "--maps", "--quiet")
+    assert done.returncode == 3, done.stderr
+    assert "the file is empty" in done.stderr
+    rows = list(csv.DictReader(io.StringIO((output / "explanations.csv").read_text())))
+    expected = CXRClassifier.load(model).explain(images, target="PNEUMONIA")
+    assert [row["image"] for row in rows] == [str(path) for path in images]
+    np.testing.assert_allclose([float(row["score"]) for row in rows], expected.score, atol=1e-5)
+    for row, values in zip(rows, expected.values, strict=True):
+        with Image.open(output / row["figure"]) as figure:
+            assert figure.width > 1500
+        saved = Explanation.load(output / row["figure"].removesuffix(".png"))
+        np.testing.assert_allclose(saved.values[0], values, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("predict", "--model", "{tmp}/none", "x.png"), 2, "there is no such model folder"),
+        (("evaluate", "--model", "{model}", "--data", "{tmp}/none"), 2, "there is no such folder"),
+        (("train", "--data", "{folder}", "--model", "{tmp}/m", "--backbone", "resnet_18"), 2, "Did you mean"),
+        (("train", "--data", "{folder}", "--model", "{tmp}/m", "--backbone", "plain_cnn", "--threshold", "best"), 2, "'threshold'"),
+        (("train", "--data", "{folder}", "--model", "{tmp}/m", "--backbone", "plain_cnn", "--pos-label", "COVID"), 2, "'NORMAL', 'PNEUMONIA'"),
+        (("train", "--data", "{folder}"), 2, "--model"),
+        (("train", "--data", "{folder}", "--model", "{tmp}/m", "--epochs", "many"), 2, "--epochs"),
+        (("explain", "--model", "{model}", "{tmp}", "--output", "{tmp}/o"), 2, "holds no .png"),
+        (("explain", "--model", "{model}", "x.png", "--output", "{tmp}/o"), 2, "there is no such file"),
+        (("explain", "--model", "{model}", "x.png", "--output", "{tmp}/o", "--method", "lime9"), 2, "'method' parameter"),
+        (("quickstart", "--data", "{tmp}/none"), 2, "there is no such folder"),
+        (("nonsense",), 2, "No such command"),
+    ],
+)  # fmt: skip
+def test_bad_input_gives_one_message_and_no_traceback(folder, model, tmp_path, arguments, code, message):
+    filled = [item.format(tmp=tmp_path, model=model, folder=folder) for item in arguments]
+    done = cxr(*filled)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_output_that_cannot_be_written(folder, model, monkeypatch):
+    arguments = ("predict", "--model", model, folder / "test" / "NORMAL", "--output", "/dev/null/x.csv", "--quiet")
+    done = cxr(*arguments)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "CXR_DEBUG=1" in done.stderr
+    monkeypatch.setenv("CXR_DEBUG", "1")
+    assert "Traceback" in cxr(*arguments).stderr
+
+
+def test_interrupting_ends_quietly(folder, tmp_path):
+    command = [sys.executable, "-c", "from cxr_estimator.cli import main; main()", "train", "--data", str(folder)]
+    options = ["--model", str(tmp_path / "m"), "--backbone", "plain_cnn", "--image-size", "64", "--epochs", "5000"]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = process.stderr.read(1)  # the progress bar has begun
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "cxr: interrupted" in first + rest
+    assert "Traceback" not in rest
+    assert not (tmp_path / "m").exists()
+
+
+def test_csv_with_numeric_labels_and_patients(phantoms, tmp_path):
+    lines = ["path,label,patient"]
+    for i, image in enumerate(phantoms.X[:40]):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,{int(phantoms.y[i] == 'PNEUMONIA')},{phantoms.groups[i]}")
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    done = cxr(
+        "train", "--data", tmp_path / "table.csv", "--patient-column", "patient", "--model", tmp_path / "m",
+        "--backbone", "plain_cnn", "--image-size", 32, "--epochs", 1, "--pos-label", 1, "--validation-fraction", 0.2, "--quiet",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert CXRClassifier.load(tmp_path / "m").pos_label == 1
+
+
+def test_unreadable_training_images_stop_or_are_reported(folder, tmp_path):
+    import shutil
+
+    copy = tmp_path / "data"
+    shutil.copytree(folder / "train", copy)
+    (copy / "NORMAL" / "IM-9999-0001.png").write_bytes(b"nonsense")
+    options = ("train", "--data", copy, "--model", tmp_path / "m", "--backbone", "plain_cnn", "--image-size", 32)
+    options += ("--epochs", 1, "--validation-fraction", 0.2, "--quiet")
+    done = cxr(*options)
+    assert done.returncode == 2
+    assert "IM-9999-0001.png" in done.stderr
+    done = cxr(*options, "--skip-unreadable")
+    assert done.returncode == 3, done.stderr
+    assert "unreadable: " in done.stderr
+    assert (tmp_path / "m" / "model.safetensors").exists()
+
+
+def test_version_and_help():
+    from cxr_estimator import __version__
+
+    assert cxr("--version").stdout.strip() == __version__
+    assert "quickstart" in cxr("--help").stdout
+    for command in ("train", "evaluate", "predict", "explain", "quickstart"):
+        assert cxr(command, "--help").returncode == 0

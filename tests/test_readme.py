@@ -1,0 +1,67 @@
+"""The README is true: its snippets run, its pictures exist, its commands are commands; and the examples run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.filterwarnings("ignore::cxr_estimator.errors.PatientLeakWarning")
+def test_snippets_run_one_after_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len(SNIPPETS) == 3
+    names: dict = {}
+    for snippet in SNIPPETS:
+        exec(compile(snippet, "README.md", "exec"), names)
+    assert (tmp_path / "explanation.png").stat().st_size > 10_000
+    assert (tmp_path / "my-model" / "config.json").exists()
+
+
+def test_links_and_pictures_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_command_lines_use_real_commands_and_options():
+    lines = [line for block in re.findall(r"```\n(.*?)```", README, flags=re.DOTALL) for line in block.splitlines()]
+    calls = [line.split()[1:] for line in lines if "cxr" in line.split()[0]]
+    assert len(calls) >= 5
+    for command, *arguments in calls:
+        said = subprocess.run(
+            [sys.executable, "-c", "from cxr_estimator.cli import main; main()", command, "--help"],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        for option in (argument for argument in arguments if argument.startswith("--")):
+            assert option in said, f"cxr {command} has no {option}"
+
+
+def test_both_commands_are_one_line_each():
+    commands = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
+    assert len(commands) == 2
+    assert commands[0].endswith("cxr quickstart")
+    assert commands[1].endswith("pytest")
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_examples_run(example, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(example), str(tmp_path)],
+        capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONWARNINGS": "error::UserWarning"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir())
+    assert len(example.read_text().splitlines()) <= 60
+
+
+def test_contributing_is_short():
+    assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 50

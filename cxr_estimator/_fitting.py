@@ -109,8 +109,8 @@ def positive_label(clf: CXRClassifier, classes: np.ndarray) -> Any:
     if isinstance(clf.pos_label, str) and labels == list(range(len(labels))):
         # cross_val_predict and CalibratedClassifierCV fit on the output of a LabelEncoder
         warnings.warn(
-            f"The labels are {labels}, so pos_label={clf.pos_label!r} is none of them; scikit-learn seems to have encoded "
-            f"them. Probabilities are not affected; thresholds now speak of {default!r}.",
+            f"The labels are {labels}, so pos_label={clf.pos_label!r} is none of them; scikit-learn seems to have "
+            f"encoded them. Probabilities are not affected; thresholds now speak of {default!r}.",
             EncodedLabelsWarning,
             stacklevel=4,
         )

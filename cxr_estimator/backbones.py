@@ -143,7 +143,8 @@ def _check_overlap(model: nn.Module, name: str, path: Path) -> None:
     wanted = set(model.state_dict())
     if len(found & wanted) < len(wanted) / 2:
         raise WeightsError(
-            f"{path}: these weights are not of {name!r}: only {len(found & wanted)} of its {len(wanted)} tensors are there."
+            f"{path}: these weights are not of {name!r}: only {len(found & wanted)} of its {len(wanted)} tensors are "
+            "there."
         )
 
 

@@ -92,7 +92,7 @@ def _details(ax: Axes, explanation: Explanation, i: int) -> None:
     bottom = _probabilities(ax, explanation, i, top=0.86)
     lines = []
     if said.threshold is not None:
-        lines.append(f"positive label: {said.pos_label}, from {said.threshold:.1%} on")
+        lines.append(f"positive label: {said.pos_label}, from {said.threshold:.1%} on (black line)")
     if said.true_label is not None:
         verdict = "right" if said.true_label[i] == said.label[i] else "wrong"
         lines.append(f"true label: {said.true_label[i]} (the decision is {verdict})")
@@ -134,7 +134,9 @@ def _explained(explanation: Explanation, i: int) -> str:
 
 def _guide(explanation: Explanation) -> str:
     if explanation.signed:
-        colours = "One end of the colour bar marks pixels that spoke for the\nexplained class, the other those against it."
+        colours = (
+            "One end of the colour bar marks pixels that spoke for the\nexplained class, the other those against it."
+        )
     else:
         colours = "Bright regions raised the score of the explained class;\ndark ones had little to do with it."
     return (

@@ -144,6 +144,8 @@ def _from_array(array: np.ndarray, prefer_first: bool) -> ImageSequence:
         raise InvalidTypeError(f"X must hold numbers. Got an array of {array.dtype}.")
     if array.ndim not in (2, 3, 4):
         raise DataError(f"X must have shape (N, H, W), (N, H, W, C), (N, C, H, W) or (N, F). Got {array.shape}.")
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        raise DataError(f"X of shape {array.shape} looks like one colour image. For one image pass image[None].")
     return ImageSequence(array, is_rows=array.ndim == 2, channels_first=prefer_first)
 
 

@@ -22,6 +22,7 @@ from cxr_estimator.versions import package_versions
 
 METHOD = "grad_cam"
 SENSITIVITY = 0.95  # asked of the screening threshold on the validation patients
+_NORMAL = ("normal", "no finding", "no_finding", "healthy", "negative")
 _N_FIGURES = 2  # per kind of decision
 
 
@@ -48,8 +49,8 @@ class HeatMapCheck(NamedTuple):
 
 
 def run(
-    data: Path | None,
-    output: Path,
+    data: str | Path | None,
+    output: str | Path,
     *,
     backbone: str | None = None,
     image_size: int | None = None,
@@ -69,9 +70,10 @@ def run(
         Folder with one sub-folder per class; None makes `n_phantoms` phantoms, whose lesions are known, so that the
         heat maps can be checked against them.
     """
+    output = Path(output)
     seconds: dict[str, float] = {}
     with _timed(seconds, "data"):
-        images = _phantoms(n_phantoms, image_size or 96, seed) if data is None else _folder(data)
+        images = _phantoms(n_phantoms, image_size or 96, seed) if data is None else _folder(Path(data))
         train, validation, test = patient_split(images.y, images.groups, random_state=seed)
     clf = CXRClassifier(
         backbone or ("plain_cnn" if data is None else "mobilenetv3_small_100"),
@@ -121,7 +123,7 @@ def _phantoms(n: int, size: int, seed: int) -> _Data:
 def _folder(folder: Path) -> _Data:
     found = load_image_folder(folder)
     labels = sorted(set(found.y.tolist()))
-    normal = [label for label in labels if "normal" in label.lower()]
+    normal = [label for label in labels if label.lower() in _NORMAL]
     # of two classes the abnormal one is positive, whatever the alphabet says
     pos_label = None if len(labels) != 2 else labels[0] if labels[1:] == normal else labels[1]
     return _Data(found.X, found.y, found.groups, None, pos_label, f"{len(found.X)} radiographs")

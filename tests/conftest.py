@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see cli.main; before anything loads torch
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # see cli.main; before anything loads torch
 
 from pathlib import Path
 

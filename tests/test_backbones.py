@@ -90,7 +90,8 @@ def test_capture_leaves_no_hook_even_after_an_error():
 
 
 def test_in_place_layers_behind_the_captured_one():
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 1))
+    head = (nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 1))
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), *head)
     with capture(model, "0") as captured:
         out = model(torch.randn(1, 1, 8, 8))
     assert torch.autograd.grad(out.sum(), captured[0])[0].shape == (1, 2, 6, 6)
@@ -142,14 +143,14 @@ def test_pretrained_file_that_is_missing_or_does_not_fit(tmp_path):
     with pytest.raises(WeightsError, match="there is no such weights file"):
         build("resnet18", pretrained=tmp_path / "none.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(WeightsError, match="bad.safetensors: these weights cannot be loaded"):
+    with pytest.raises(WeightsError, match=r"bad\.safetensors: these weights cannot be loaded"):
         build("resnet18", pretrained=tmp_path / "bad.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match="are not of 'resnet18': only 0 of its 122"):
         build("resnet18", pretrained=tmp_path / "other.safetensors")
 
 
-# -- pretrained=True talks to a Hub: the real client in a process of its own, against a local server ----------------------
+# -- pretrained=True: the real Hub client, in a process of its own, against a local server
 
 BUILD = """
 import sys

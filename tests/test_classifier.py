@@ -26,7 +26,7 @@ from cxr_estimator.errors import (
 )
 from tests.conftest import small_classifier
 
-# -- fit and predict -----------------------------------------------------------------------------------------------------
+# -- fit and predict
 
 
 def test_fitted_attributes(fitted):
@@ -110,7 +110,7 @@ def test_labels_of_any_kind_and_order(phantoms, labels):
 
 
 def test_the_positive_label_may_come_first(phantoms):
-    """"abnormal" sorts before "normal": thresholds must follow the label, not the alphabet."""
+    """ "abnormal" sorts before "normal": thresholds must follow the label, not the alphabet."""
     y = np.where(phantoms.y == "PNEUMONIA", "abnormal", "normal")
     clf = small_classifier(pos_label="abnormal").fit(phantoms.X, y, groups=phantoms.groups)
     proba = clf.predict_proba(phantoms.X)
@@ -159,7 +159,8 @@ def test_flat_rows(phantoms):
 def test_weights_shift_the_probabilities(phantoms):
     def mean_probability(**options):
         fit_options = {"sample_weight": options.pop("sample_weight", None), "groups": phantoms.groups}
-        clf = small_classifier(max_epochs=10, patience=10, learning_rate=3e-3, **options).fit(phantoms.X, phantoms.y, **fit_options)
+        clf = small_classifier(max_epochs=10, patience=10, learning_rate=3e-3, **options)
+        clf.fit(phantoms.X, phantoms.y, **fit_options)
         return clf.predict_proba(phantoms.X)[:, 1].mean()
 
     plain = mean_probability()
@@ -168,7 +169,7 @@ def test_weights_shift_the_probabilities(phantoms):
     assert mean_probability(class_weight="balanced") == pytest.approx(plain, abs=0.15)
 
 
-# -- patients ------------------------------------------------------------------------------------------------------------
+# -- patients
 
 
 def test_unknown_patients_are_warned_of(phantoms):
@@ -217,7 +218,7 @@ def test_the_inner_split_keeps_patients_whole(phantoms, monkeypatch):
     assert 8 <= seen["validation"] <= 24
 
 
-# -- thresholds ----------------------------------------------------------------------------------------------------------
+# -- thresholds
 
 
 @pytest.fixture
@@ -277,7 +278,7 @@ def test_thresholds_need_both_labels_and_known_ones(own, phantoms):
         own.set_threshold("youden", X=phantoms.X[:2], y=["NORMAL"])
 
 
-# -- bad input -----------------------------------------------------------------------------------------------------------
+# -- bad input
 
 
 @pytest.mark.parametrize(
@@ -433,7 +434,7 @@ def test_nothing_readable(fitted, own):
         own.explain(["a"])
 
 
-# -- explain -------------------------------------------------------------------------------------------------------------
+# -- explain
 
 
 def test_targets(fitted, phantoms):
@@ -462,7 +463,19 @@ def test_chunks_equal_the_whole(fitted, phantoms):
         fitted.iter_explain(phantoms.X, method="none")
 
 
-# -- copies --------------------------------------------------------------------------------------------------------------
+# -- copies
+
+
+def by_pickle(clf, _):
+    return pickle.loads(pickle.dumps(clf))
+
+
+def by_copy(clf, _):
+    return copy.copy(clf)
+
+
+def by_deepcopy(clf, _):
+    return copy.deepcopy(clf)
 
 
 def by_file(clf, tmp_path):
@@ -476,7 +489,7 @@ def by_folder(clf, tmp_path):
 
 @pytest.mark.parametrize(
     "duplicate",
-    [lambda clf, _: pickle.loads(pickle.dumps(clf)), lambda clf, _: copy.deepcopy(clf), lambda clf, _: copy.copy(clf), by_file, by_folder],
+    [by_pickle, by_copy, by_deepcopy, by_file, by_folder],
 )
 def test_copies_are_equal(own, phantoms, tmp_path, duplicate):
     own.explain(phantoms.X[:1])  # a used model must be copyable too
@@ -502,9 +515,9 @@ def test_clone_keeps_every_parameter_and_no_fit(fitted):
 
 
 def test_folder_keeps_unusual_parameters(phantoms, tmp_path):
-    clf = small_classifier(
-        class_weight={"NORMAL": 1.0, "PNEUMONIA": 2.0}, intensity=(0, 255), random_state=np.random.RandomState(0), max_epochs=1
-    )
+    weights = {"NORMAL": 1.0, "PNEUMONIA": 2.0}
+    options = {"class_weight": weights, "intensity": (0, 255), "random_state": np.random.RandomState(0)}
+    clf = small_classifier(**options, max_epochs=1)
     clf.fit(phantoms.X, phantoms.y, groups=phantoms.groups)
     again = CXRClassifier.load(clf.save(tmp_path / "model"))
     assert again.class_weight == clf.class_weight

@@ -19,10 +19,9 @@ def report(fitted, phantoms):
 
 def test_equals_scikit_learn(report, fitted, phantoms):
     predicted, proba = fitted.predict(phantoms.X), fitted.predict_proba(phantoms.X)[:, 1]
-    sick = phantoms.y == "PNEUMONIA"
-    assert report.metrics["auroc"].value == pytest.approx(roc_auc_score(sick, proba))
-    assert report.metrics["sensitivity"].value == pytest.approx(recall_score(phantoms.y, predicted, pos_label="PNEUMONIA"))
-    assert report.metrics["specificity"].value == pytest.approx(recall_score(phantoms.y, predicted, pos_label="NORMAL"))
+    assert report.metrics["auroc"].value == pytest.approx(roc_auc_score(phantoms.y == "PNEUMONIA", proba))
+    for metric, label in (("sensitivity", "PNEUMONIA"), ("specificity", "NORMAL")):
+        assert report.metrics[metric].value == pytest.approx(recall_score(phantoms.y, predicted, pos_label=label))
     assert report.metrics["accuracy"].value == pytest.approx(accuracy_score(phantoms.y, predicted))
     assert (report.confusion == confusion_matrix(phantoms.y, predicted)).all()
     assert all(estimate.low <= estimate.value <= estimate.high for estimate in report.metrics.values())

@@ -51,7 +51,7 @@ def test_four_panels_at_150_dpi(explanation, fitted):
         f"Decision: {explanation.prediction.label[1]}",
         f"{proba[0]:.1%}",
         f"{proba[1]:.1%}",
-        "positive label: PNEUMONIA, from 50.0% on",
+        "positive label: PNEUMONIA, from 50.0% on (black line)",
         f"true label: {explanation.prediction.true_label[1]}",
         "log-odds of PNEUMONIA",
         "Grad-CAM, layer features",

@@ -45,15 +45,20 @@ def test_unit_tensor_and_normalise_by_hand():
     np.testing.assert_allclose(normalise(eight, PREPROCESSING).flatten(), [-0.5, -0.1, 1.5], rtol=1e-5)
 
 
+def fail_while_evaluating(model):
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        raise KeyError
+
+
 def test_evaluating_restores_modes_and_gradients_after_an_error(model):
     model.train()
     model.features[0].eval()
     model.head.weight.requires_grad_(False)
     before = [m.training for m in model.modules()], [p.requires_grad for p in model.parameters()]
-    with pytest.raises(KeyError), evaluating(model):
-        assert not any(module.training for module in model.modules())
-        assert not any(parameter.requires_grad for parameter in model.parameters())
-        raise KeyError
+    with pytest.raises(KeyError):
+        fail_while_evaluating(model)
     assert before == ([m.training for m in model.modules()], [p.requires_grad for p in model.parameters()])
 
 

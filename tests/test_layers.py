@@ -24,6 +24,9 @@ ORDER = [
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
+HEAVY = {"torch", "timm", "sklearn", "matplotlib", "numpy", "pandas"}
+
+
 def layer_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
@@ -65,7 +68,7 @@ def run_python(code: str) -> str:
 
 
 def test_importing_the_package_imports_nothing_heavy():
-    code = "import sys, cxr_estimator; print(sorted({'torch', 'timm', 'sklearn', 'matplotlib', 'numpy'} & set(sys.modules)))"
+    code = f"import sys, cxr_estimator; print(sorted({HEAVY} & set(sys.modules)))"
     assert run_python(code).strip() == "[]"
 
 
@@ -73,7 +76,7 @@ def test_help_imports_nothing_heavy():
     code = (
         "import sys\nfrom cxr_estimator.cli import app\n"
         "try:\n app(['--help'])\nexcept SystemExit:\n pass\n"
-        "print(sorted({'torch', 'timm', 'sklearn', 'matplotlib', 'numpy', 'pandas'} & set(sys.modules)))"
+        f"print(sorted({HEAVY} & set(sys.modules)))"
     )
     assert run_python(code).strip().endswith("[]")
 

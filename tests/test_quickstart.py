@@ -14,7 +14,7 @@ from cxr_estimator.quickstart import run
 
 
 def test_on_phantoms(tmp_path):
-    text = run(None, tmp_path, image_size=64, max_epochs=8, n_phantoms=400, verbose=False)
+    text = run(None, str(tmp_path), image_size=64, max_epochs=14, n_phantoms=600, verbose=False)
     assert text == (tmp_path / "summary.md").read_text()
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["evaluation"]["metrics"]["auroc"]["value"] > 0.8
@@ -55,7 +55,7 @@ def test_positive_label_is_the_abnormal_one(phantoms, tmp_path):
     assert "positive label: abnormal_shadow" in text
 
 
-# -- real radiographs ----------------------------------------------------------------------------------------------------
+# -- real radiographs
 
 
 def test_real_radiographs_from_end_to_end(real_sample, tmp_path):

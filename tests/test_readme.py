@@ -34,7 +34,7 @@ def test_links_and_pictures_exist():
 
 def test_command_lines_use_real_commands_and_options():
     lines = [line for block in re.findall(r"```\n(.*?)```", README, flags=re.DOTALL) for line in block.splitlines()]
-    calls = [line.split()[1:] for line in lines if "cxr" in line.split()[0]]
+    calls = [line.split()[1:] for line in lines if "cxr" in line.split(" ")[0]]
     assert len(calls) >= 5
     for command, *arguments in calls:
         said = subprocess.run(
@@ -61,6 +61,13 @@ def test_examples_run(example, tmp_path):
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir())
     assert len(example.read_text().splitlines()) <= 60
+
+
+def test_measured_figures_are_those_of_the_raw_results():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "readme_table.py"), "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_contributing_is_short():

@@ -58,9 +58,7 @@ def test_pipeline(clf, X, phantoms):
 
 def test_cross_val_score(clf, X, phantoms):
     cv = StratifiedGroupKFold(3)
-    scores = cross_val_score(
-        clf, X, phantoms.y, groups=phantoms.groups, cv=cv, scoring="roc_auc", error_score="raise"
-    )
+    scores = cross_val_score(clf, X, phantoms.y, groups=phantoms.groups, cv=cv, scoring="roc_auc", error_score="raise")
     assert scores.shape == (3,)
     assert ((scores >= 0) & (scores <= 1)).all()
 
@@ -115,7 +113,7 @@ def test_tuned_threshold(clf, X, phantoms):
     assert set(tuned.predict(X)) <= {"NORMAL", "PNEUMONIA"}
 
 
-# -- patients through scikit-learn ---------------------------------------------------------------------------------------
+# -- patients through scikit-learn
 
 
 @pytest.fixture

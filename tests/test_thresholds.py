@@ -72,7 +72,11 @@ def test_a_score_on_the_cutoff_counts_as_positive():
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("youden", ("youden", None)), ("sensitivity>=0.95", ("sensitivity", 0.95)), (" specificity >= 1 ", ("specificity", 1.0))],
+    [
+        ("youden", ("youden", None)),
+        ("sensitivity>=0.95", ("sensitivity", 0.95)),
+        (" specificity >= 1 ", ("specificity", 1.0)),
+    ],
 )
 def test_parse_rule(text, expected):
     assert parse_rule(text, caller="t") == expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -76,7 +77,8 @@ def test_another_seed_gives_other_weights():
 def test_early_stopping_keeps_the_best_epoch():
     """Labels that cannot be learned: the best epoch comes early, and its weights are what is left."""
     rng = np.random.default_rng(0)
-    noise = TrainingData(rng.integers(0, 256, (24, 1, 16, 16), dtype=np.uint8), rng.integers(0, 2, 24), np.ones(24, np.float32))
+    pixels = rng.integers(0, 256, (24, 1, 16, 16), dtype=np.uint8)
+    noise = TrainingData(pixels, rng.integers(0, 2, 24), np.ones(24, np.float32))
     model, history = run(validation=noise, patience=2, max_epochs=30)
     best = next(row for row in history if row["best"])
     assert len(history) == best["epoch"] + 2 < 30
@@ -127,7 +129,7 @@ def test_binary_loss_is_two_class_cross_entropy(smoothing):
 def test_schedule_warms_up_then_falls():
     rates = [_schedule(step, 100) for step in range(100)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert all(one >= other for one, other in zip(rates[5:], rates[6:], strict=False))
+    assert all(one >= other for one, other in pairwise(rates[5:]))
     assert 0.01 <= rates[-1] < 0.02
 
 

@@ -49,9 +49,9 @@ def options(
 
 def main() -> None:
     """Run the command line; every error ends in one message and an exit code, never in a traceback."""
-    # Threads that wait actively make training ten times slower as soon as another process wants a core. OpenMP reads
-    # this when torch is loaded, which is still to come.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # OpenMP's threads wait actively, by default so long that training slows down many times once another process wants
+    # a core. This much waiting costs nothing on an idle machine. It is read when torch is loaded, later than this.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app()
     except CXRError as error:

@@ -14,6 +14,14 @@ from cxr_estimator.errors import DataError
 from cxr_estimator.images import EXTENSIONS
 
 SPLITS = ("train", "val", "test")
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 
 
 class ImageDataset(NamedTuple):
@@ -30,8 +38,8 @@ def load_image_folder(root: str | Path, *, split: str = "auto", patient_pattern:
     Parameters
     ----------
     root : path
-        `root/CLASS/*.png`, or the Kaggle layout `root/{train,val,test}/CLASS/*.jpeg`. PNG, JPEG and TIFF files count,
-        in sub-folders too; hidden files and folders do not.
+        `root/CLASS/*.png`, or the Kaggle layout `root/{train,val,test}/CLASS/*.jpeg` ("Train", "valid" and the like
+        are understood). PNG, JPEG and TIFF files count, in sub-folders too; hidden files and folders do not.
     split : {"auto", "train", "val", "test", "all"}, default="auto"
         "auto" is "train" where the folder has splits, so that test images never get in by accident.
     patient_pattern : str or None, default="auto"
@@ -69,17 +77,18 @@ def load_image_folder(root: str | Path, *, split: str = "auto", patient_pattern:
 
 
 def _split_folders(root: Path, split: str) -> list[Path]:
-    present = [name for name in SPLITS if (root / name).is_dir() and _subfolders(root / name)]
+    named = {_SPLIT_NAMES.get(folder.name.lower()): folder for folder in _subfolders(root) if _subfolders(folder)}
+    present = {name: named[name] for name in SPLITS if name in named}
     if not present:
         if split in SPLITS:
             raise DataError(f"{root}: has no {split!r} folder with one sub-folder per class.")
         return [root]
     if split == "all":
-        return [root / name for name in present]
+        return list(present.values())
     wanted = "train" if split == "auto" else split
     if wanted not in present:
-        raise DataError(f"{root}: has no {wanted!r} folder; choose split= from {present}.")
-    return [root / wanted]
+        raise DataError(f"{root}: has no {wanted!r} folder; choose split= from {list(present)}.")
+    return [present[wanted]]
 
 
 def _subfolders(folder: Path) -> list[Path]:

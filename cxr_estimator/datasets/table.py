@@ -66,8 +66,9 @@ def load_image_table(
 
 
 def _read_csv(path: Path, as_text: Sequence[str | None]) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype={column: str for column in as_text if column})  # keeps the zeros of "007"
+    text = {column: str for column in as_text if column}  # keeps the zeros of "007"
+    try:  # only empty cells are missing: "NA" and "None" may be labels
+        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file.") from error
     except (OSError, ValueError) as error:

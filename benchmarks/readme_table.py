@@ -1,0 +1,88 @@
+"""Write the measured figures of benchmarks/results/*.json into README.md and MODEL_CARD.md.
+
+python benchmarks/readme_table.py [--check]
+
+Nothing between the markers is written by hand; a test runs this with --check.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def estimate(metric: dict[str, float]) -> str:
+    return f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
+
+
+def read(name: str) -> dict:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def measured() -> str:
+    real, start = read("real_holdout"), read("startup")
+    report, metrics = real["report"], real["report"]["metrics"]
+    normal, pneumonia = (report["prevalence"][label] for label in report["classes"])
+    heat = start["quickstart_summary"]["heat_maps"]
+    rows = [
+        ("AUROC", estimate(metrics["auroc"])),
+        ("sensitivity / specificity", f"{estimate(metrics['sensitivity'])} / {estimate(metrics['specificity'])}"),
+        ("time of `fit`, images decoded included", f"{real['fit_seconds'] / 60:.1f} minutes"),
+        ("`cxr quickstart` on phantoms", f"{statistics.median(start['quickstart_seconds']):.0f} s"),
+        (
+            "Grad-CAM inside the phantoms' lesions",
+            f"{estimate(heat['inside'])} of the map, {heat['inside']['value'] / heat['area']:.1f} times their area",
+        ),
+        ("1,000 phantoms at 128 px", f"{statistics.median(start['make_phantoms_1000_at_128_seconds']):.1f} s"),
+        ("`cxr --help`", f"{statistics.median(start['help_seconds']):.2f} s"),
+        ("`import cxr_estimator`", f"{statistics.median(start['import_seconds']):.3f} s, without torch"),
+    ]
+    text = (
+        f"On {start['machine']['cpus']} CPU cores without a GPU. The first three rows: `{real['backbone']}` at "
+        f"{real['image_size']} px, trained from scratch for {real['epochs_run']} epochs on real radiographs of "
+        f"children (Kermany et al. 2018, CC BY 4.0) and judged on {report['n_images']} images of "
+        f"{report['n_patients']} other patients of the same hospital (NORMAL {normal:.0%}, PNEUMONIA "
+        f"{pneumonia:.0%}); threshold: {real['threshold_rule']}. Brackets hold 95% intervals by patient bootstrap. "
+        "Figures on data from elsewhere will be lower: see the model card."
+    )
+    table = "\n".join(["| what | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    return f"{text}\n\n{table}"
+
+
+def recipe() -> str:
+    real = read("real_holdout")
+    report = real["report"]
+    metrics = {name: estimate(metric) for name, metric in report["metrics"].items()}
+    return (
+        f"`python benchmarks/real_holdout.py`: `{real['backbone']}` at {real['image_size']} px from scratch, AdamW "
+        "with warm-up and cosine, light augmentation, label smoothing, averaged weights, early stopping on patients of "
+        f"its own; seed {real['seed']}. On {report['n_images']} images of patients that were never used before: AUROC "
+        f"{metrics['auroc']}, sensitivity {metrics['sensitivity']}, specificity {metrics['specificity']} at a "
+        f"probability of {report['threshold']:.3f} ({real['threshold_rule']}). Raw figures: `benchmarks/results/`."
+    )
+
+
+def main() -> int:
+    stale = []
+    for name, marker, text in (("README.md", "measured", measured()), ("MODEL_CARD.md", "recipe", recipe())):
+        path = ROOT / name
+        before = path.read_text()
+        block = f"<!-- {marker} -->\n{text}\n<!-- /{marker} -->"
+        after = re.sub(rf"<!-- {marker} -->.*?<!-- /{marker} -->", lambda _: block, before, flags=re.DOTALL)  # noqa: B023
+        if after != before:
+            stale.append(name)
+            if "--check" not in sys.argv:
+                path.write_text(after)
+    if stale:
+        print(f"{'stale' if '--check' in sys.argv else 'updated'}: {', '.join(stale)}")
+    return int("--check" in sys.argv and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -51,6 +51,8 @@ class ExplanationPlan:
         for name in options:
             check_choice(f"options of {method}", name, allowed, caller=caller)
         labels = clf.classes_.tolist()
+        if isinstance(target, str) and target in _RULES and target in labels:
+            raise invalid("target", caller, "unambiguous; rename the class, which is called like a rule", target)
         true_label = None if y is None else check_labels(y, n_images, caller=caller, classes=clf.classes_)
         index = None
         if isinstance(target, str) and target == "true":

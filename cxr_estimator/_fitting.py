@@ -21,13 +21,15 @@ from cxr_estimator.images import ImageSequence, as_images
 from cxr_estimator.inference import check_device, pixel_logits
 from cxr_estimator.preprocessing import PreparedImages, Preprocessing, prepare
 from cxr_estimator.thresholds import DEFAULT_POINT, OperatingPoint, choose_point, number_point, parse_rule
-from cxr_estimator.training import TrainingData, TrainingSettings, train
+from cxr_estimator.training import TrainingData, TrainingSettings, seeded, train
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
 
 _CLASS = "CXRClassifier"
 _CALLER = "CXRClassifier.fit"
+# Parameters that a fitted network depends on: later changes by `set_params` wait for the next `fit`.
+ARCHITECTURE = ("backbone", "image_size", "channels", "resize", "intensity", "image_shape")
 
 
 def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> CXRClassifier:
@@ -38,24 +40,27 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     labels = check_labels(y, len(images), caller=_CALLER)
     classes, encoded = check_classes(labels)
     pos_label, point = positive_label(clf, classes), initial_point(clf, classes)
-    weights = loss_weights(clf.class_weight, classes, encoded, sample_weight)
+    loss_weights(clf.class_weight, classes, encoded, sample_weight)  # bad ones fail now
     groups = patients(images, groups, clf.patient_pattern, clf.validation_fraction)
     validation_split(classes, encoded, groups, clf.validation_fraction, seed)  # fails now rather than after decoding
 
     device = check_device(clf.device, caller=_CLASS)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, device):
         model = clf._build(len(classes), clf.pretrained).to(device)
     mean, std = normalisation(model, clf.channels)
     preprocessing = Preprocessing(clf.image_size, clf.channels, clf.resize, clf.intensity, mean, std)
     prepared = read_images(clf, images, preprocessing)
     kept = prepared.index
     if len(np.unique(encoded[kept])) < len(classes):
-        raise DataError(f"{_CALLER}: a class has no readable image left; {len(prepared.skipped)} were skipped.")
+        lost = sorted(set(classes[encoded].tolist()) - set(classes[encoded[kept]].tolist()), key=str)
+        raise DataError(f"{_CALLER}: of {lost} no image could be read; {len(prepared.skipped)} were skipped in all.")
+    weights = loss_weights(
+        clf.class_weight, classes, encoded[kept], None if sample_weight is None else np.asarray(sample_weight)[kept]
+    )
     sides = validation_split(
         classes, encoded[kept], None if groups is None else groups[kept], clf.validation_fraction, seed
     )
-    data, validation = (TrainingData(prepared.pixels[s], encoded[kept][s], weights[kept][s]) for s in sides)
+    data, validation = (TrainingData(prepared.pixels[s], encoded[kept][s], weights[s]) for s in sides)
     settings = training_settings(clf, seed, device)
     with FitProgress(clf.verbose, settings, len(data)) as progress:
         history = train(model, preprocessing, data, validation if len(validation) else None, settings, progress)
@@ -65,6 +70,7 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
         point = choose_point(scores, classes[validation.target] == pos_label, point[0], at_least=point[1])
 
     clf.classes_, clf.pos_label_, clf.model_ = classes, pos_label, model
+    clf.architecture_ = {name: getattr(clf, name) for name in ARCHITECTURE}
     clf.preprocessing_, clf.image_shape_ = preprocessing, image_shape
     clf.operating_points_ = {} if point is None else {point.name: point}
     clf.active_point_ = None if point is None else point.name
@@ -76,20 +82,37 @@ def check_parameters(clf: CXRClassifier) -> None:
     """Raise for the first constructor parameter that is not allowed."""
     check_backbone(clf.backbone, caller=_CLASS)
     check_choice("augment", clf.augment, AUGMENTATIONS, caller=_CLASS)
-    check_choice("on_error", clf.on_error, ("raise", "skip"), caller=_CLASS)
+    check_run_parameters(clf)
+    check_class_weight(clf.class_weight)
     check_number("max_epochs", clf.max_epochs, caller=_CLASS, low=1, integer=True)
-    check_number("batch_size", clf.batch_size, caller=_CLASS, low=2, integer=True)
     check_number("patience", clf.patience, caller=_CLASS, low=1, integer=True)
     check_number("learning_rate", clf.learning_rate, caller=_CLASS, low=0, open_low=True)
     check_number("weight_decay", clf.weight_decay, caller=_CLASS, low=0)
     check_number("label_smoothing", clf.label_smoothing, caller=_CLASS, low=0, high=1, open_high=True)
     check_number("validation_fraction", clf.validation_fraction, caller=_CLASS, low=0, high=0.5)
-    check_number("verbose", int(clf.verbose) if isinstance(clf.verbose, bool) else clf.verbose, caller=_CLASS, low=0)
-    if clf.n_jobs is not None and (check_number("n_jobs", clf.n_jobs, caller=_CLASS, integer=True) == 0):
-        raise invalid("n_jobs", _CLASS, "None or an integer other than 0", clf.n_jobs)
     if clf.image_shape is not None:
         check_image_shape(clf.image_shape)
     Preprocessing(clf.image_size, clf.channels, clf.resize, clf.intensity)
+
+
+def check_run_parameters(clf: CXRClassifier) -> None:
+    """Raise for the first bad parameter among those that a fitted classifier still uses."""
+    check_choice("on_error", clf.on_error, ("raise", "skip"), caller=_CLASS)
+    check_number("batch_size", clf.batch_size, caller=_CLASS, low=2, integer=True)
+    check_number("verbose", int(clf.verbose) if isinstance(clf.verbose, bool) else clf.verbose, caller=_CLASS, low=0)
+    if clf.n_jobs is not None and (check_number("n_jobs", clf.n_jobs, caller=_CLASS, integer=True) == 0):
+        raise invalid("n_jobs", _CLASS, "None or an integer other than 0", clf.n_jobs)
+
+
+def check_class_weight(class_weight: Any) -> None:
+    """Raise unless it is None, "balanced", or a dict of labels to weights that are finite and not negative."""
+    if isinstance(class_weight, dict):
+        for weight in class_weight.values():
+            check_number("class_weight", weight, caller=_CLASS, low=0)
+        if not any(class_weight.values()):
+            raise invalid("class_weight", _CLASS, "a dict with a weight above 0", class_weight)
+    else:
+        check_choice("class_weight", class_weight, (None, "balanced"), caller=_CLASS)
 
 
 def check_image_shape(shape: Any) -> None:
@@ -152,6 +175,8 @@ def image_sequence(X: Any, image_shape: tuple[int, int] | None) -> tuple[ImageSe
     """Return the images to fit on and, where they come as rows, the shape of one."""
     images = as_images(X)
     if not images.is_rows:
+        if image_shape is not None:
+            raise invalid("image_shape", _CLASS, "None unless X is a 2-D array of rows", image_shape)
         return images, None
     shape = (1, int(np.asarray(X).shape[1])) if image_shape is None else (int(image_shape[0]), int(image_shape[1]))
     return images.with_row_shape(shape), shape
@@ -216,7 +241,10 @@ def loss_weights(
         raise invalid("class_weight", _CALLER, f"a dict with keys among {classes.tolist()}", class_weight)
     weights = compute_class_weight(class_weight, classes=classes, y=labels)[encoded]
     if sample_weight is not None:
-        given = check_per_image("sample_weight", sample_weight, len(encoded), caller=_CALLER).astype(np.float64)
+        given = check_per_image("sample_weight", sample_weight, len(encoded), caller=_CALLER)
+        if given.dtype.kind not in "buif":
+            raise DataError(f"{_CALLER}: sample_weight must hold real numbers. Got {given.dtype}.")
+        given = given.astype(np.float64)
         if not np.isfinite(given).all() or (given < 0).any() or given.sum() == 0:
             raise DataError(f"{_CALLER}: sample_weight must be finite, not negative and not all zero.")
         weights = weights * given / given.mean()

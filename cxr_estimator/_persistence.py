@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 
-from cxr_estimator._fitting import check_parameters
+from cxr_estimator._fitting import ARCHITECTURE, check_parameters
 from cxr_estimator.errors import CXRError, ModelFolderError
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.serialization import (
@@ -23,6 +24,7 @@ from cxr_estimator.serialization import (
     write_folder,
 )
 from cxr_estimator.thresholds import OperatingPoint
+from cxr_estimator.training import seeded
 from cxr_estimator.versions import package_versions
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 def save(clf: CXRClassifier, folder: Path) -> Path:
     """Write a fitted classifier; file names and patients are not part of it."""
     config = {
-        "parameters": {key: to_json(value) for key, value in clf.get_params(deep=False).items()},
+        "parameters": {key: to_json(value) for key, value in (clf.get_params() | clf.architecture_).items()},
         "classes": labels_to_json(clf.classes_),
         "pos_label": to_json(clf.pos_label_),
         "preprocessing": clf.preprocessing_.to_dict(),
@@ -55,6 +57,14 @@ def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
         raise
     except (CXRError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ModelFolderError(f"{folder / CONFIG_NAME}: not a valid configuration ({error}).") from error
+    expected = clf.model_.state_dict()
+    for name, tensor in state.items():
+        if name in expected and tensor.dtype != expected[name].dtype:
+            raise ModelFolderError(
+                f"{folder / WEIGHTS_NAME}: {name!r} is {tensor.dtype}, but {expected[name].dtype} is expected."
+            )
+        if not torch.isfinite(tensor).all():
+            raise ModelFolderError(f"{folder / WEIGHTS_NAME}: {name!r} holds NaN or infinite numbers.")
     try:
         clf.model_.load_state_dict(state)
     except RuntimeError as error:
@@ -63,6 +73,7 @@ def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
             f"{folder / WEIGHTS_NAME}: the weights do not fit the configuration ({reason})."
         ) from error
     clf.device = device
+    clf._to_device()
     clf.model_.eval()
     return clf
 
@@ -72,21 +83,27 @@ def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
     check_parameters(clf)
     clf.classes_ = labels_from_json(config["classes"])
     pos_label = config["pos_label"]
-    if pos_label is not None and pos_label not in clf.classes_.tolist():
+    n_classes = len(clf.classes_)
+    if pos_label not in clf.classes_.tolist() and (pos_label is not None or n_classes == 2):
         raise ModelFolderError(f"the positive label {pos_label!r} is none of the classes {clf.classes_.tolist()}.")
     clf.pos_label_ = pos_label
     clf.preprocessing_ = Preprocessing.from_dict(config["preprocessing"])
+    for name in ("image_size", "channels", "resize", "intensity"):
+        if getattr(clf.preprocessing_, name) != getattr(clf, name):
+            raise ModelFolderError(f"{name!r} of the preprocessing and of the parameters differ.")
+    clf.architecture_ = {name: getattr(clf, name) for name in ARCHITECTURE}
     clf.image_shape_ = from_json(config["image_shape"])
     points = [OperatingPoint(**point) for point in config["operating_points"]]
     clf.operating_points_ = {point.name: point for point in points}
     clf.active_point_ = config["active_operating_point"]
-    if (len(clf.classes_) == 2) != (clf.active_point_ in clf.operating_points_):
+    if (n_classes == 2) != (clf.active_point_ in clf.operating_points_):
         raise ModelFolderError(
             f"the active operating point {clf.active_point_!r} is none of {list(clf.operating_points_)}."
         )
     clf.history_ = pd.DataFrame(config["training"]["history"]).replace({None: np.nan})
     clf.skipped_ = ()
-    clf.model_ = clf._build(len(clf.classes_), pretrained=False)
+    with seeded(0, torch.device("cpu")):  # initial weights are drawn, to be replaced; that must disturb nobody
+        clf.model_ = clf._build(n_classes, pretrained=False)
     return clf
 
 

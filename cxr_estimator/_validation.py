@@ -30,9 +30,11 @@ def check_choice(name: str, value: Any, choices: Iterable[Any], *, caller: str) 
     """Return `value` if it is one of `choices`; the error lists them and suggests the nearest."""
     options = list(choices)
     plain = _plain(value)  # an entry of `classes_`, say
-    if any(plain is option or (type(plain) is type(option) and plain == option) for option in map(_plain, options)):
-        return plain
-    near = difflib.get_close_matches(str(value), [str(option) for option in options], n=1)
+    for option in map(_plain, options):
+        same_kind = isinstance(plain, str | int | float) and isinstance(plain, bool) == isinstance(option, bool)
+        if plain is option or (same_kind and plain == option):
+            return option  # 1 stands for the label 1.0, but True does not
+    near = difflib.get_close_matches(str(value), [str(option) for option in options if str(option) != str(value)], n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(repr(option) for option in options)
     raise InvalidParameterError(message(name, caller, f"one of {listed}", value) + hint)
@@ -101,6 +103,10 @@ def check_labels(y: Any, n_images: int, *, caller: str, classes: Any = None) -> 
     if len(labels) != n_images:
         raise DataError(f"{caller}: X has {n_images} images but y has {len(labels)} labels.")
     _check_entries("y", labels, caller)
+    if labels.dtype.kind not in "biufUO" or not all(
+        isinstance(label, str | int | float) and label not in (math.inf, -math.inf) for label in set(labels.tolist())
+    ):
+        raise DataError(f"{caller}: labels must be text, finite numbers or booleans. Got {labels.dtype}.")
     if labels.dtype.kind == "f" and not np.all(labels == np.round(labels)):
         raise DataError(f"{caller}: y must hold class labels. Unknown label type: continuous numbers.")
     unknown = [] if classes is None else sorted(set(labels.tolist()) - set(classes.tolist()), key=str)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -179,14 +180,24 @@ def named_layer(model: nn.Module, name: str) -> nn.Module:
     raise invalid("layer", type(model).__name__, f"a layer of the network, such as {', '.join(map(repr, near))}", name)
 
 
-@torch.no_grad()
+_CAM_LAYERS: WeakKeyDictionary[nn.Module, dict[torch.Size, str]] = WeakKeyDictionary()
+
+
 def default_cam_layer(model: nn.Module, x: Tensor) -> str:
     """Return the name of the layer on which class activation maps are taken by default.
 
     Class-token transformers: the first norm of the last block, since behind it the patch tokens no longer reach the
     class token and their gradients are zero. All others: the last layer whose output for `x` (N, C, H, W) still is a
-    spatial map of at least 2 x 2, which is what enters the global pooling.
+    spatial map of at least 2 x 2, which is what enters the global pooling. It is looked up once per model and size.
     """
+    known = _CAM_LAYERS.setdefault(model, {})
+    if x.shape[1:] not in known:
+        known[x.shape[1:]] = _find_cam_layer(model, x)
+    return known[x.shape[1:]]
+
+
+@torch.no_grad()
+def _find_cam_layer(model: nn.Module, x: Tensor) -> str:
     if getattr(model, "num_prefix_tokens", 0):
         names = [name for name, _ in model.named_modules() if re.fullmatch(r"blocks\.\d+\.norm1", name)]
         if names:
@@ -231,12 +242,15 @@ def token_grid(model: nn.Module) -> tuple[int, int] | None:
 
 def to_grid(model: nn.Module, activation: Tensor) -> Tensor:
     """Return an activation as (N, C, h, w), from feature maps (either layout) or tokens (N, T, C)."""
-    if activation.ndim == 4:
+    if activation.ndim == 4 and _is_spatial(model, activation):
         return activation.permute(0, 3, 1, 2) if _is_channels_last(model) else activation
     grid = token_grid(model)
-    if activation.ndim != 3 or grid is None:
+    if activation.ndim != 3 or grid is None or activation.shape[1] < grid[0] * grid[1]:
         raise invalid(
-            "layer", type(model).__name__, "a layer with a spatial map", f"output of shape {tuple(activation.shape)}"
+            "layer",
+            type(model).__name__,
+            "a layer with a spatial map of at least 2 x 2",
+            f"output of shape {tuple(activation.shape)}",
         )
     patches = activation[:, activation.shape[1] - grid[0] * grid[1] :]  # class and register tokens come first
     return patches.transpose(1, 2).unflatten(2, grid)
@@ -250,7 +264,9 @@ def capture(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
     """
     captured: list[Tensor] = []
 
-    def hook(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+    def hook(module: nn.Module, inputs: tuple, output: object) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise invalid("layer", type(model).__name__, f"a layer that returns one tensor, unlike {layer!r}", layer)
         leaf = output.detach().requires_grad_()
         captured.append(leaf)
         return leaf.clone()  # what follows may work in place, which a leaf does not allow

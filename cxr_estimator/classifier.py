@@ -17,10 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 from cxr_estimator import _fitting, _persistence
 from cxr_estimator._explaining import ExplanationPlan
 from cxr_estimator._progress import bar
-from cxr_estimator._validation import check_choice, check_labels, invalid
+from cxr_estimator._validation import check_choice, check_labels, invalid, wrong_type
 from cxr_estimator.attribution import TargetRule
 from cxr_estimator.backbones import build_backbone
-from cxr_estimator.errors import DataError, SkippedImage, SkippedImagesWarning
+from cxr_estimator.errors import DataError, ModelFolderError, SkippedImage, SkippedImagesWarning
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.images import ImageSequence, as_images
 from cxr_estimator.inference import check_device, predict_logits
@@ -108,6 +108,7 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
     (2, 2)
     """
 
+    architecture_: dict[str, Any]
     operating_points_: dict[str, OperatingPoint]
     active_point_: str | None
 
@@ -186,19 +187,10 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
             Keeps each patient on one side of the internal validation split.
         sample_weight : sequence of N numbers, optional
 
-        Returns
-        -------
-        CXRClassifier
-            self
-
         Raises
         ------
-        InvalidParameterError, InvalidTypeError
-            A constructor parameter is not allowed.
-        DataError
-            Labels are missing, of one class, of another length than X, or too few.
-        ImageError
-            An image cannot be used and `on_error` is "raise".
+        InvalidParameterError, InvalidTypeError, DataError, ImageError
+            A parameter, the labels or an image cannot be used; TrainingError: the loss became infinite.
         """
         return _fitting.fit(self, X, y, groups, sample_weight)
 
@@ -259,24 +251,23 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         rule : float in (0, 1), "youden", "sensitivity" or "specificity"
-            A probability of `pos_label_`, or a rule applied to X and y. "sensitivity" takes the highest cut-off with
-            at least that sensitivity, "specificity" the lowest with at least that specificity.
+            A probability of `pos_label_`, or a rule applied to X and y. "sensitivity" maximises the specificity among
+            the cut-offs with at least that sensitivity, "specificity" the other way round; ties go to the highest.
         at_least : float in (0, 1], optional
             For "sensitivity" and "specificity".
         X, y : images and labels, for a rule
             Not the images the network was trained on, nor those it will be judged on.
         name : str, default="default"
-
-        Returns
-        -------
-        CXRClassifier
-            self
         """
         caller = "set_threshold"
         check_is_fitted(self, "model_")
+        if not isinstance(name, str) or not name:
+            raise wrong_type("name", caller, "a text that is not empty", name)
         if len(self.classes_) > 2:
             raise DataError("set_threshold needs two classes; for several the largest logit decides.")
         if not isinstance(rule, str):
+            if at_least is not None:
+                raise invalid("at_least", caller, "None for a number", at_least)
             self._activate(number_point(rule, name=name, caller=caller))
             return self
         check_choice("rule", rule, RULES, caller=caller)
@@ -286,8 +277,8 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
         logits = self._logits(X)
         labels = check_labels(y, len(logits), caller=caller, classes=self.classes_)
         readable = ~np.isnan(logits).any(axis=1)
-        positive = labels[readable] == self.pos_label_
-        self._activate(choose_point(self._scores(logits[readable]), positive, rule, at_least=at_least, name=name))
+        scores, positive = self._scores(logits[readable]), labels[readable] == self.pos_label_
+        self._activate(choose_point(scores, positive, rule, at_least=at_least, name=name))
         return self
 
     def _activate(self, point: OperatingPoint) -> None:
@@ -296,6 +287,7 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
 
     def _images(self, X: Any) -> ImageSequence:
         check_is_fitted(self, "model_")
+        _fitting.check_run_parameters(self)
         images = as_images(X)
         if not images.is_rows:
             return images
@@ -321,6 +313,10 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
                 progress=progress,
             )
         self._report(logits.skipped)
+        undefined = set(np.flatnonzero(~np.isfinite(logits.values).all(axis=1)).tolist())
+        broken = sorted(undefined - {item.position for item in logits.skipped})
+        if broken:  # so that NaN always means unreadable
+            raise ModelFolderError(f"The network gives no finite output for {images.source(broken[0])}: bad weights.")
         return logits.values
 
     def _n_jobs(self) -> int:
@@ -347,10 +343,10 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
         return self._target_rule().predicted(torch.from_numpy(logits)).numpy()
 
     def _target_rule(self, index: torch.Tensor | None = None, *, margin: bool = False) -> TargetRule:
-        if self.active_point_ is None:
+        if len(self.classes_) > 2:
             return TargetRule(None, index=index, margin=margin)
         positive_index = int(self.pos_label_ == self.classes_[1])
-        return TargetRule(self.operating_points_[self.active_point_], positive_index, index, margin)
+        return TargetRule(self.operating_points_[str(self.active_point_)], positive_index, index, margin)
 
     # -- explain ------------------------------------------------------------------------------------------------------
 
@@ -361,8 +357,8 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
         ----------
         X : images
             As for `predict_proba`. Unreadable images are left out with `on_error="skip"`; `Explanation.index` tells.
-        y : sequence of N labels, optional
-            True labels: needed for target "true", and shown in figures.
+        y : sequence of N true labels, optional
+            Needed for target "true", and shown in figures.
         method : str, default="grad_cam"
             A key of `attribution.METHODS`.
         target : label, "predicted", "true" or "margin", default="predicted"
@@ -375,7 +371,11 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
         -------
         Explanation
         """
-        parts = list(self.iter_explain(X, y, method=method, target=target, **options))
+        parts = []
+        with bar(len(X), "explaining", self.verbose) as progress:
+            for part in self.iter_explain(X, y, method=method, target=target, **options):
+                parts.append(part)
+                progress(len(part))
         if not parts:
             raise DataError(f"explain: none of the {len(X)} images could be read.")
         return Explanation.concatenate(parts)

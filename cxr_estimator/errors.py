@@ -34,6 +34,10 @@ class ImageError(CXRError, ValueError):
         return type(self), (self.source, self.reason)
 
 
+class TrainingError(CXRError, RuntimeError):
+    """Training went wrong, though nothing was wrong with its input."""
+
+
 class WeightsError(CXRError, OSError):
     """Pretrained weights cannot be downloaded or read."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr_estimator._validation import check_labels, check_per_image
+from cxr_estimator._validation import check_labels, check_number, check_per_image, wrong_type
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.errors import DataError
 from cxr_estimator.statistics import Estimate, auroc, macro_auroc, patient_bootstrap
@@ -99,6 +99,9 @@ def evaluate(
     DataError
         Lengths differ, y holds labels the model does not know, or no image could be read.
     """
+    if not isinstance(clf, CXRClassifier):
+        raise wrong_type("clf", "evaluate", "a CXRClassifier", clf)
+    check_number("n_resamples", n_resamples, caller="evaluate", low=1, integer=True)
     logits = clf._logits(X)
     labels = check_labels(y, len(logits), caller="evaluate", classes=clf.classes_)
     patients = (
@@ -145,11 +148,12 @@ def _binary(clf: CXRClassifier, logits: np.ndarray, target: np.ndarray, decided:
 
 
 def _several(clf: CXRClassifier, logits: np.ndarray, target: np.ndarray, decided: np.ndarray) -> dict[str, Statistic]:
+    proba = clf._proba(logits)
     recalls = {
         f"recall_{label}": _share_right(target, decided, target == k) for k, label in enumerate(clf.classes_.tolist())
     }
     return {
-        "macro_auroc": lambda rows: macro_auroc(logits[rows], target[rows]),
+        "macro_auroc": lambda rows: macro_auroc(proba[rows], target[rows]),
         "accuracy": _share_right(target, decided, np.ones(len(target), dtype=bool)),
         **recalls,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,9 +12,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from cxr_estimator.errors import ModelFolderError
+from cxr_estimator.errors import DataError, ModelFolderError
 from cxr_estimator.preprocessing import Geometry
-from cxr_estimator.serialization import atomic_write, read_json
+from cxr_estimator.serialization import atomic_write, read_json, writable_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,12 +102,21 @@ class Explanation:
     images: np.ndarray | None = None
     names: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        per_image = ("target", "image_ids", "geometry", *_ARRAYS)
+        lengths = {name: len(getattr(self, name)) for name in per_image}
+        lengths |= {name: len(getattr(self.prediction, name)) for name in ("proba", "label")}
+        if self.values.ndim != 3 or set(lengths.values()) != {len(self.values)}:
+            raise DataError(f"An explanation needs values (N, H, W) and N entries of each kind. Got {lengths}.")
+
     def __len__(self) -> int:
         return len(self.values)
 
     def __getitem__(self, i: int | slice) -> Explanation:
         """Return the explanation of image `i` alone, or of a slice of images, as an Explanation."""
-        rows = slice(i, i + 1 or None) if isinstance(i, int) else i
+        if not isinstance(i, slice):
+            i = operator.index(i)
+        rows = i if isinstance(i, slice) else slice(i, i + 1 or None)
         if not len(range(len(self))[rows]):
             raise IndexError(f"no image at {i} among {len(self)}")
         said = self.prediction
@@ -137,7 +147,7 @@ class Explanation:
 
     def save(self, path: str | Path, *, include_image: bool = False) -> None:
         """Write `path`.npz (arrays) and `path`.json (the rest). Images and file names are left out by default."""
-        path = Path(path)
+        arrays_path, description_path = _paths(path)
         arrays = {key: getattr(self, key) for key in _ARRAYS}
         arrays["proba"] = self.prediction.proba
         if include_image and self.images is not None:
@@ -154,21 +164,21 @@ class Explanation:
                 for key in ("classes", "label", "pos_label", "threshold", "true_label")
             },
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path.with_suffix(".npz")) as file:
+        writable_folder(arrays_path.parent)
+        with atomic_write(arrays_path) as file:
             np.savez_compressed(file, **arrays)
-        with atomic_write(path.with_suffix(".json")) as file:
+        with atomic_write(description_path) as file:
             file.write(json.dumps(description, indent=1).encode())
 
     @classmethod
     def load(cls, path: str | Path) -> Explanation:
         """Read what `save` wrote. Nothing is unpickled."""
-        path = Path(path)
-        description = read_json(path.with_suffix(".json"))
+        arrays_path, description_path = _paths(path)
+        description = read_json(description_path)
         if description.get("format") != _FORMAT or description.get("version") != _VERSION:
-            raise ModelFolderError(f"{path.with_suffix('.json')}: not an explanation of version {_VERSION}.")
+            raise ModelFolderError(f"{description_path}: not an explanation of version {_VERSION}.")
         try:
-            with open(path.with_suffix(".npz"), "rb") as file, np.load(file, allow_pickle=False) as archive:
+            with open(arrays_path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {key: archive[key] for key in archive.files}
             said = description["prediction"]
             true_label = said["true_label"]
@@ -189,7 +199,7 @@ class Explanation:
                 **{key: description[key] for key in _PLAIN},
             )
         except (OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, BadZipFile) as error:
-            raise ModelFolderError(f"{path.with_suffix('.npz')}: this explanation is damaged ({error}).") from error
+            raise ModelFolderError(f"{arrays_path}: this explanation is damaged ({error}).") from error
 
     @classmethod
     def concatenate(cls, parts: Sequence[Explanation]) -> Explanation:
@@ -211,6 +221,12 @@ class Explanation:
             else np.concatenate([part.prediction.true_label for part in parts]),
         )
         return replace(first, prediction=prediction, **joined)
+
+
+def _paths(path: str | Path) -> tuple[Path, Path]:
+    """Return the paths of arrays and description; a dot in the name, as in a DICOM identifier, is no suffix."""
+    path = Path(path)
+    return path.with_name(f"{path.name}.npz"), path.with_name(f"{path.name}.json")
 
 
 _ARRAYS = ("values", "score", "index", "completeness_residual")

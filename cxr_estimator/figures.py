@@ -76,8 +76,9 @@ def plot_explanation(explanation: Explanation, i: int = 0, *, cmap: str | None =
         ax.set_axis_off()
     scale = figure.colorbar(ScalarMappable(Normalize(low, 1.0), colours), ax=axes[1], fraction=0.046, pad=0.02)
     scale.set_ticks([low, 0.0, 1.0] if explanation.signed else [0.0, 1.0])
-    labels = [f"against\n{explanation.target[i]}", "0", f"for\n{explanation.target[i]}"]
-    scale.set_ticklabels(labels if explanation.signed else ["none", "strongest"])
+    target = _short(explanation.target[i], 16)
+    labels = [f"against\n{target}", "0", f"for\n{target}"] if explanation.signed else ["none", "strongest"]
+    scale.set_ticklabels(labels, parse_math=False)
     scale.ax.tick_params(labelsize=8, length=0)
     _details(axes[3], explanation, i)
     return figure
@@ -88,20 +89,26 @@ def _details(ax: Axes, explanation: Explanation, i: int) -> None:
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
     said = explanation.prediction
-    ax.text(0, 0.985, f"Decision: {said.label[i]}", fontsize=13, fontweight="bold", va="top", color=_INK)
+    _write(ax, 0, 0.985, f"Decision: {_short(said.label[i], 24)}", fontsize=13, fontweight="bold", va="top")
     bottom = _probabilities(ax, explanation, i, top=0.86)
     lines = []
     if said.threshold is not None:
-        lines.append(f"positive label: {said.pos_label}, from {said.threshold:.1%} on (black line)")
+        lines.append(f"positive label: {_short(said.pos_label, 24)}, from {said.threshold:.1%} on (black line)")
     if said.true_label is not None:
         verdict = "right" if said.true_label[i] == said.label[i] else "wrong"
-        lines.append(f"true label: {said.true_label[i]} (the decision is {verdict})")
+        lines.append(f"true label: {_short(said.true_label[i], 24)} (the decision is {verdict})")
     lines.append(f"explained: {_explained(explanation, i)}")
-    where = f", layer {explanation.layer}" if explanation.layer else ""
+    where = f", layer {_short(explanation.layer, 32)}" if explanation.layer else ""
     lines.append(f"method: {_title(explanation.method)}{where}")
-    ax.text(0, bottom - 0.03, "\n".join(lines), fontsize=8.5, va="top", color=_INK, linespacing=1.5)
-    ax.text(0, 0.37, "How to read this", fontsize=9.5, fontweight="bold", va="top", color=_INK)
-    ax.text(0, 0.30, _guide(explanation), fontsize=8, va="top", color=_MUTED, linespacing=1.45)
+    _write(ax, 0, bottom, "\n".join(lines), fontsize=8.5, va="top", linespacing=1.5)
+    guide = bottom - 0.045 * len(lines) - 0.035  # below those lines
+    _write(ax, 0, guide, "How to read this", fontsize=9.5, fontweight="bold", va="top")
+    _write(ax, 0, guide - 0.055, _guide(explanation), fontsize=8, va="top", color=_MUTED, linespacing=1.4)
+
+
+def _write(ax: Axes, x: float, y: float, text: str, *, color: str = _INK, **options: Any) -> None:
+    """Write text as it is: a dollar sign in a class name is no formula, and a long one moves no panel."""
+    ax.text(x, y, text, color=color, parse_math=False, **options).set_in_layout(False)
 
 
 def _probabilities(ax: Axes, explanation: Explanation, i: int, *, top: float) -> float:
@@ -110,26 +117,26 @@ def _probabilities(ax: Axes, explanation: Explanation, i: int, *, top: float) ->
     order = np.arange(len(said.classes))
     if len(order) > 5:
         order = np.argsort(-said.proba[i])[:5]
-    step = 0.085
+    step = 0.085 if len(order) <= 3 else 0.065
     for row, k in enumerate(order):
         y = top - row * step
         share = float(said.proba[i, k])
         chosen = said.classes[k] == said.label[i]
         ax.barh(y, 1.0 * 0.45, left=0.38, height=step * 0.55, color="#ececec")
         ax.barh(y, share * 0.45, left=0.38, height=step * 0.55, color=_SECOND if chosen else _FIRST)
-        ax.text(0.36, y, _short(said.classes[k]), ha="right", va="center", fontsize=8.5, color=_INK)
-        ax.text(0.85, y, f"{share:.1%}", va="center", fontsize=8.5, color=_INK)
+        _write(ax, 0.36, y, _short(said.classes[k], 16), ha="right", va="center", fontsize=8.5)
+        _write(ax, 0.85, y, f"{share:.1%}", va="center", fontsize=8.5)
         if said.threshold is not None and said.classes[k] == said.pos_label:
             ax.plot([0.38 + 0.45 * said.threshold] * 2, [y - step * 0.4, y + step * 0.4], color=_INK, linewidth=1.4)
     return top - len(order) * step
 
 
 def _explained(explanation: Explanation, i: int) -> str:
-    score = f"{float(explanation.score[i]):+.2f}"
+    score, target = f"{float(explanation.score[i]):+.2f}", _short(explanation.target[i], 24)
     if explanation.options.get("target") == "margin":
-        return f"margin of {explanation.target[i]} (score {score})"
+        return f"margin of {target} (score {score})"
     kind = "log-odds" if len(explanation.prediction.classes) == 2 else "logit"
-    return f"{kind} of {explanation.target[i]} (score {score})"
+    return f"{kind} of {target} (score {score})"
 
 
 def _guide(explanation: Explanation) -> str:
@@ -170,6 +177,6 @@ def _title(method: str) -> str:
     return {"grad_cam": "Grad-CAM"}.get(method, method.replace("_", " "))
 
 
-def _short(label: object) -> str:
-    text = str(label)
-    return text if len(text) <= 16 else text[:15] + "…"
+def _short(label: object, length: int) -> str:
+    text = " ".join(str(label).split())
+    return text if len(text) <= length else text[: length - 1] + "…"

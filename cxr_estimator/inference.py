@@ -27,6 +27,8 @@ def check_device(device: str, *, caller: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        if not isinstance(device, str) or device == "meta":
+            raise TypeError("not a place to compute")
         return torch.zeros(1, device=device).device
     except (RuntimeError, TypeError, AssertionError) as error:
         raise invalid("device", caller, f"'auto' or a device of this machine ({error})", device) from error

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,8 +96,8 @@ class Preprocessing:
     intensity : None, (low, high) or "minmax"
         None: uint8 and uint16 scale by their type, floats must lie in [0, 1]. (low, high) becomes [0, 1], clipped.
         "minmax": each image is stretched to its own range.
-    mean, std : float
-        Normalisation of the [0, 1] pixels, one number for all channels or one per channel.
+    mean, std : tuple of float
+        Normalisation of the [0, 1] pixels: one number for all channels, or one per channel.
     """
 
     image_size: int
@@ -112,6 +113,11 @@ class Preprocessing:
         check_choice("channels", self.channels, (1, 3), caller=caller)
         check_choice("resize", self.resize, RESIZE_MODES, caller=caller)
         _check_intensity(self.intensity, caller)
+        for name, values, low in (("mean", self.mean, None), ("std", self.std, 0)):
+            if not isinstance(values, tuple) or len(values) not in (1, self.channels):
+                raise invalid(name, caller, "a tuple of one number for all channels or one per channel", values)
+            for value in values:
+                check_number(name, value, caller=caller, low=low, open_low=low is not None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a description that `Preprocessing.from_dict` reads, of JSON types only."""
@@ -156,7 +162,7 @@ def _check_intensity(intensity: Any, caller: str) -> None:
     if intensity is None or (isinstance(intensity, str) and intensity == "minmax"):
         return
     is_pair = isinstance(intensity, tuple | list) and len(intensity) == 2
-    is_finite = is_pair and all(isinstance(bound, int | float) and math.isfinite(bound) for bound in intensity)
+    is_finite = is_pair and all(isinstance(bound, Real) and math.isfinite(bound) for bound in intensity)
     if not is_finite or not intensity[0] < intensity[1]:
         raise invalid("intensity", caller, "None, 'minmax' or a pair (low, high) with low < high", intensity)
 

@@ -17,6 +17,7 @@ from cxr_estimator.errors import DataError
 from cxr_estimator.evaluation import EvaluationReport, evaluate
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.metrics import Context, measure
+from cxr_estimator.serialization import writable_folder
 from cxr_estimator.statistics import Estimate, patient_bootstrap
 from cxr_estimator.versions import package_versions
 
@@ -70,15 +71,17 @@ def run(
         Folder with one sub-folder per class; None makes `n_phantoms` phantoms, whose lesions are known, so that the
         heat maps can be checked against them.
     """
-    output = Path(output)
+    output = writable_folder(output)
     seconds: dict[str, float] = {}
     with _timed(seconds, "data"):
-        images = _phantoms(n_phantoms, image_size or 96, seed) if data is None else _folder(Path(data))
+        if image_size is None:
+            image_size = 96 if data is None else 128
+        images = _phantoms(n_phantoms, image_size, seed) if data is None else _folder(Path(data))
         train, validation, test = patient_split(images.y, images.groups, random_state=seed)
     clf = CXRClassifier(
         backbone or ("plain_cnn" if data is None else "mobilenetv3_small_100"),
-        image_size=image_size or (96 if data is None else 128),
-        max_epochs=max_epochs or (15 if data is None else 20),
+        image_size=image_size,
+        max_epochs=(15 if data is None else 20) if max_epochs is None else max_epochs,
         pos_label=images.pos_label,
         n_jobs=-1,
         verbose=int(verbose),
@@ -146,7 +149,9 @@ def _check(explanation: Explanation, images: _Data, test: np.ndarray) -> HeatMap
 
 def _draw(explanation: Explanation, folder: Path) -> list[tuple[str, str]]:
     """Draw a few images of each (true, decided) pair; return file name and caption."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("true_*_decided_*.png"):  # of an earlier run into the same folder
+        old.unlink()
     said = explanation.prediction
     true_label = said.label if said.true_label is None else said.true_label
     drawn = []

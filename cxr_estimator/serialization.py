@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from cxr_estimator.errors import ModelFolderError
+from cxr_estimator.errors import DataError, ModelFolderError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +27,17 @@ _KEYS = {
     "format", "schema_version", "parameters", "classes", "pos_label", "preprocessing", "image_shape",
     "operating_points", "active_operating_point", "training", "versions",
 }  # fmt: skip
+
+
+def writable_folder(path: str | Path) -> Path:
+    """Make a folder if need be and return it, or raise before any work is lost on it."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written to ({error.strerror}).") from error
 
 
 @contextlib.contextmanager
@@ -51,6 +64,13 @@ def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large")
+    return number
+
+
 def _reject_constant(name: str) -> float:
     raise ValueError(f"{name} is not allowed")
 
@@ -59,7 +79,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object strictly: no duplicate keys, no NaN, nothing but an object."""
     try:
         content = json.loads(
-            path.read_text(encoding="utf-8"), object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant
+            path.read_text(encoding="utf-8"),
+            object_pairs_hook=_reject_duplicates,
+            parse_constant=_reject_constant,
+            parse_float=_finite,
         )
     except FileNotFoundError as error:
         raise ModelFolderError(f"{path}: there is no such file.") from error
@@ -74,7 +97,7 @@ def write_folder(folder: Path, config: dict[str, Any], state: dict[str, Tensor])
     """Write a model folder; `config` gets the format's own keys."""
     from safetensors.torch import save
 
-    folder.mkdir(parents=True, exist_ok=True)
+    writable_folder(folder)
     config = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **config}
     text = json.dumps(config, indent=1, allow_nan=False)
     with atomic_write(folder / WEIGHTS_NAME) as file:
@@ -95,7 +118,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ModelFolderError(
             f"{folder / CONFIG_NAME}: not a {FORMAT} model (its 'format' is {config.get('format')!r})."
         )
-    if config.get("schema_version") != SCHEMA_VERSION:
+    if config.get("schema_version") != SCHEMA_VERSION or isinstance(config["schema_version"], bool | float):
         raise ModelFolderError(
             f"{folder / CONFIG_NAME}: schema version {config.get('schema_version')!r} is not supported; "
             f"this version of the package reads version {SCHEMA_VERSION}."
@@ -137,12 +160,17 @@ def from_json(value: Any) -> Any:
 
 def labels_to_json(labels: np.ndarray) -> dict[str, Any]:
     """Describe an array of class labels."""
-    return {"dtype": "object" if labels.dtype.kind == "O" else labels.dtype.str, "values": labels.tolist()}
+    kind = {"O": "object", "U": "str"}.get(labels.dtype.kind, labels.dtype.name)
+    return {"dtype": kind, "values": labels.tolist()}
 
 
 def labels_from_json(description: dict[str, Any]) -> np.ndarray:
     """Undo `labels_to_json`; only text, numbers and booleans are accepted."""
-    dtype = np.dtype(description["dtype"])
-    if dtype.kind not in "OUSifub" or not all(isinstance(v, str | int | float | bool) for v in description["values"]):
-        raise ModelFolderError(f"classes of type {description['dtype']!r} are not supported.")
-    return np.array(description["values"], dtype=dtype)
+    kind, values = description["dtype"], description["values"]
+    known = kind in ("object", "str") or re.fullmatch(r"bool|u?int(8|16|32|64)|float(16|32|64)", kind)
+    if not known or not all(isinstance(value, str | int | float) for value in values):
+        raise ModelFolderError(f"classes {values!r:.200} of type {kind!r} are not supported.")
+    labels = np.array(values, dtype=kind)
+    if len(labels) < 2 or np.unique(labels).tolist() != labels.tolist():
+        raise ModelFolderError(f"the classes {values!r:.200} must be two at least, sorted and different.")
+    return labels

@@ -67,5 +67,8 @@ def auroc(scores: np.ndarray, positive: Any) -> float:
 
 
 def macro_auroc(scores: np.ndarray, target: np.ndarray) -> float:
-    """Mean over classes of the one-against-rest AUROC of `scores` (N, K) for class indices `target` (N,)."""
+    """Mean over classes of the one-against-rest AUROC, for class indices `target` (N,).
+
+    `scores` (N, K) must be probabilities: logits have an offset per image, which a ranking across images must not see.
+    """
     return float(np.mean([auroc(scores[:, k], target == k) for k in range(scores.shape[1])]))

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
-from cxr_estimator._validation import check_choice, check_number, invalid
+from cxr_estimator._validation import check_choice, check_number, invalid, wrong_type
 from cxr_estimator.errors import DataError
 
 DEFAULT_POINT = "default"  # the operating point that a plain `threshold` makes
@@ -43,10 +44,15 @@ class OperatingPoint:
     specificity: float | None = None
     n_images: int | None = None
 
+    def __post_init__(self) -> None:
+        check_number("score", self.score, caller=type(self).__name__)
+        if not isinstance(self.name, str):
+            raise wrong_type("name", type(self).__name__, "a text", self.name)
+
     @property
     def threshold(self) -> float:
         """The cut-off as a probability of the positive label, in (0, 1)."""
-        return 1.0 / (1.0 + math.exp(-self.score))
+        return float(expit(self.score))
 
     def is_positive(self, scores: Any) -> Any:
         """Return which log-odds (array or tensor, any shape) count as positive."""

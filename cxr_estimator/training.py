@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cxr_estimator.augmentation import AUGMENTATIONS
+from cxr_estimator.errors import TrainingError
 from cxr_estimator.inference import normalise, pixel_logits, unit_tensor
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.statistics import auroc, macro_auroc
 
 EMA_DECAY = 0.998
 _WARM_UP = 0.05  # share of all steps
+_GENERATORS = threading.RLock()
 _LAST_RATE = 0.01  # share of the learning rate at which the cosine ends
 
 
@@ -81,10 +85,20 @@ def train(
     list of dict
         One row per epoch: epoch, train_loss, val_loss, val_auroc, learning_rate, seconds, best.
     """
-    devices = [settings.device] if settings.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(settings.seed)  # dropout and stochastic depth draw from the global generator
+    with seeded(settings.seed, settings.device):  # dropout and stochastic depth draw from the global generator
         return _Loop(model, preprocessing, data, settings).run(validation, progress)
+
+
+@contextlib.contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators within the block and put them back afterwards.
+
+    They belong to the whole process, so of several threads only one is let in at a time.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with _GENERATORS, torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
 
 
 class _Loop:
@@ -130,13 +144,18 @@ class _Loop:
     def _epoch(self, progress: Callable | None) -> float:
         self.model.train()
         order = torch.randperm(len(self.data), generator=self.generator).numpy()
-        total = 0.0
+        total, seen = 0.0, 0
         for rows in _batches(order, self.settings.batch_size):
             loss = self._step(rows)
-            total += loss * len(rows)
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"Training diverged: the loss became {loss} in step {self.step}. A lower learning_rate helps, or "
+                    "less extreme weights."
+                )
+            total, seen = total + loss * len(rows), seen + len(rows)
             if progress is not None:
                 progress(1, None)
-        return total / len(order)
+        return total / seen
 
     def _step(self, rows: np.ndarray) -> float:
         device = self.settings.device
@@ -169,7 +188,7 @@ class _Loop:
         losses = classification_loss(logits, target) * torch.from_numpy(validation.weight)
         if scores.shape[1] == 1:
             return losses.mean().item(), auroc(scores[:, 0], validation.target == 1)
-        return losses.mean().item(), macro_auroc(scores, validation.target)
+        return losses.mean().item(), macro_auroc(torch.softmax(logits, dim=1).numpy(), validation.target)
 
 
 def classification_loss(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -21,6 +21,7 @@ from cxr_estimator.errors import (
     ImageError,
     InvalidParameterError,
     InvalidTypeError,
+    ModelFolderError,
     PatientLeakWarning,
     SkippedImagesWarning,
 )
@@ -538,3 +539,84 @@ def test_saving_twice_replaces_the_model(own, phantoms, tmp_path):
     own.set_threshold(0.75)
     own.save(tmp_path / "model")
     assert CXRClassifier.load(tmp_path / "model").threshold_ == pytest.approx(0.75)
+
+
+# -- after set_params, in threads, with names that clash
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": -1}, {"batch_size": 0}, {"on_error": "foo"}, {"n_jobs": 0}])
+def test_parameters_are_checked_again_before_predicting(own, phantoms, changes):
+    own.set_params(**changes)
+    with pytest.raises(CXRError, match=f"'{next(iter(changes))}' parameter"):
+        own.predict(phantoms.X[:3])
+
+
+def test_a_changed_architecture_waits_for_the_next_fit(own, phantoms, tmp_path):
+    before = own.predict_proba(phantoms.X[:3])
+    own.set_params(backbone="resnet18", image_size=64)
+    assert (own.predict_proba(phantoms.X[:3]) == before).all()
+    again = CXRClassifier.load(own.save(tmp_path / "model"))
+    assert (again.backbone, again.image_size) == ("plain_cnn", 32)
+    assert (again.predict_proba(phantoms.X[:3]) == before).all()
+
+
+def test_nan_always_means_unreadable(own, phantoms):
+    with torch.no_grad():
+        own.model_.head.bias.fill_(float("nan"))
+    with pytest.raises(ModelFolderError, match=r"no finite output for X\[0\]"):
+        own.predict_proba(phantoms.X[:2])
+
+
+@pytest.mark.parametrize("name", ["", None, 5])
+def test_operating_points_need_a_name(own, name):
+    with pytest.raises(InvalidTypeError, match="'name' parameter of set_threshold"):
+        own.set_threshold(0.5, name=name)
+
+
+def test_a_number_has_no_at_least(own):
+    with pytest.raises(InvalidParameterError, match="None for a number"):
+        own.set_threshold(0.5, at_least=0.9)
+
+
+@pytest.mark.parametrize("weights", ["heavy", {"NORMAL": -1}, {"NORMAL": float("nan")}, {"NORMAL": 0, "PNEUMONIA": 0}])
+def test_bad_class_weights(phantoms, weights):
+    with pytest.raises(CXRError, match="'class_weight' parameter"):
+        small_classifier(class_weight=weights).fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+
+
+def test_a_class_called_like_a_rule_is_ambiguous(phantoms):
+    y = np.where(phantoms.y == "NORMAL", "other", "true")
+    clf = small_classifier(pos_label="true", max_epochs=1).fit(phantoms.X, y, groups=phantoms.groups)
+    with pytest.raises(InvalidParameterError, match="unambiguous"):
+        clf.explain(phantoms.X[:2], y[:2], target="true")
+    assert clf.explain(phantoms.X[:2], target="other").target.tolist() == ["other"] * 2
+
+
+def test_cut_offs_are_applied_as_precisely_as_they_are_chosen(own, monkeypatch, phantoms):
+    low = np.float32(1.0)
+    high = np.nextafter(low, np.float32(2))
+    monkeypatch.setattr(type(own), "_logits", lambda self, X: np.array([[low], [high]], dtype=np.float32))
+    own.set_threshold("youden", X=phantoms.X[:2], y=["NORMAL", "PNEUMONIA"])
+    assert own.predict(phantoms.X[:2]).tolist() == ["NORMAL", "PNEUMONIA"]
+
+
+@pytest.mark.parametrize("labels", [[b"a", b"b"], [1j, 2j], [0.0, float("inf")], np.array(["2020", "2021"], "M8[D]")])
+def test_labels_that_could_not_be_saved_are_refused(phantoms, labels):
+    y = np.array(labels)[np.arange(80) % 2]
+    with pytest.raises(DataError, match="labels must be text, finite numbers or booleans"):
+        small_classifier(pos_label=None).fit(phantoms.X, y, groups=phantoms.groups)
+
+
+def test_image_shape_is_for_rows(phantoms):
+    with pytest.raises(InvalidParameterError, match="None unless X is a 2-D array"):
+        small_classifier(image_shape=(32, 32)).fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+
+
+def test_a_class_without_readable_images_is_named(phantoms):
+    X, y = [*phantoms.X[:20], "a.png", "b.png"], ["NORMAL"] * 20 + ["PNEUMONIA"] * 2
+    clf = small_classifier(on_error="skip", validation_fraction=0)
+    with (
+        pytest.warns(SkippedImagesWarning),
+        pytest.raises(DataError, match=r"of \['PNEUMONIA'\] no image could be read"),
+    ):
+        clf.fit(X, y)

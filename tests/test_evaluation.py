@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score, roc_auc_score
 
 from cxr_estimator import evaluate
-from cxr_estimator.errors import DataError
+from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +88,20 @@ def test_bad_input(fitted, phantoms):
         evaluate(fitted, phantoms.X[:2], ["NORMAL"])
     with pytest.raises(DataError, match="groups must have one entry"):
         evaluate(fitted, phantoms.X[:2], phantoms.y[:2], [1])
+
+
+def test_offsets_of_single_images_do_not_change_the_macro_auroc(three_classes, monkeypatch):
+    """Adding a constant to all logits of an image changes no probability."""
+    X, y, clf = three_classes
+    before = evaluate(clf, X, y, n_resamples=5).metrics["macro_auroc"]
+    logits = clf._logits(X)
+    offsets = np.random.default_rng(0).normal(0, 20, (60, 1)).astype(np.float32)
+    monkeypatch.setattr(type(clf), "_logits", lambda self, X: logits + offsets)
+    assert evaluate(clf, X, y, n_resamples=5).metrics["macro_auroc"].value == pytest.approx(before.value, abs=1e-3)
+
+
+def test_wrong_arguments(fitted, phantoms):
+    with pytest.raises(InvalidTypeError, match="'clf' parameter of evaluate must be a CXRClassifier"):
+        evaluate("model", phantoms.X, phantoms.y)
+    with pytest.raises(InvalidParameterError, match="'n_resamples'"):
+        evaluate(fitted, phantoms.X, phantoms.y, n_resamples=0)

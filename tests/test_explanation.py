@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cxr_estimator import CXRClassifier, Explanation
-from cxr_estimator.errors import ModelFolderError
+from cxr_estimator.errors import DataError, ModelFolderError
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +136,26 @@ def test_images_are_as_the_model_sees_them(three_classes, phantoms, fitted):
     assert (fitted.explain(phantoms.X[:2]).images == phantoms.X[:2]).all()
     sixteen = fitted.explain(phantoms.X[:2].astype(np.uint16) * 257)
     assert (sixteen.images == phantoms.X[:2]).all()
+
+
+def test_a_dot_in_the_name_is_no_suffix(explanation, tmp_path):
+    explanation[0].save(tmp_path / "scan.1")
+    explanation[1].save(tmp_path / "scan.2")
+    assert (Explanation.load(tmp_path / "scan.1").values == explanation[0].values).all()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["scan.1.json", "scan.1.npz", "scan.2.json", "scan.2.npz"]
+
+
+def test_indices_of_numpy_and_others(explanation):
+    assert (explanation[np.int64(1)].values == explanation[1].values).all()
+    with pytest.raises(TypeError):
+        explanation["a"]
+
+
+def test_parts_of_different_length_are_refused(explanation, tmp_path):
+    with pytest.raises(DataError, match="N entries of each kind"):
+        dataclasses.replace(explanation, geometry=explanation.geometry[:1])
+    explanation.save(tmp_path / "map")
+    edit(tmp_path, target=["NORMAL"])
+    with pytest.raises(ModelFolderError, match="damaged"):
+        Explanation.load(tmp_path / "map")

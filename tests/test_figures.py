@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import matplotlib as mpl
 import numpy as np
@@ -116,3 +117,27 @@ def test_figure_is_written(explanation, tmp_path):
 
     with Image.open(tmp_path / "figure.png") as image:
         assert image.width == pytest.approx(13.6 * 150, abs=2)
+
+
+def test_class_names_are_no_formulas_and_no_layout(explanation, tmp_path):
+    """A dollar sign is drawn as it is, and a long name squeezes no panel."""
+    names = (r"$\frac$ & <b>", "a name that goes on and on " * 4)
+    said = dataclasses.replace(
+        explanation.prediction, classes=names, label=np.array([names[1]] * 3), pos_label=names[0]
+    )
+    figure = dataclasses.replace(explanation, prediction=said, target=np.array([names[0]] * 3)).plot(0)
+    usual = explanation.plot(0)
+    figure.savefig(tmp_path / "figure.png")
+    usual.savefig(tmp_path / "usual.png")
+    assert r"$\frac$" in texts(figure)
+    assert figure.axes[0].get_position().width == pytest.approx(usual.axes[0].get_position().width, rel=0.05)
+
+
+def test_text_does_not_overlap_with_five_classes(explanation, tmp_path):
+    said = dataclasses.replace(explanation.prediction, classes=tuple("abcde"), proba=np.full((3, 5), 0.2))
+    figure = dataclasses.replace(explanation, prediction=said).plot(0)
+    figure.savefig(tmp_path / "figure.png")
+    boxes = [text.get_window_extent() for text in figure.axes[3].texts if text.get_position()[0] == 0]
+    ordered = sorted(boxes, key=lambda box: -box.y1)
+    assert all(above.y0 >= below.y1 - 2 for above, below in pairwise(ordered))
+    assert ordered[-1].y0 >= 0

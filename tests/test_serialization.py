@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from cxr_estimator.errors import ModelFolderError
+from cxr_estimator.errors import DataError, ModelFolderError
 from cxr_estimator.serialization import (
     atomic_write,
     from_json,
@@ -43,6 +44,7 @@ def test_atomic_write_leaves_the_old_file_after_an_error(tmp_path):
         ('{"a": 1, "a": 2}', "'a' stands twice"),
         ('{"a": {"b": 1, "b": 1}}', "'b' stands twice"),
         ('{"a": NaN}', "NaN is not allowed"),
+        ('{"a": 1e999}', "1e999 is too large"),
         ("[1]", "must hold a JSON object. Got list"),
         ('{"a": 1', "cannot be read as JSON"),
         ("[" * 100_000, "cannot be read as JSON"),
@@ -77,7 +79,9 @@ def test_parameters_that_cannot_be_described(tmp_path):
     assert to_json(tmp_path / "weights.safetensors") == "weights.safetensors"
 
 
-@pytest.mark.parametrize("labels", [["b", "a"], [1, 0], [True, False], [0.0, 1.0], np.array(["x", "yy"], dtype=object)])
+@pytest.mark.parametrize(
+    "labels", [["a", "bb"], [0, 1], [False, True], [0.0, 1.0], np.array(["x", "yy"], dtype=object)]
+)
 def test_labels_survive_json(labels):
     labels = np.array(labels)
     again = labels_from_json(json.loads(json.dumps(labels_to_json(labels))))
@@ -136,6 +140,17 @@ def test_nothing_private_is_in_the_folder(folder, phantoms):
         (lambda c: c.update(operating_points=3), "not a valid configuration"),
         (lambda c: c["parameters"].update(backbone="resnet10t"), "do not fit"),
         (lambda c: c["classes"].update(values=["a", "b", "c"]), "is none of"),
+        (lambda c: c["classes"].update(values=["PNEUMONIA", "NORMAL"]), "sorted and different"),
+        (lambda c: c["classes"].update(dtype="<U40000000"), "not supported"),
+        (lambda c: c.update(pos_label=None), "positive label None is none of"),
+        (lambda c: c.update(schema_version=True), "schema version True is not supported"),
+        (lambda c: c.update(schema_version=1.0), "schema version 1.0 is not supported"),
+        (lambda c: c["preprocessing"].update(image_size=4096), "'image_size' of the preprocessing and of the param"),
+        (lambda c: c["preprocessing"].update(mean="abc"), "'mean' parameter"),
+        (lambda c: c["preprocessing"].update(std=[0]), "'std' parameter"),
+        (lambda c: c["preprocessing"].update(std=[1, 1, 1]), "'std' parameter"),
+        (lambda c: c["operating_points"][0].update(score="abc"), "'score' parameter"),
+        (lambda c: c["operating_points"][0].update(name=3), "'name' parameter"),
     ],
 )
 def test_a_wrong_configuration_is_refused(folder, change, message):
@@ -162,3 +177,29 @@ def test_a_pickle_is_never_executed(folder):
     torch.save({"x": torch.zeros(1)}, folder / "model.safetensors")
     with pytest.raises(ModelFolderError, match="damaged"):
         load(folder)
+
+
+def test_extreme_scores_are_probabilities(folder):
+    edit(folder, lambda c: c["operating_points"][0].update(score=-1e308))
+    assert load(folder).threshold_ == 0.0
+
+
+@pytest.mark.parametrize("change", [lambda t: t.to(torch.int8), lambda t: t.half(), lambda t: t * float("nan")])
+def test_weights_of_another_type_or_not_finite_are_refused(folder, change):
+    state = load_file(folder / "model.safetensors")
+    state["head.weight"] = change(state["head.weight"])
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(ModelFolderError, match=r"'head.weight' (is torch|holds NaN)"):
+        load(folder)
+
+
+def test_loading_leaves_the_global_generator_alone(folder):
+    before = torch.get_rng_state()
+    load(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_folder_that_cannot_be_written(fitted, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="file: cannot be written to"):
+        fitted.save(tmp_path / "file")

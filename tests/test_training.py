@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import threading
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cxr_estimator.backbones import build_backbone
+from cxr_estimator.errors import TrainingError
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.training import (
     TrainingData,
@@ -20,6 +22,7 @@ from cxr_estimator.training import (
     WeightAverage,
     _schedule,
     classification_loss,
+    seeded,
     steps_per_epoch,
     train,
 )
@@ -39,8 +42,8 @@ def bright_or_dark(n: int, seed: int = 0, n_classes: int = 2) -> TrainingData:
 
 
 def run(data=None, validation=None, progress=None, outputs=1, **changes):
-    torch.manual_seed(1)
-    model = build_backbone("plain_cnn", num_outputs=outputs, channels=1, image_size=16)
+    with seeded(1, SETTINGS.device):
+        model = build_backbone("plain_cnn", num_outputs=outputs, channels=1, image_size=16)
     settings = dataclasses.replace(SETTINGS, **changes)
     return model, train(model, PREPROCESSING, data or bright_or_dark(33), validation, settings, progress)
 
@@ -157,3 +160,20 @@ def test_average_has_a_shorter_memory_in_short_runs():
     assert WeightAverage(nn.Linear(1, 1), total_steps=100).decay == pytest.approx(0.9)
     assert WeightAverage(nn.Linear(1, 1), total_steps=10**6).decay == 0.998
     assert WeightAverage(nn.Linear(1, 1), total_steps=1).decay == 0.5
+
+
+def test_divergence_is_an_error():
+    with pytest.raises(TrainingError, match=r"Training diverged: the loss became .* A lower learning_rate helps"):
+        run(learning_rate=1e30, max_epochs=20)
+
+
+def test_two_trainings_at_once_do_not_disturb_each_other():
+    alone = run(max_epochs=2)[0].head.weight
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(run(max_epochs=2)[0].head.weight)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 3
+    assert all(torch.equal(weight, alone) for weight in results)

@@ -82,8 +82,13 @@ def test_numpy_scalars_are_the_values_they_stand_for(choices):
     assert type(check_choice("pos_label", np.int64(1), [0, 1], caller="f")) is int
 
 
-@pytest.mark.parametrize("value", [True, 1.0, "1", np.bool_(True), 4, None, [1], np.array([1, 3])])
-def test_only_the_same_type_is_the_same_choice(value):
+def test_equal_numbers_are_the_same_choice():
+    """A label 1.0 may be written 1."""
+    assert type(check_choice("pos_label", 1, [0.0, 1.0], caller="f")) is float
+
+
+@pytest.mark.parametrize("value", [True, 1.5, "1", np.bool_(True), 4, None, [1], np.array([1, 3])])
+def test_what_is_no_choice(value):
     with pytest.raises(InvalidParameterError, match=r"^The 'channels' parameter of f must be one of 1, 3\. Got "):
         check_choice("channels", value, (1, 3), caller="f")
 

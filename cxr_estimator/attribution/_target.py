@@ -62,6 +62,7 @@ class TargetRule:
         """Return the index (n,) of the decided class."""
         if self.point is None:
             return logits.argmax(dim=1)
+        logits = logits.double()  # as the cut-off is: float32 would round it onto a neighbouring score
         log_odds = logits[:, 0] if self.positive_index == 1 else -logits[:, 0]
         positive = self.point.is_positive(log_odds)
         return torch.where(positive, self.positive_index, 1 - self.positive_index)

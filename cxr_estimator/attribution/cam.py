@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cxr_estimator._validation import invalid
 from cxr_estimator.attribution._target import TargetRule
 from cxr_estimator.attribution._types import Attribution
 from cxr_estimator.backbones import capture, default_cam_layer, to_grid
@@ -28,13 +29,15 @@ def grad_cam(model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | None
     ----------
     Selvaraju et al. (2017), Grad-CAM, ICCV, doi:10.1109/ICCV.2017.74
     """
-    layer = layer or default_cam_layer(model, x)
+    layer = default_cam_layer(model, x) if layer is None else layer
     with torch.enable_grad(), capture(model, layer) as captured:
         logits = model(x).float()
+    if not captured:
+        raise invalid("layer", type(model).__name__, "a layer that runs when the network does", layer)
+    activation = to_grid(model, captured[-1].detach())
     score = rule.resolve(logits).score(logits)
     (gradient,) = torch.autograd.grad(score.sum(), captured[-1])
-    activation, gradient = to_grid(model, captured[-1].detach()), to_grid(model, gradient)
-    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    weights = to_grid(model, gradient).mean(dim=(2, 3), keepdim=True)
     values = F.relu((weights * activation).sum(dim=1, keepdim=True))
     values = F.interpolate(values, size=x.shape[2:], mode="bilinear", align_corners=False)
     return Attribution(values[:, 0], logits.detach(), layer)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cxr_estimator.errors import DataError, SkippedImage, SkippedImagesWarning
+from cxr_estimator.errors import CXRError, DataError, SkippedImage, SkippedImagesWarning
 
 if TYPE_CHECKING:
     from cxr_estimator.datasets import ImageDataset
@@ -52,7 +52,9 @@ def load_data(data: Path, split: str, patient_column: str | None = None) -> Imag
 
     if data.suffix.lower() == ".csv":
         return load_image_table(data, patient_column=patient_column)
-    return load_image_folder(data, split=split)
+    found = load_image_folder(data, split=split)
+    typer.echo(f"{len(found.X)} images, split {split!r} of {data}", err=True)
+    return found
 
 
 def find_images(paths: Sequence[Path]) -> list[str]:
@@ -78,23 +80,35 @@ def find_images(paths: Sequence[Path]) -> list[str]:
 
 @contextlib.contextmanager
 def collect_skipped() -> Iterator[list[SkippedImage]]:
-    """Collect the images that are skipped within the block; other warnings are passed on when it ends."""
+    """Collect the images that are skipped within the block; other warnings are shown at once, in one line."""
     skipped: list[SkippedImage] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield skipped
-    for warning in caught:
-        if isinstance(warning.message, SkippedImagesWarning):
-            skipped += warning.message.skipped
+
+    def show(message: Warning | str, *details: Any, **more: Any) -> None:
+        if isinstance(message, SkippedImagesWarning):
+            skipped.extend(message.skipped)
         else:
-            typer.echo(f"warning: {warning.message}", err=True)
+            typer.echo(f"warning: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = show
+        try:
+            yield skipped
+        except CXRError:
+            list_skipped(skipped)  # they may be why
+            raise
+
+
+def list_skipped(skipped: Sequence[SkippedImage]) -> None:
+    """Name every skipped image on standard error."""
+    for item in skipped:
+        typer.echo(f"unreadable: {item.source}: {item.reason}", err=True)
 
 
 def report_skipped(skipped: Sequence[SkippedImage]) -> None:
     """Name every skipped image on standard error and end with the exit code that says so."""
+    list_skipped(skipped)
     if skipped:
-        for item in skipped:
-            typer.echo(f"unreadable: {item.source}: {item.reason}", err=True)
         raise typer.Exit(EXIT_UNREADABLE)
 
 
@@ -112,9 +126,18 @@ def write_rows(rows: Sequence[dict[str, Any]], output: Path | None, format: Form
 
 
 def write_text(text: str, output: Path | None) -> None:
-    """Write to a file, whose folder is made if need be, or to standard output."""
+    """Write to a file or to standard output."""
     if output is None:
         typer.echo(text, nl=False)
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text, encoding="utf-8")
+
+
+def check_output(output: Path | None) -> None:
+    """Raise now if `output` cannot be written later; its folder is made if need be."""
+    from cxr_estimator.serialization import writable_folder
+
+    if output is not None:
+        writable_folder(output.parent)
+        if output.is_dir():
+            raise DataError(f"{output}: is a folder, but a file is to be written.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from cxr_estimator.cli._common import (
     OutputOption,
     PatientColumnOption,
     QuietOption,
+    check_output,
     collect_skipped,
     load_data,
     report_skipped,
@@ -29,12 +31,19 @@ class ReportFormat(StrEnum):
     csv = "csv"
 
 
+def default_split(data: Path) -> str:
+    """Return "test" for a folder with splits: a model is not judged on what trained it unless one asks for that."""
+    from cxr_estimator.datasets.folder import split_folders
+
+    return "test" if data.is_dir() and split_folders(data) else "all"
+
+
 def evaluate(
     model: ModelOption,
     data: DataOption,
     split: Annotated[
-        str, typer.Option(help="train, val, test, all, or auto: train where the folder has splits.")
-    ] = "auto",
+        str | None, typer.Option(help="train, val, test or all. Default: test where the folder has it.")
+    ] = None,
     patient_column: PatientColumnOption = None,
     format: Annotated[ReportFormat, typer.Option("--format", help="Format of the report.")] = ReportFormat.text,
     output: OutputOption = None,
@@ -46,9 +55,10 @@ def evaluate(
     from cxr_estimator.classifier import CXRClassifier
     from cxr_estimator.evaluation import evaluate as measure
 
+    check_output(output)
     clf = CXRClassifier.load(model, device=device)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
-    images = load_data(data, split, patient_column)
+    images = load_data(data, split or default_split(data), patient_column)
     with collect_skipped() as skipped:
         report = measure(clf, images.X, images.y, images.groups)
     if format is ReportFormat.json:

@@ -39,17 +39,18 @@ def explain(
     """Draw the four-panel figure of each image, and write a table of what was explained."""
     from cxr_estimator._progress import bar
     from cxr_estimator.classifier import CXRClassifier
+    from cxr_estimator.serialization import writable_folder
 
     clf = CXRClassifier.load(model, device=device)
     clf.set_params(on_error="skip", n_jobs=jobs)
     labels = {str(label): label for label in clf.classes_.tolist()}
     files = find_images(images)
-    output.mkdir(parents=True, exist_ok=True)
+    writable_folder(output)
     rows = []
     with collect_skipped() as skipped, bar(len(files), "explaining", not quiet) as progress:
         for part in clf.iter_explain(files, method=method, target=labels.get(target, target)):
             for i, name in enumerate(part.names):
-                stem = f"{part.index[i] + 1:04d}_{Path(name).stem}"
+                stem = f"{part.index[i] + 1:04d}_{Path(name).stem[:80]}"
                 part.plot(i, cmap=cmap).savefig(output / f"{stem}.png")
                 if maps:
                     part[i].save(output / stem)

@@ -13,6 +13,7 @@ from cxr_estimator.cli._common import (
     ModelOption,
     OutputOption,
     QuietOption,
+    check_output,
     collect_skipped,
     find_images,
     report_skipped,
@@ -37,6 +38,7 @@ def predict(
 
     from cxr_estimator.classifier import CXRClassifier
 
+    check_output(output)
     clf = CXRClassifier.load(model, device=device)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
     if threshold is not None:

@@ -53,7 +53,9 @@ def train(
 ) -> None:
     """Train a model on labelled images and save it."""
     from cxr_estimator.classifier import CXRClassifier
+    from cxr_estimator.serialization import writable_folder
 
+    writable_folder(model)
     images = load_data(data, split, patient_column)
     clf = CXRClassifier(
         backbone,

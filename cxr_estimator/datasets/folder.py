@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +45,7 @@ def load_image_folder(root: str | Path, *, split: str = "auto", patient_pattern:
         "auto" is "train" where the folder has splits, so that test images never get in by accident.
     patient_pattern : str or None, default="auto"
         Regular expression that finds the patient in a file name. "auto" knows the names of the Kaggle pneumonia set,
-        and gives no patients for others.
+        and gives no patients for others; a folder that mixes both kinds of names raises.
 
     Returns
     -------
@@ -60,7 +61,7 @@ def load_image_folder(root: str | Path, *, split: str = "auto", patient_pattern:
     check_choice("split", split, ("auto", "all", *SPLITS), caller="load_image_folder")
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder.")
-    folders = _split_folders(root, split)
+    folders = _chosen_folders(root, split)
     paths, labels = [], []
     for folder in folders:
         for class_folder in sorted(_subfolders(folder)):
@@ -76,9 +77,14 @@ def load_image_folder(root: str | Path, *, split: str = "auto", patient_pattern:
     return ImageDataset(np.array(paths), np.array(labels), _patients(paths, patient_pattern))
 
 
-def _split_folders(root: Path, split: str) -> list[Path]:
+def split_folders(root: Path) -> dict[str, Path]:
+    """Return the folders of the splits ("train", "val", "test") that `root` has; none for a plain class folder."""
     named = {_SPLIT_NAMES.get(folder.name.lower()): folder for folder in _subfolders(root) if _subfolders(folder)}
-    present = {name: named[name] for name in SPLITS if name in named}
+    return {name: named[name] for name in SPLITS if name in named}
+
+
+def _chosen_folders(root: Path, split: str) -> list[Path]:
+    present = split_folders(root)
     if not present:
         if split in SPLITS:
             raise DataError(f"{root}: has no {split!r} folder with one sub-folder per class.")
@@ -119,7 +125,6 @@ def _patients(paths: list[str], pattern: Any) -> np.ndarray | None:
     names = [os.path.basename(path) for path in paths]
     if pattern != "auto":
         return patient_ids(names, pattern, caller="load_image_folder")
-    try:
-        return patient_ids(names, KAGGLE_PATIENT_PATTERN)
-    except DataError:  # other names than Kaggle's: no patients are known, which `fit` warns of
-        return None
+    if not any(re.search(KAGGLE_PATIENT_PATTERN, name) for name in names):
+        return None  # other names than Kaggle's: no patients are known, which `fit` warns of
+    return patient_ids(names, KAGGLE_PATIENT_PATTERN, caller="load_image_folder")

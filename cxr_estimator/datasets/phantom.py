@@ -16,13 +16,12 @@ from scipy import ndimage
 
 from cxr_estimator._validation import check_number, check_seed
 
-__all__ = ["Phantoms", "make_phantoms"]
-
 _EXTENT = 1.15  # the canvas reaches this far in body coordinates: a rotated or shifted image still finds anatomy there
 _MIN_CANVAS = 112  # below this resolution ribs alias: smaller images are drawn at it and blurred before sampling
 _LABEL_BLOCK = 20  # patients among whom the prevalence is kept and the order shuffled
 _LESION_AREA = (0.024, 0.052)  # least and largest share of the image, before the pose
-_LESION_CONTRAST = (1.0, 0.4)  # share of the air that a lesion fills, at difficulty 0 and 1
+_LESION_CONTRAST = (1.0, 0.45)  # largest share of the air that a lesion fills, at difficulty 0 and 1
+_FAINTEST = 0.65  # the faintest lesions have this share of the contrast of the strongest
 _LESION_LEVEL = 0.3  # opacity at which the lesion mask ends
 _LUNG_LEVEL = 0.5  # share of the full depth of air at which the lung mask ends
 _VESSEL_WIDTHS = (0.014, 0.009, 0.006)  # of successive branches
@@ -184,9 +183,10 @@ def _draw_patient(size, contrast, seed, patient):
     vessels = lung * _vessels(body, rng)
     regions = _LUNG_REGION * (lung > _LUNG_LEVEL).astype(np.uint8)
     if contrast:
-        opacity, texture = _pneumonia(body, lung, _stream(seed, _LESION, patient))
+        lesions = _stream(seed, _LESION, patient)
+        opacity, texture = _pneumonia(body, lung, lesions)
         regions[(regions == _LUNG_REGION) & (opacity > _LESION_LEVEL)] = _LESION_REGION
-        filled = contrast * opacity * texture
+        filled = contrast * lesions.uniform(_FAINTEST, 1) * opacity * texture
         # Exudate replaces air; what air no longer surrounds loses its outline.
         air *= 1 - filled
         vessels *= 1 - 0.8 * filled

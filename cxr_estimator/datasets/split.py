@@ -71,18 +71,28 @@ def _check_fractions(fractions: Any, caller: str) -> np.ndarray:
 
 
 def _assign(counts: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Give each patient (largest first, else in random order) to the part that lacks its labels most.
+    """Give each patient (largest first, else in random order) to the part that suits it best.
 
-    Of parts that lack them equally, the one that lacks most of all images takes the patient, so that none stays empty.
+    Where few patients of a label are left, the parts that have none of it come first, so that every part gets every
+    label it can. Then a part that the patient would not overfill by more than one image, then the part that lacks its
+    labels most, then the one that lacks most images of any kind; chance decides the rest.
     """
     order = rng.permutation(len(counts))
     order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
     wanted = shares[:, None] * counts.sum(axis=0)
     missing = wanted.copy()
+    present = np.hstack([counts > 0, np.ones((len(counts), 1), dtype=bool)])  # the last column: any label at all
+    left, has = present.sum(axis=0), np.zeros((len(shares), present.shape[1]), dtype=bool)
     assigned = np.empty(len(counts), dtype=np.int64)
     for number in order:
+        must = (~has & present[number] & (left <= (~has).sum(axis=0))).sum(axis=1)
+        too_many = np.clip(counts[number] - missing - 1, 0, None).sum(axis=1)
         need = (missing / wanted) @ counts[number]
-        lack = np.where(need == need.max(), missing.sum(axis=1) / wanted.sum(axis=1), -np.inf)
-        assigned[number] = rng.choice(np.flatnonzero(lack == lack.max()))
+        lack = missing.sum(axis=1) / wanted.sum(axis=1)
+        keys = [tuple(key) for key in np.stack([must, -too_many, need, lack], axis=1).round(9)]
+        best = [part for part, key in enumerate(keys) if key == max(keys)]
+        assigned[number] = rng.choice(best)
         missing[assigned[number]] -= counts[number]
+        has[assigned[number]] |= present[number]
+        left = left - present[number]
     return assigned

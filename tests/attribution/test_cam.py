@@ -10,6 +10,7 @@ from torch import nn
 from cxr_estimator.attribution import TargetRule
 from cxr_estimator.attribution.cam import grad_cam
 from cxr_estimator.backbones import build_backbone, default_cam_layer, named_layer, to_grid
+from cxr_estimator.errors import InvalidParameterError
 from cxr_estimator.thresholds import number_point
 
 
@@ -109,3 +110,19 @@ def test_scores_of_several_classes_by_hand():
     p = torch.softmax(logits, dim=1)[0, 2]
     margin = TargetRule(None, index=index, margin=True).resolve(logits).score(logits).item()
     assert margin == pytest.approx(torch.logit(p).item())
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("plain_cnn", "pool"),
+        ("plain_cnn", "head"),
+        ("mobilenetv3_small_100", "conv_head"),
+        ("vit_tiny_patch16_224", "fc_norm"),
+        ("vit_tiny_patch16_224", "blocks.0.attn.attn_drop"),
+    ],
+)
+def test_layers_without_a_map_are_refused(name, layer):
+    model = build_backbone(name, num_outputs=1, channels=1, image_size=64).eval()
+    with pytest.raises(InvalidParameterError, match="'layer' parameter"):
+        grad_cam(model, torch.randn(1, 1, 64, 64), POSITIVE, layer=layer)

@@ -160,14 +160,27 @@ def test_bad_input_gives_one_message_and_no_traceback(folder, model, tmp_path, l
     assert "Traceback" not in done.stderr
 
 
-def test_output_that_cannot_be_written(folder, model, monkeypatch):
-    arguments = ("predict", "--model", model, folder / "test" / "NORMAL", "--output", "/dev/null/x.csv", "--quiet")
-    done = cxr(*arguments)
+@pytest.mark.parametrize("command", ["predict {images} --model {model} --output /dev/null/x.csv", TRAIN, "quickstart"])
+def test_output_that_cannot_be_written_is_noticed_before_the_work(folder, model, tmp_path, command):
+    (tmp_path / "m").write_text("a file")
+    if command == "quickstart":
+        command += " --output {tmp}/m"
+    done = cxr(*command.format(images=folder / "test", model=model, folder=folder, tmp=tmp_path).split())
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert "step" not in done.stderr
+
+
+def test_the_unexpected_ends_in_one_line(folder, model, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(CXRClassifier, "load", fail)
+    done = cxr("predict", "--model", model, folder / "test")
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert "CXR_DEBUG=1" in done.stderr
+    assert done.stderr == "cxr: RuntimeError: boom (CXR_DEBUG=1 shows where)\n"
     monkeypatch.setenv("CXR_DEBUG", "1")
-    assert "Traceback" in cxr(*arguments).stderr
+    assert "Traceback" in cxr("predict", "--model", model, folder / "test").stderr
 
 
 def test_interrupting_ends_quietly(folder, tmp_path):
@@ -181,7 +194,7 @@ def test_interrupting_ends_quietly(folder, tmp_path):
     assert process.returncode == 130
     assert "cxr: interrupted" in first + rest
     assert "Traceback" not in rest
-    assert not (tmp_path / "m").exists()
+    assert not list((tmp_path / "m").iterdir())
 
 
 def test_csv_with_numeric_labels_and_patients(phantoms, tmp_path):
@@ -223,3 +236,24 @@ def test_version_and_help():
     assert "quickstart" in cxr("--help").stdout
     for command in ("train", "evaluate", "predict", "explain", "quickstart"):
         assert cxr(command, "--help").returncode == 0
+
+
+def test_evaluate_judges_on_the_test_part_by_default(folder, model):
+    done = cxr("evaluate", "--model", model, "--data", folder, "--quiet")
+    assert "20 images, split 'test'" in done.stderr
+    assert done.stdout.startswith("20 images of")
+
+
+def test_a_class_that_cannot_be_read_names_every_file(tmp_path):
+    for label in ("NORMAL", "PNEUMONIA"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+    for i in range(3):
+        (tmp_path / "data" / "NORMAL" / f"{i}.png").write_bytes(b"bad")
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "data" / "PNEUMONIA" / f"{i}.png")
+    done = cxr(
+        "train", "--data", tmp_path / "data", "--model", tmp_path / "m", "--backbone", "plain_cnn", "--skip-unreadable",
+        "--validation-fraction", 0, "--quiet",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("unreadable: ") == 3
+    assert "of ['NORMAL'] no image could be read" in done.stderr

@@ -157,3 +157,19 @@ def test_bad_labels_and_groups(y, groups, reason):
 def test_bad_seeds(seed, error):
     with pytest.raises(error, match="'random_state' parameter of patient_split"):
         patient_split([0, 1] * 10, random_state=seed)
+
+
+def test_a_large_patient_never_lands_in_a_small_part():
+    groups = ["big"] * 300 + [f"p{i}" for i in range(200)]
+    y = np.arange(500) % 2
+    for seed in range(10):
+        large, small = patient_split(y, groups, fractions=(0.9, 0.1), random_state=seed)
+        assert 0 in large
+        assert len(small) == 50
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_part_gets_every_label_where_patients_suffice(seed):
+    y = ["a", "a", "b", "b", "c", "c", "c"]
+    for part in patient_split(y, range(7), fractions=(0.9, 0.1), random_state=seed):
+        assert {y[i] for i in part} == {"a", "b", "c"}

@@ -61,7 +61,7 @@ def plot_explanation(explanation: Explanation, i: int = 0, *, cmap: str | None =
 
     image = _image(explanation, i)
     colours = _colormap(explanation, cmap)
-    figure = Figure(figsize=(13.6, 4.4), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(13.6, 4.0), dpi=DPI, layout="constrained")
     axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.05))
     shown = heatmap(explanation.values[i], signed=explanation.signed)
     low = -1.0 if explanation.signed else 0.0
@@ -93,7 +93,7 @@ def _details(ax: Axes, explanation: Explanation, i: int) -> None:
     bottom = _probabilities(ax, explanation, i, top=0.86)
     lines = []
     if said.threshold is not None:
-        lines.append(f"positive label: {_short(said.pos_label, 24)}, from {said.threshold:.1%} on (black line)")
+        lines.append(f"positive: {_short(said.pos_label, 24)}, from {said.threshold:.1%} on (black line)")
     if said.true_label is not None:
         verdict = "right" if said.true_label[i] == said.label[i] else "wrong"
         lines.append(f"true label: {_short(said.true_label[i], 24)} (the decision is {verdict})")

@@ -52,7 +52,7 @@ def test_four_panels_at_150_dpi(explanation, fitted):
         f"Decision: {explanation.prediction.label[1]}",
         f"{proba[0]:.1%}",
         f"{proba[1]:.1%}",
-        "positive label: PNEUMONIA, from 50.0% on (black line)",
+        "positive: PNEUMONIA, from 50.0% on (black line)",
         f"true label: {explanation.prediction.true_label[1]}",
         "log-odds of PNEUMONIA",
         "Grad-CAM, layer features",
@@ -80,7 +80,7 @@ def test_without_labels_or_threshold(three_classes):
     X, _, clf = three_classes
     said = texts(clf.explain(X[:1]).plot())
     assert "true label" not in said
-    assert "positive label" not in said
+    assert "positive:" not in said
     assert "logit of" in said
 
 

@@ -89,7 +89,8 @@ def as_images(X: Any) -> ImageSequence:
     ----------
     X : sequence of paths, PIL images, arrays or tensors (sizes may differ), or one array or tensor
         Arrays: (N, H, W), (N, H, W, C) or (N, C, H, W) with C of 1, 3 or 4; where both readings fit, arrays are
-        channels-last and torch tensors channels-first. (N, F): rows of flat images.
+        channels-last and torch tensors channels-first. (N, F): rows of flat images. Files in 16-bit grey keep their
+        depth; those in 16-bit colour, or grey with alpha, are read at 8 bits, as Pillow does.
 
     Raises
     ------

@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+SNIPPETS = [code for language, code in BLOCKS if language == "python"]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -33,8 +34,8 @@ def test_links_and_pictures_exist():
 
 
 def test_command_lines_use_real_commands_and_options():
-    lines = [line for block in re.findall(r"```\n(.*?)```", README, flags=re.DOTALL) for line in block.splitlines()]
-    calls = [line.split()[1:] for line in lines if "cxr" in line.split(" ")[0]]
+    lines = [line for language, block in BLOCKS if language == "" for line in block.splitlines()]
+    calls = [line.split()[1:] for line in lines if line.split(" ")[0].endswith("cxr")]
     assert len(calls) >= 5
     for command, *arguments in calls:
         said = subprocess.run(

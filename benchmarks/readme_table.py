@@ -41,6 +41,7 @@ def measured() -> str:
         ),
         ("1,000 phantoms at 128 px", f"{statistics.median(start['make_phantoms_1000_at_128_seconds']):.1f} s"),
         ("`cxr --help`", f"{statistics.median(start['help_seconds']):.2f} s"),
+        ("`cxr train --help`", f"{statistics.median(start['train_help_seconds']):.2f} s"),
         ("`import cxr_estimator`", f"{statistics.median(start['import_seconds']):.3f} s, without torch"),
     ]
     text = (

@@ -46,6 +46,7 @@ def main() -> None:
     result = {
         "import_seconds": [printed_seconds(IMPORT) for _ in range(11)],
         "help_seconds": [wall_seconds("--help") for _ in range(11)],
+        "train_help_seconds": [wall_seconds("train", "--help") for _ in range(11)],
         "make_phantoms_1000_at_128_seconds": [printed_seconds(PHANTOMS) for _ in range(3)],
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -42,6 +42,8 @@ ModelOption = Annotated[Path, typer.Option("--model", help="A model folder, as w
 ImagesArgument = Annotated[list[Path], typer.Argument(help="Image files, or folders that are searched for images.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="Format of the table.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: standard output.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+JobsOption = Annotated[int, typer.Option(help="Threads that read images; -1: one per core.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 PatientColumnOption = Annotated[str | None, typer.Option(help="Column of a CSV file that names the patient.")]
 

@@ -11,6 +11,8 @@ import typer
 
 from cxr_estimator.cli._common import (
     DataOption,
+    DeviceOption,
+    JobsOption,
     ModelOption,
     OutputOption,
     PatientColumnOption,
@@ -47,8 +49,8 @@ def evaluate(
     patient_column: PatientColumnOption = None,
     format: Annotated[ReportFormat, typer.Option("--format", help="Format of the report.")] = ReportFormat.text,
     output: OutputOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    jobs: Annotated[int, typer.Option(help="Threads that read images; -1: one per core.")] = -1,
+    device: DeviceOption = "auto",
+    jobs: JobsOption = -1,
     quiet: QuietOption = False,
 ) -> None:
     """Measure a saved model on labelled images, with intervals over patients."""

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from cxr_estimator.cli._common import (
+    DeviceOption,
     Format,
     FormatOption,
     ImagesArgument,
+    JobsOption,
     ModelOption,
     QuietOption,
     collect_skipped,
@@ -32,8 +34,8 @@ def explain(
     ] = None,
     maps: Annotated[bool, typer.Option(help="Also write each map as .npz and .json.")] = False,
     format: FormatOption = Format.csv,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    jobs: Annotated[int, typer.Option(help="Threads that read images; -1: one per core.")] = -1,
+    device: DeviceOption = "auto",
+    jobs: JobsOption = -1,
     quiet: QuietOption = False,
 ) -> None:
     """Draw the four-panel figure of each image, and write a table of what was explained."""

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from cxr_estimator.cli._common import (
+    DeviceOption,
     Format,
     FormatOption,
     ImagesArgument,
+    JobsOption,
     ModelOption,
     OutputOption,
     QuietOption,
@@ -29,8 +31,8 @@ def predict(
     ] = None,
     format: FormatOption = Format.csv,
     output: OutputOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    jobs: Annotated[int, typer.Option(help="Threads that read images; -1: one per core.")] = -1,
+    device: DeviceOption = "auto",
+    jobs: JobsOption = -1,
     quiet: QuietOption = False,
 ) -> None:
     """Write a row for each image: decision and probabilities; an unreadable image is a row with the reason."""

@@ -9,6 +9,8 @@ import typer
 
 from cxr_estimator.cli._common import (
     DataOption,
+    DeviceOption,
+    JobsOption,
     PatientColumnOption,
     QuietOption,
     collect_skipped,
@@ -46,8 +48,8 @@ def train(
         float, typer.Option(help="Share of the images, by patient, for early stopping.")
     ] = 0.1,
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out instead of stopping.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    jobs: Annotated[int, typer.Option(help="Threads that read images; -1: one per core.")] = -1,
+    device: DeviceOption = "auto",
+    jobs: JobsOption = -1,
     seed: Annotated[int, typer.Option(help="The same seed gives the same model on the same machine.")] = 0,
     quiet: QuietOption = False,
 ) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cxr_estimator._predicting import n_jobs, report, to_device
 from cxr_estimator._validation import check_choice, check_labels, invalid
 from cxr_estimator.attribution import METHODS, Attribution
 from cxr_estimator.errors import SkippedImage
@@ -66,21 +67,21 @@ class ExplanationPlan:
 
     def run(self, clf: CXRClassifier, images: ImageSequence) -> Iterator[Explanation]:
         """Yield an explanation for each batch."""
-        device = clf._to_device()
+        device = to_device(clf)
         batches = iter_inputs(
             images,
             clf.preprocessing_,
             batch_size=clf.batch_size,
             device=device,
             on_error=clf.on_error,
-            n_jobs=clf._n_jobs(),
+            n_jobs=n_jobs(clf),
         )
         skipped: list[SkippedImage] = []
         for prepared, x in batches:
             skipped += prepared.skipped
             if len(x):
                 yield self._explain(clf, images, prepared, x)
-        clf._report(tuple(skipped))
+        report(tuple(skipped))
 
     def _explain(self, clf: CXRClassifier, images: ImageSequence, prepared: PreparedImages, x: Tensor) -> Explanation:
         entry = METHODS[self.method]

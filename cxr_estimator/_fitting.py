@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import pandas as pd
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
+from cxr_estimator._predicting import check_run_parameters, n_jobs, report
 from cxr_estimator._progress import FitProgress, bar
 from cxr_estimator._validation import check_choice, check_labels, check_number, check_per_image, check_seed, invalid
 from cxr_estimator.augmentation import AUGMENTATIONS
-from cxr_estimator.backbones import check_backbone, normalisation
+from cxr_estimator.backbones import build_backbone, check_backbone, normalisation
 from cxr_estimator.datasets.patients import patient_ids
 from cxr_estimator.datasets.split import patient_split
 from cxr_estimator.errors import DataError, EncodedLabelsWarning, PatientLeakWarning
@@ -46,7 +48,7 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
 
     device = check_device(clf.device, caller=_CLASS)
     with seeded(seed, device):
-        model = clf._build(len(classes), clf.pretrained).to(device)
+        model = build(clf, len(classes), clf.pretrained).to(device)
     mean, std = normalisation(model, clf.channels)
     preprocessing = Preprocessing(clf.image_size, clf.channels, clf.resize, clf.intensity, mean, std)
     prepared = read_images(clf, images, preprocessing)
@@ -95,15 +97,6 @@ def check_parameters(clf: CXRClassifier) -> None:
     Preprocessing(clf.image_size, clf.channels, clf.resize, clf.intensity)
 
 
-def check_run_parameters(clf: CXRClassifier) -> None:
-    """Raise for the first bad parameter among those that a fitted classifier still uses."""
-    check_choice("on_error", clf.on_error, ("raise", "skip"), caller=_CLASS)
-    check_number("batch_size", clf.batch_size, caller=_CLASS, low=2, integer=True)
-    check_number("verbose", int(clf.verbose) if isinstance(clf.verbose, bool) else clf.verbose, caller=_CLASS, low=0)
-    if clf.n_jobs is not None and (check_number("n_jobs", clf.n_jobs, caller=_CLASS, integer=True) == 0):
-        raise invalid("n_jobs", _CLASS, "None or an integer other than 0", clf.n_jobs)
-
-
 def check_class_weight(class_weight: Any) -> None:
     """Raise unless it is None, "balanced", or a dict of labels to weights that are finite and not negative."""
     if isinstance(class_weight, dict):
@@ -121,6 +114,18 @@ def check_image_shape(shape: Any) -> None:
         raise invalid("image_shape", _CLASS, "None or a pair (height, width)", shape)
     for side in shape:
         check_number("image_shape", side, caller=_CLASS, low=1, integer=True)
+
+
+def build(clf: CXRClassifier, n_classes: int, pretrained: bool | str | Path) -> torch.nn.Module:
+    """Return a new network for `n_classes`: one logit for two classes, else one per class."""
+    model = build_backbone(
+        clf.backbone,
+        num_outputs=1 if n_classes == 2 else n_classes,
+        channels=clf.channels,
+        image_size=clf.image_size,
+        pretrained=pretrained,
+    )
+    return model.to(memory_format=torch.channels_last)  # see inference.unit_tensor
 
 
 def positive_label(clf: CXRClassifier, classes: np.ndarray) -> Any:
@@ -158,8 +163,8 @@ def initial_point(clf: CXRClassifier, classes: np.ndarray) -> OperatingPoint | t
 def read_images(clf: CXRClassifier, images: ImageSequence, preprocessing: Preprocessing) -> PreparedImages:
     """Decode all training images; skipped ones are reported, and one at least must be left."""
     with bar(len(images), "reading images", clf.verbose) as progress:
-        prepared = prepare(images, preprocessing, on_error=clf.on_error, n_jobs=clf._n_jobs(), progress=progress)
-    clf._report(prepared.skipped)
+        prepared = prepare(images, preprocessing, on_error=clf.on_error, n_jobs=n_jobs(clf), progress=progress)
+    report(prepared.skipped)
     if not len(prepared.index):
         raise DataError(f"{_CALLER}: none of the {len(images)} images could be read.")
     return prepared

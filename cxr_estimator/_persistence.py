@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cxr_estimator._fitting import ARCHITECTURE, check_parameters
+from cxr_estimator._fitting import ARCHITECTURE, build, check_parameters
+from cxr_estimator._predicting import to_device
 from cxr_estimator.errors import CXRError, ModelFolderError
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.serialization import (
@@ -73,7 +74,7 @@ def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
             f"{folder / WEIGHTS_NAME}: the weights do not fit the configuration ({reason})."
         ) from error
     clf.device = device
-    clf._to_device()
+    to_device(clf)
     clf.model_.eval()
     return clf
 
@@ -103,7 +104,7 @@ def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
     clf.history_ = pd.DataFrame(config["training"]["history"]).replace({None: np.nan})
     clf.skipped_ = ()
     with seeded(0, torch.device("cpu")):  # initial weights are drawn, to be replaced; that must disturb nobody
-        clf.model_ = clf._build(n_classes, pretrained=False)
+        clf.model_ = build(clf, n_classes, pretrained=False)
     return clf
 
 

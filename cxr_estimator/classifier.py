@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from joblib import effective_n_jobs
 from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from cxr_estimator import _fitting, _persistence
+from cxr_estimator import _fitting, _persistence, _predicting
 from cxr_estimator._explaining import ExplanationPlan
 from cxr_estimator._progress import bar
 from cxr_estimator._validation import check_choice, check_labels, invalid, wrong_type
 from cxr_estimator.attribution import TargetRule
-from cxr_estimator.backbones import build_backbone
-from cxr_estimator.errors import DataError, ModelFolderError, SkippedImage, SkippedImagesWarning
+from cxr_estimator.errors import DataError
 from cxr_estimator.explanation import Explanation
-from cxr_estimator.images import ImageSequence, as_images
-from cxr_estimator.inference import check_device, predict_logits
 from cxr_estimator.thresholds import (
     DEFAULT_POINT,
     RULES,
@@ -194,21 +189,6 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
         """
         return _fitting.fit(self, X, y, groups, sample_weight)
 
-    def _build(self, n_classes: int, pretrained: bool | str | Path) -> torch.nn.Module:
-        model = build_backbone(
-            self.backbone,
-            num_outputs=1 if n_classes == 2 else n_classes,
-            channels=self.channels,
-            image_size=self.image_size,
-            pretrained=pretrained,
-        )
-        return model.to(memory_format=torch.channels_last)  # see inference.unit_tensor
-
-    @staticmethod
-    def _report(skipped: tuple[SkippedImage, ...]) -> None:
-        if skipped:
-            warnings.warn(SkippedImagesWarning(skipped), stacklevel=4)
-
     # -- predict ------------------------------------------------------------------------------------------------------
 
     @property
@@ -285,47 +265,9 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
         self.operating_points_ = {**self.operating_points_, point.name: point}
         self.active_point_ = point.name
 
-    def _images(self, X: Any) -> ImageSequence:
-        check_is_fitted(self, "model_")
-        _fitting.check_run_parameters(self)
-        images = as_images(X)
-        if not images.is_rows:
-            return images
-        if self.image_shape_ is None:
-            raise DataError(
-                f"X is a 2-D array of shape {np.shape(X)}, but the model was fitted on images. For one image pass "
-                "image[None]."
-            )
-        return images.with_row_shape(self.image_shape_)
-
     def _logits(self, X: Any) -> np.ndarray:
-        images = self._images(X)
-        with bar(len(images), "predicting", self.verbose) as progress:
-            logits = predict_logits(
-                self.model_,
-                images,
-                self.preprocessing_,
-                num_outputs=1 if len(self.classes_) == 2 else len(self.classes_),
-                batch_size=self.batch_size,
-                device=self._to_device(),
-                on_error=self.on_error,
-                n_jobs=self._n_jobs(),
-                progress=progress,
-            )
-        self._report(logits.skipped)
-        undefined = set(np.flatnonzero(~np.isfinite(logits.values).all(axis=1)).tolist())
-        broken = sorted(undefined - {item.position for item in logits.skipped})
-        if broken:  # so that NaN always means unreadable
-            raise ModelFolderError(f"The network gives no finite output for {images.source(broken[0])}: bad weights.")
-        return logits.values
-
-    def _n_jobs(self) -> int:
-        return effective_n_jobs(self.n_jobs)
-
-    def _to_device(self) -> torch.device:
-        torch_device = check_device(self.device, caller=type(self).__name__)
-        self.model_.to(torch_device)
-        return torch_device
+        """Return the logits (N, 1) or (N, K), float32; a row of NaN for an unreadable image."""
+        return _predicting.logits(self, X)
 
     def _proba(self, logits: np.ndarray) -> np.ndarray:
         if len(self.classes_) > 2:
@@ -382,7 +324,7 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
 
     def iter_explain(self, X, y=None, *, method="grad_cam", target="predicted", **options) -> Iterator[Explanation]:
         """Yield what `explain` returns in parts of `batch_size` images, in flat memory."""
-        images = self._images(X)
+        images = _predicting.images(self, X)
         plan = ExplanationPlan.check(self, len(images), y, method, target, options)
         return plan.run(self, images)
 

@@ -1,0 +1,87 @@
+"""What every answer of a fitted `CXRClassifier` needs: the images, the device, the logits, what was skipped."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from joblib import effective_n_jobs
+from sklearn.utils.validation import check_is_fitted
+
+from cxr_estimator._progress import bar
+from cxr_estimator._validation import check_choice, check_number, invalid
+from cxr_estimator.errors import DataError, ModelFolderError, SkippedImage, SkippedImagesWarning
+from cxr_estimator.images import ImageSequence, as_images
+from cxr_estimator.inference import check_device, predict_logits
+
+if TYPE_CHECKING:
+    from cxr_estimator.classifier import CXRClassifier
+
+_CLASS = "CXRClassifier"
+
+
+def check_run_parameters(clf: CXRClassifier) -> None:
+    """Raise for the first bad parameter among those that a fitted classifier still uses."""
+    check_choice("on_error", clf.on_error, ("raise", "skip"), caller=_CLASS)
+    check_number("batch_size", clf.batch_size, caller=_CLASS, low=2, integer=True)
+    check_number("verbose", int(clf.verbose) if isinstance(clf.verbose, bool) else clf.verbose, caller=_CLASS, low=0)
+    if clf.n_jobs is not None and (check_number("n_jobs", clf.n_jobs, caller=_CLASS, integer=True) == 0):
+        raise invalid("n_jobs", _CLASS, "None or an integer other than 0", clf.n_jobs)
+
+
+def images(clf: CXRClassifier, X: Any) -> ImageSequence:
+    """Return X as images that `clf`, which must be fitted, can judge."""
+    check_is_fitted(clf, "model_")
+    check_run_parameters(clf)
+    sequence = as_images(X)
+    if not sequence.is_rows:
+        return sequence
+    if clf.image_shape_ is None:
+        raise DataError(
+            f"X is a 2-D array of shape {np.shape(X)}, but the model was fitted on images. For one image pass "
+            "image[None]."
+        )
+    return sequence.with_row_shape(clf.image_shape_)
+
+
+def logits(clf: CXRClassifier, X: Any) -> np.ndarray:
+    """Return the logits (N, 1) or (N, K), float32; the row of an unreadable image is NaN, and it is reported."""
+    sequence = images(clf, X)
+    with bar(len(sequence), "predicting", clf.verbose) as progress:
+        found = predict_logits(
+            clf.model_,
+            sequence,
+            clf.preprocessing_,
+            num_outputs=1 if len(clf.classes_) == 2 else len(clf.classes_),
+            batch_size=clf.batch_size,
+            device=to_device(clf),
+            on_error=clf.on_error,
+            n_jobs=n_jobs(clf),
+            progress=progress,
+        )
+    report(found.skipped, stacklevel=5)
+    undefined = set(np.flatnonzero(~np.isfinite(found.values).all(axis=1)).tolist())
+    broken = sorted(undefined - {item.position for item in found.skipped})
+    if broken:  # so that NaN always means unreadable
+        raise ModelFolderError(f"The network gives no finite output for {sequence.source(broken[0])}: bad weights.")
+    return found.values
+
+
+def report(skipped: tuple[SkippedImage, ...], *, stacklevel: int = 4) -> None:
+    """Warn of the skipped images, if there are any."""
+    if skipped:
+        warnings.warn(SkippedImagesWarning(skipped), stacklevel=stacklevel)
+
+
+def n_jobs(clf: CXRClassifier) -> int:
+    """Return the number of threads that decode images."""
+    return effective_n_jobs(clf.n_jobs)
+
+
+def to_device(clf: CXRClassifier) -> torch.device:
+    """Move the network to the device that the parameter `device` asks for now, and return that."""
+    torch_device = check_device(clf.device, caller=_CLASS)
+    clf.model_.to(torch_device)
+    return torch_device

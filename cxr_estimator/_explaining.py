@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cxr_estimator._predicting import n_jobs, report, to_device
+from cxr_estimator._predicting import execution, reading, report
 from cxr_estimator._validation import check_choice, check_labels, invalid
 from cxr_estimator.attribution import METHODS, Attribution
 from cxr_estimator.errors import SkippedImage
 from cxr_estimator.explanation import Explanation, Prediction
 from cxr_estimator.images import ImageSequence
-from cxr_estimator.inference import evaluating, iter_inputs
-from cxr_estimator.preprocessing import PreparedImages
+from cxr_estimator.inference import BatchLimit, Execution, batches, evaluating, iter_inputs
+from cxr_estimator.reading import PreparedImages
 from cxr_estimator.versions import package_versions
 
 if TYPE_CHECKING:
@@ -67,27 +68,27 @@ class ExplanationPlan:
 
     def run(self, clf: CXRClassifier, images: ImageSequence) -> Iterator[Explanation]:
         """Yield an explanation for each batch."""
-        device = to_device(clf)
-        batches = iter_inputs(
-            images,
-            clf.preprocessing_,
-            batch_size=clf.batch_size,
-            device=device,
-            on_error=clf.on_error,
-            n_jobs=n_jobs(clf),
-        )
+        how = execution(clf)
+        limit = BatchLimit(how.batch_size)
         skipped: list[SkippedImage] = []
-        for prepared, x in batches:
+        for prepared, x in iter_inputs(images, clf.preprocessing_, how, reading(clf)):
             skipped += prepared.skipped
-            if len(x):
-                yield self._explain(clf, images, prepared, x)
+            yield from limit.run(partial(self._parts, clf, images, prepared, x, how))
         report(tuple(skipped))
 
-    def _explain(self, clf: CXRClassifier, images: ImageSequence, prepared: PreparedImages, x: Tensor) -> Explanation:
+    def _parts(
+        self, clf: CXRClassifier, images: ImageSequence, prepared: PreparedImages, x: Tensor, how: Execution, size: int
+    ) -> list[Explanation]:
+        return [self._explain(clf, images, prepared.part(rows), x[rows], how) for rows in batches(len(x), size)]
+
+    def _explain(
+        self, clf: CXRClassifier, images: ImageSequence, prepared: PreparedImages, x: Tensor, how: Execution
+    ) -> Explanation:
         entry = METHODS[self.method]
         index = None if self.index is None else torch.from_numpy(self.index[prepared.index]).to(x.device)
         rule = clf._target_rule(index, margin=isinstance(self.target, str) and self.target == "margin")
-        with evaluating(clf.model_):
+        precise = how if entry.bf16_safe else replace(how, precision="float32")
+        with evaluating(clf.model_), precise.autocast():
             result: Attribution = entry.function(clf.model_, x, rule, **self.options)
         target = rule.resolve(result.logits)
         logits = result.logits.cpu().numpy()

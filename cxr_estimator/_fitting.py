@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
-from cxr_estimator._predicting import check_run_parameters, n_jobs, report
+from cxr_estimator._predicting import check_folder, check_run_parameters, reading, report
 from cxr_estimator._progress import FitProgress, bar
 from cxr_estimator._validation import check_choice, check_labels, check_number, check_per_image, check_seed, invalid
 from cxr_estimator.augmentation import AUGMENTATIONS
@@ -20,8 +21,9 @@ from cxr_estimator.datasets.patients import patient_ids
 from cxr_estimator.datasets.split import patient_split
 from cxr_estimator.errors import DataError, EncodedLabelsWarning, PatientLeakWarning
 from cxr_estimator.images import ImageSequence, as_images
-from cxr_estimator.inference import check_device, pixel_logits
-from cxr_estimator.preprocessing import PreparedImages, Preprocessing, prepare
+from cxr_estimator.inference import check_device, check_precision, pixel_logits
+from cxr_estimator.preprocessing import Preprocessing
+from cxr_estimator.reading import PixelRows, PreparedImages, prepare
 from cxr_estimator.thresholds import DEFAULT_POINT, OperatingPoint, choose_point, number_point, parse_rule
 from cxr_estimator.training import TrainingData, TrainingSettings, seeded, train
 
@@ -62,12 +64,13 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     sides = validation_split(
         classes, encoded[kept], None if groups is None else groups[kept], clf.validation_fraction, seed
     )
-    data, validation = (TrainingData(prepared.pixels[s], encoded[kept][s], weights[s]) for s in sides)
+    data, validation = (TrainingData(PixelRows(prepared.pixels, s), encoded[kept][s], weights[s]) for s in sides)
     settings = training_settings(clf, seed, device)
     with FitProgress(clf.verbose, settings, len(data)) as progress:
-        history = train(model, preprocessing, data, validation if len(validation) else None, settings, progress)
+        judged = validation if len(validation) else None
+        history = train(model, preprocessing, data, judged, settings, progress, clf.checkpoint_dir)
     if isinstance(point, tuple):
-        logits = pixel_logits(model, validation.pixels, preprocessing, batch_size=clf.batch_size, device=device)
+        logits = pixel_logits(model, validation.pixels, preprocessing, settings.execution)
         scores = logits[:, 0] if pos_label == classes[1] else -logits[:, 0]
         point = choose_point(scores, classes[validation.target] == pos_label, point[0], at_least=point[1])
 
@@ -92,6 +95,10 @@ def check_parameters(clf: CXRClassifier) -> None:
     check_number("weight_decay", clf.weight_decay, caller=_CLASS, low=0)
     check_number("label_smoothing", clf.label_smoothing, caller=_CLASS, low=0, high=1, open_high=True)
     check_number("validation_fraction", clf.validation_fraction, caller=_CLASS, low=0, high=0.5)
+    check_folder("checkpoint_dir", clf.checkpoint_dir)
+    if clf.checkpoint_dir is not None and not isinstance(clf.random_state, Integral):
+        constraint = "an integer where checkpoint_dir is set, since a run is only taken up by one with the same seed"
+        raise invalid("random_state", _CLASS, constraint, clf.random_state)
     if clf.image_shape is not None:
         check_image_shape(clf.image_shape)
     Preprocessing(clf.image_size, clf.channels, clf.resize, clf.intensity)
@@ -163,7 +170,7 @@ def initial_point(clf: CXRClassifier, classes: np.ndarray) -> OperatingPoint | t
 def read_images(clf: CXRClassifier, images: ImageSequence, preprocessing: Preprocessing) -> PreparedImages:
     """Decode all training images; skipped ones are reported, and one at least must be left."""
     with bar(len(images), "reading images", clf.verbose) as progress:
-        prepared = prepare(images, preprocessing, on_error=clf.on_error, n_jobs=n_jobs(clf), progress=progress)
+        prepared = prepare(images, preprocessing, reading(clf), progress=progress)
     report(prepared.skipped)
     if not len(prepared.index):
         raise DataError(f"{_CALLER}: none of the {len(images)} images could be read.")
@@ -173,7 +180,10 @@ def read_images(clf: CXRClassifier, images: ImageSequence, preprocessing: Prepro
 def training_settings(clf: CXRClassifier, seed: int, device: torch.device) -> TrainingSettings:
     """Return what the training loop needs of the constructor's parameters."""
     names = ("max_epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "patience", "augment")
-    return TrainingSettings(**{name: getattr(clf, name) for name in names}, seed=seed, device=device)
+    precision = check_precision(clf.precision, device, caller=_CLASS)
+    return TrainingSettings(
+        **{name: getattr(clf, name) for name in names}, seed=seed, device=device, precision=precision
+    )
 
 
 def image_sequence(X: Any, image_shape: tuple[int, int] | None) -> tuple[ImageSequence, tuple[int, int] | None]:

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from cxr_estimator._fitting import ARCHITECTURE, build, check_parameters
-from cxr_estimator._predicting import to_device
+from cxr_estimator._predicting import execution
 from cxr_estimator.errors import CXRError, ModelFolderError
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.serialization import (
@@ -32,10 +32,15 @@ if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
 
 
+# Where and how a model was fitted is nobody else's business: a loaded one has the defaults.
+_LOCAL = {"checkpoint_dir", "cache_dir", "n_jobs", "verbose"}
+
+
 def save(clf: CXRClassifier, folder: Path) -> Path:
     """Write a fitted classifier; file names and patients are not part of it."""
+    parameters = clf.get_params() | clf.architecture_
     config = {
-        "parameters": {key: to_json(value) for key, value in (clf.get_params() | clf.architecture_).items()},
+        "parameters": {key: to_json(value) for key, value in parameters.items() if key not in _LOCAL},
         "classes": labels_to_json(clf.classes_),
         "pos_label": to_json(clf.pos_label_),
         "preprocessing": clf.preprocessing_.to_dict(),
@@ -74,7 +79,7 @@ def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
             f"{folder / WEIGHTS_NAME}: the weights do not fit the configuration ({reason})."
         ) from error
     clf.device = device
-    to_device(clf)
+    execution(clf)
     clf.model_.eval()
     return clf
 

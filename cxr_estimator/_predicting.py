@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,11 @@ from joblib import effective_n_jobs
 from sklearn.utils.validation import check_is_fitted
 
 from cxr_estimator._progress import bar
-from cxr_estimator._validation import check_choice, check_number, invalid
+from cxr_estimator._validation import check_choice, check_number, invalid, wrong_type
 from cxr_estimator.errors import DataError, ModelFolderError, SkippedImage, SkippedImagesWarning
 from cxr_estimator.images import ImageSequence, as_images
-from cxr_estimator.inference import check_device, predict_logits
+from cxr_estimator.inference import PRECISIONS, Execution, check_device, check_precision, predict_logits
+from cxr_estimator.reading import Reading
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
@@ -25,10 +27,18 @@ _CLASS = "CXRClassifier"
 def check_run_parameters(clf: CXRClassifier) -> None:
     """Raise for the first bad parameter among those that a fitted classifier still uses."""
     check_choice("on_error", clf.on_error, ("raise", "skip"), caller=_CLASS)
+    check_choice("precision", clf.precision, PRECISIONS, caller=_CLASS)
+    check_folder("cache_dir", clf.cache_dir)
     check_number("batch_size", clf.batch_size, caller=_CLASS, low=2, integer=True)
     check_number("verbose", int(clf.verbose) if isinstance(clf.verbose, bool) else clf.verbose, caller=_CLASS, low=0)
     if clf.n_jobs is not None and (check_number("n_jobs", clf.n_jobs, caller=_CLASS, integer=True) == 0):
         raise invalid("n_jobs", _CLASS, "None or an integer other than 0", clf.n_jobs)
+
+
+def check_folder(name: str, value: Any) -> None:
+    """Raise unless `value` is None or a path."""
+    if value is not None and not (isinstance(value, str | os.PathLike) and os.fspath(value)):
+        raise wrong_type(name, _CLASS, "None or the path of a folder", value)
 
 
 def images(clf: CXRClassifier, X: Any) -> ImageSequence:
@@ -54,11 +64,9 @@ def logits(clf: CXRClassifier, X: Any) -> np.ndarray:
             clf.model_,
             sequence,
             clf.preprocessing_,
+            execution(clf),
+            reading(clf),
             num_outputs=1 if len(clf.classes_) == 2 else len(clf.classes_),
-            batch_size=clf.batch_size,
-            device=to_device(clf),
-            on_error=clf.on_error,
-            n_jobs=n_jobs(clf),
             progress=progress,
         )
     report(found.skipped, stacklevel=5)
@@ -75,13 +83,14 @@ def report(skipped: tuple[SkippedImage, ...], *, stacklevel: int = 4) -> None:
         warnings.warn(SkippedImagesWarning(skipped), stacklevel=stacklevel)
 
 
-def n_jobs(clf: CXRClassifier) -> int:
-    """Return the number of threads that decode images."""
-    return effective_n_jobs(clf.n_jobs)
+def reading(clf: CXRClassifier) -> Reading:
+    """Return how `clf` reads images; by default on as many threads as torch computes with."""
+    threads = torch.get_num_threads() if clf.n_jobs is None else effective_n_jobs(clf.n_jobs)
+    return Reading(clf.on_error, threads, clf.cache_dir)
 
 
-def to_device(clf: CXRClassifier) -> torch.device:
-    """Move the network to the device that the parameter `device` asks for now, and return that."""
-    torch_device = check_device(clf.device, caller=_CLASS)
-    clf.model_.to(torch_device)
-    return torch_device
+def execution(clf: CXRClassifier) -> Execution:
+    """Move the network to the device that the parameter `device` asks for now, and return how it runs there."""
+    device = check_device(clf.device, caller=_CLASS)
+    clf.model_.to(device)
+    return Execution(device, clf.batch_size, check_precision(clf.precision, device, caller=_CLASS))

@@ -72,3 +72,15 @@ class EncodedLabelsWarning(UserWarning):
 
 class PatientLeakWarning(UserWarning):
     """Images of one patient may stand on both sides of a split, because no patients are known."""
+
+
+class CacheWarning(UserWarning):
+    """Decoded images could not be kept in the cache; results are not affected."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint could not be written or read; training goes on without it."""
+
+
+class BatchSizeWarning(UserWarning):
+    """Batches did not fit into memory, so smaller ones are used."""

@@ -1,21 +1,30 @@
-"""The only place that runs a model forward in bulk: lock, mode, device, batches."""
+"""The only place that runs a model forward in bulk: lock, mode, device, precision, batches, memory."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
+import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cxr_estimator._validation import invalid
-from cxr_estimator.errors import SkippedImage
+from cxr_estimator._validation import check_choice, invalid
+from cxr_estimator.errors import BatchSizeWarning, SkippedImage
 from cxr_estimator.images import ImageSequence
-from cxr_estimator.preprocessing import PreparedImages, Preprocessing, prepare
+from cxr_estimator.preprocessing import Preprocessing
+from cxr_estimator.reading import PixelRows, PreparedImages, Reading, iter_prepared
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+_Result = TypeVar("_Result")
 
 # Kept outside the models: a lock can be neither copied nor pickled.
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
@@ -32,6 +41,90 @@ def check_device(device: str, *, caller: str) -> torch.device:
         return torch.zeros(1, device=device).device
     except (RuntimeError, TypeError, AssertionError) as error:
         raise invalid("device", caller, f"'auto' or a device of this machine ({error})", device) from error
+
+
+def check_precision(precision: str, device: torch.device, *, caller: str) -> str:
+    """Return "float32" or "bfloat16"; "auto" is bfloat16 where the device computes in it natively."""
+    check_choice("precision", precision, PRECISIONS, caller=caller)
+    if precision != "auto":
+        return precision
+    return "bfloat16" if _has_bfloat16(device) else "float32"
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
+    """Return what the processor offers; without the instructions bfloat16 is emulated, and slower than float32."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux: float32 is always right
+        return frozenset()
+    return frozenset(next((line.split() for line in lines if line.startswith("flags")), ()))
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a network runs.
+
+    Parameters
+    ----------
+    device : torch.device
+    batch_size : int
+        Images at once, at most.
+    precision : {"float32", "bfloat16"}
+        bfloat16 is autocast: weights stay float32.
+    """
+
+    device: torch.device
+    batch_size: int = 32
+    precision: str = "float32"
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the network's forward pass belongs."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+class BatchLimit:
+    """Runs work in smaller and smaller batches until it fits into memory, and remembers what fitted.
+
+    Parameters
+    ----------
+    size : int
+        Images at once to begin with.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def run(self, work: Callable[[int], _Result]) -> _Result:
+        """Return `work(size)`. Where memory runs out, warn, halve the size and begin that work again."""
+        while True:
+            try:
+                return work(self.size)
+            except (RuntimeError, MemoryError) as error:
+                if self.size == 1 or not _is_out_of_memory(error):
+                    raise
+            # outside the handler, whose traceback would keep the tensors of the failed attempt alive
+            self.size //= 2
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            warnings.warn(f"Out of memory: going on with batches of {self.size}.", BatchSizeWarning, stacklevel=2)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(text in str(error) for text in ("can't allocate memory", "out of memory"))  # CPU, MPS
+
+
+def batches(size: int, batch_size: int) -> list[slice]:
+    """Cut `size` rows into slices of at most `batch_size`."""
+    return [slice(start, min(start + batch_size, size)) for start in range(0, size, batch_size)]
 
 
 @contextlib.contextmanager
@@ -73,19 +166,11 @@ def normalise(unit: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def iter_inputs(
-    images: ImageSequence,
-    preprocessing: Preprocessing,
-    *,
-    batch_size: int,
-    device: torch.device,
-    on_error: str = "raise",
-    n_jobs: int = 1,
+    images: ImageSequence, preprocessing: Preprocessing, execution: Execution, reading: Reading | None = None
 ) -> Iterator[tuple[PreparedImages, Tensor]]:
     """Yield the images batch by batch, prepared and as normalised tensors (n, C, H, W), in flat memory."""
-    for start in range(0, len(images), batch_size):
-        rows = range(start, min(start + batch_size, len(images)))
-        prepared = prepare(images, preprocessing, indices=rows, on_error=on_error, n_jobs=n_jobs)
-        yield prepared, normalise(unit_tensor(prepared.pixels, device), preprocessing)
+    for prepared in iter_prepared(images, preprocessing, reading, batch_size=execution.batch_size):
+        yield prepared, normalise(unit_tensor(prepared.pixels, execution.device), preprocessing)
 
 
 class Logits(NamedTuple):
@@ -99,40 +184,41 @@ def predict_logits(
     model: nn.Module,
     images: ImageSequence,
     preprocessing: Preprocessing,
+    execution: Execution,
+    reading: Reading | None = None,
     *,
     num_outputs: int,
-    batch_size: int,
-    device: torch.device,
-    on_error: str = "raise",
-    n_jobs: int = 1,
     progress: Callable[[int], Any] | None = None,
 ) -> Logits:
     """Run all images through the model. `progress` is called with the number of images of each finished batch."""
     values = np.full((len(images), num_outputs), np.nan, dtype=np.float32)
     skipped: list[SkippedImage] = []
-    batches = iter_inputs(images, preprocessing, batch_size=batch_size, device=device, on_error=on_error, n_jobs=n_jobs)
-    for prepared, x in batches:
+    limit = BatchLimit(execution.batch_size)
+    for prepared, x in iter_inputs(images, preprocessing, execution, reading):
         skipped += prepared.skipped
         if len(x):
-            values[prepared.index] = forward(model, x).cpu().numpy()
+            values[prepared.index] = forward(model, x, execution, limit).cpu().numpy()
         if progress is not None:
             progress(len(prepared.index) + len(prepared.skipped))
     return Logits(values, tuple(skipped))
 
 
 def pixel_logits(
-    model: nn.Module, pixels: np.ndarray, preprocessing: Preprocessing, *, batch_size: int, device: torch.device
+    model: nn.Module, pixels: np.ndarray | PixelRows, preprocessing: Preprocessing, execution: Execution
 ) -> np.ndarray:
     """Return the logits (N, K) of images that are already at model size, uint8 or uint16 (N, C, S, S)."""
+    limit = BatchLimit(execution.batch_size)
     outputs = [
-        forward(model, normalise(unit_tensor(pixels[start : start + batch_size], device), preprocessing)).cpu().numpy()
-        for start in range(0, len(pixels), batch_size)
+        forward(model, normalise(unit_tensor(pixels[rows], execution.device), preprocessing), execution, limit)
+        for rows in batches(len(pixels), execution.batch_size)
     ]
-    return np.concatenate(outputs)
+    return torch.cat(outputs).cpu().numpy()
 
 
 @torch.no_grad()
-def forward(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the logits (n, K) of one batch, in eval mode and without a graph."""
-    with evaluating(model):
-        return model(x).float()
+def forward(model: nn.Module, x: Tensor, execution: Execution, limit: BatchLimit | None = None) -> Tensor:
+    """Return the logits (n, K) of one batch, float32, in eval mode and without a graph."""
+    with evaluating(model), execution.autocast():
+        limit = limit or BatchLimit(len(x))
+        parts = limit.run(lambda size: [model(x[rows]).float() for rows in batches(len(x), size)])
+        return torch.cat(parts)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from numbers import Real
 from typing import Any, NamedTuple
@@ -13,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from cxr_estimator._validation import check_choice, check_number, invalid
-from cxr_estimator.errors import ImageError, SkippedImage
-from cxr_estimator.images import DecodedImage, ImageSequence
+from cxr_estimator.errors import ImageError
+from cxr_estimator.images import DecodedImage
 
 RESIZE_MODES = ("stretch", "pad", "crop")
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in Pillow's "L"
@@ -206,87 +204,3 @@ def _place(plane: np.ndarray, geometry: Geometry) -> np.ndarray:
     canvas = np.zeros(geometry.model_shape, dtype=resized.dtype)
     canvas[geometry.target.slices] = resized
     return canvas
-
-
-@dataclass(frozen=True)
-class PreparedImages:
-    """Images at model size.
-
-    Attributes
-    ----------
-    pixels : ndarray (M, C, S, S), uint8 or uint16
-        The readable images, in order.
-    index : ndarray (M,), int64
-        Position of each in the input.
-    content_ids : tuple of str, length M
-    geometry : tuple of Geometry, length M
-    skipped : tuple of SkippedImage
-        The unreadable images; never silent: callers report them.
-    """
-
-    pixels: np.ndarray
-    index: np.ndarray
-    content_ids: tuple[str, ...]
-    geometry: tuple[Geometry, ...]
-    skipped: tuple[SkippedImage, ...]
-
-
-def prepare(
-    images: ImageSequence,
-    preprocessing: Preprocessing,
-    *,
-    indices: Sequence[int] | None = None,
-    on_error: str = "raise",
-    n_jobs: int = 1,
-    progress: Callable[[int], Any] | None = None,
-) -> PreparedImages:
-    """Decode images (all, or those at `indices`) to model size, each once, on `n_jobs` threads.
-
-    `on_error="raise"` raises the first ImageError; "skip" leaves unreadable images out and lists them.
-    `progress` is called with 1 after each image.
-    """
-    positions = range(len(images)) if indices is None else indices
-
-    def load(index: int) -> tuple[int, np.ndarray, str, Geometry] | SkippedImage:
-        try:
-            image = images[index]
-            return index, preprocessing.pixels(image), image.content_id, preprocessing.geometry(image.pixels.shape[:2])
-        except ImageError as error:
-            if on_error == "raise":
-                raise
-            return SkippedImage(index, error.source, error.reason)
-
-    loaded: list[tuple[int, np.ndarray, str, Geometry]] = []
-    skipped: list[SkippedImage] = []
-    for result in _map(load, positions, n_jobs):
-        if isinstance(result, SkippedImage):
-            skipped.append(result)
-        else:
-            loaded.append(result)
-        if progress is not None:
-            progress(1)
-    shape = (0, preprocessing.channels, preprocessing.image_size, preprocessing.image_size)
-    return PreparedImages(
-        pixels=_stack([pixels for _, pixels, _, _ in loaded]) if loaded else np.zeros(shape, dtype=np.uint8),
-        index=np.array([index for index, *_ in loaded], dtype=np.int64),
-        content_ids=tuple(content_id for _, _, content_id, _ in loaded),
-        geometry=tuple(geometry for *_, geometry in loaded),
-        skipped=tuple(skipped),
-    )
-
-
-def _map(function: Callable[[int], Any], items: Sequence[int], n_jobs: int) -> Iterator[Any]:
-    if n_jobs == 1:
-        yield from map(function, items)
-    else:
-        with ThreadPoolExecutor(n_jobs) as pool:
-            yield from pool.map(function, items)
-
-
-def _stack(planes: list[np.ndarray]) -> np.ndarray:
-    if all(plane.dtype == np.uint8 for plane in planes):
-        return np.stack(planes)
-    # 257 = 65535 / 255: widening is exact, so an 8-bit image means the same beside a 16-bit one
-    return np.stack(
-        [plane.astype(np.uint16) * np.uint16(257) if plane.dtype == np.uint8 else plane for plane in planes]
-    )

@@ -1,4 +1,4 @@
-"""The fit loop: AdamW, warm-up and cosine, weighted loss, EMA of the weights, early stopping on AUROC."""
+"""The fit loop: AdamW, warm-up and cosine, weighted loss, EMA of the weights, early stopping on AUROC, resume."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cxr_estimator.augmentation import AUGMENTATIONS
+from cxr_estimator.checkpoints import Checkpoint, CheckpointFile, fingerprint
 from cxr_estimator.errors import TrainingError
-from cxr_estimator.inference import normalise, pixel_logits, unit_tensor
+from cxr_estimator.inference import BatchLimit, Execution, batches, normalise, pixel_logits, unit_tensor
+from cxr_estimator.optimisation import WeightAverage, classification_loss, parameter_groups, rate_share
 from cxr_estimator.preprocessing import Preprocessing
+from cxr_estimator.reading import PixelRows
 from cxr_estimator.statistics import auroc, macro_auroc
 
-EMA_DECAY = 0.998
-_WARM_UP = 0.05  # share of all steps
 _GENERATORS = threading.RLock()
-_LAST_RATE = 0.01  # share of the learning rate at which the cosine ends
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,12 @@ class TrainingSettings:
     augment: str
     seed: int
     device: torch.device
+    precision: str = "float32"
+
+    @property
+    def execution(self) -> Execution:
+        """How the network runs."""
+        return Execution(self.device, self.batch_size, self.precision)
 
 
 @dataclass(frozen=True)
@@ -49,14 +55,14 @@ class TrainingData:
 
     Attributes
     ----------
-    pixels : ndarray (N, C, H, W), uint8 or uint16
+    pixels : ndarray or PixelRows (N, C, H, W), uint8 or uint16
     target : ndarray (N,), int64
         Class indices.
     weight : ndarray (N,), float32
         Loss weight per image: class weight times sample weight.
     """
 
-    pixels: np.ndarray
+    pixels: np.ndarray | PixelRows
     target: np.ndarray
     weight: np.ndarray
 
@@ -71,7 +77,8 @@ def train(
     validation: TrainingData | None,
     settings: TrainingSettings,
     progress: Callable[[int, dict[str, Any] | None], Any] | None = None,
-) -> list[dict[str, float]]:
+    checkpoint_dir: str | Path | None = None,
+) -> list[dict[str, Any]]:
     """Train `model` in place and leave it in eval mode with the weights of its best epoch.
 
     With validation images the best epoch has the highest AUROC (macro one-against-rest for several classes; the lower
@@ -80,13 +87,33 @@ def train(
 
     Random numbers come from `settings.seed` alone and the global generators are left as they were.
 
+    With a `checkpoint_dir` a run that was killed is taken up where its last checkpoint stood, and on the same CPU ends
+    with exactly the weights of an unbroken run. The checkpoint is found by a fingerprint of the settings, the initial
+    weights and the data, so no other run takes it for its own. That of a finished run is kept: the same call again
+    returns at once.
+
     Returns
     -------
     list of dict
         One row per epoch: epoch, train_loss, val_loss, val_auroc, learning_rate, seconds, best.
     """
+    file = None
+    if checkpoint_dir is not None:
+        file = CheckpointFile(checkpoint_dir, _fingerprint(model, preprocessing, data, validation, settings))
     with seeded(settings.seed, settings.device):  # dropout and stochastic depth draw from the global generator
-        return _Loop(model, preprocessing, data, settings).run(validation, progress)
+        return _Loop(model, preprocessing, data, validation, settings).run(file, progress)
+
+
+def _fingerprint(
+    model: nn.Module,
+    preprocessing: Preprocessing,
+    data: TrainingData,
+    validation: TrainingData | None,
+    settings: TrainingSettings,
+) -> str:
+    description = {key: value for key, value in vars(settings).items() if key != "device"}  # a run may change its place
+    arrays = [array for side in (data, validation) if side is not None for array in vars(side).values()]
+    return fingerprint(description | {"preprocessing": preprocessing.to_dict()}, model.state_dict(), arrays)
 
 
 @contextlib.contextmanager
@@ -101,136 +128,197 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+@dataclass
+class _Position:
+    """How far a run has come: with the weights and the optimizer, all that it takes to go on."""
+
+    epoch: int = 1
+    step: int = 0  # over all epochs
+    batch: int = 0  # in this epoch
+    loss: float = 0.0  # sums over this epoch
+    seen: int = 0
+    seconds: float = 0.0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best: tuple[float, float] | None = None  # AUROC and negative loss
+    best_epoch: int = 0
+    micro_batch: int = 0
+    finished: bool = False
+
+
 class _Loop:
+    """One run. Random numbers follow from seed, epoch and step alone, so no generator's state needs to be saved."""
+
     def __init__(
-        self, model: nn.Module, preprocessing: Preprocessing, data: TrainingData, settings: TrainingSettings
+        self,
+        model: nn.Module,
+        preprocessing: Preprocessing,
+        data: TrainingData,
+        validation: TrainingData | None,
+        settings: TrainingSettings,
     ) -> None:
         self.model = model
         self.preprocessing = preprocessing
         self.data = data
+        self.validation = validation
         self.settings = settings
-        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.generator = torch.Generator()
         self.augment = AUGMENTATIONS[settings.augment]
         self.total_steps = settings.max_epochs * steps_per_epoch(len(data), settings.batch_size)
         self.average = WeightAverage(model, total_steps=self.total_steps)
-        self.optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
-        self.step = 0
+        self.optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
+        self.limit = BatchLimit(settings.batch_size)
+        self.position = _Position()
+        self.best_state: dict[str, Tensor] | None = None
 
-    def run(self, validation: TrainingData | None, progress: Callable | None) -> list[dict[str, float]]:
-        rows: list[dict[str, float]] = []
-        best: tuple[float, float] | None = None
-        best_epoch, best_state = 0, None
-        for epoch in range(1, self.settings.max_epochs + 1):
-            started = time.perf_counter()
-            row = {"epoch": epoch, "train_loss": self._epoch(progress), "val_loss": np.nan, "val_auroc": np.nan}
-            if validation is not None:
-                row["val_loss"], row["val_auroc"] = self._validate(validation)
-                key = (np.nan_to_num(row["val_auroc"], nan=-1.0), -row["val_loss"])
-                if best is None or key > best:
-                    best, best_epoch = key, epoch
-                    best_state = copy.deepcopy(self.average.model.state_dict())
-            row["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-            row["seconds"] = time.perf_counter() - started
-            rows.append(row)
+    def run(self, file: CheckpointFile | None, progress: Callable | None) -> list[dict[str, Any]]:
+        at = self.position = self._resume(file)
+        if progress is not None:
+            progress(at.step, None)
+        while not self._is_over():
+            self._epoch(file, progress)
+            row = self._end_epoch()
             if progress is not None:
                 progress(0, row)
-            if validation is not None and epoch - best_epoch >= self.settings.patience:
-                break
-        self.model.load_state_dict(self.average.model.state_dict() if best_state is None else best_state)
+            if file is not None and not self._is_over():
+                file.save(self._checkpoint())
+        if not at.finished:
+            self.model.load_state_dict(self.average.model.state_dict() if self.best_state is None else self.best_state)
+            at.finished = True
+            if file is not None:
+                file.save(Checkpoint(_named("model", self.model.state_dict()), asdict(at)))
         self.model.eval()
-        kept = best_epoch if validation is not None else len(rows)
-        return [{**row, "best": row["epoch"] == kept} for row in rows]
+        kept = at.best_epoch if self.validation is not None else len(at.rows)
+        return [{**row, "best": row["epoch"] == kept} for row in at.rows]
 
-    def _epoch(self, progress: Callable | None) -> float:
+    def _is_over(self) -> bool:
+        at, settings = self.position, self.settings
+        patient = self.validation is None or at.epoch - 1 - at.best_epoch < settings.patience
+        return at.finished or at.epoch > settings.max_epochs or not patient
+
+    def _epoch(self, file: CheckpointFile | None, progress: Callable | None) -> None:
         self.model.train()
+        at = self.position
+        self.generator.manual_seed(_mixed(self.settings.seed, 0, at.epoch))
         order = torch.randperm(len(self.data), generator=self.generator).numpy()
-        total, seen = 0.0, 0
-        for rows in _batches(order, self.settings.batch_size):
+        started = time.perf_counter() - at.seconds
+        for rows in _batches(order, self.settings.batch_size)[at.batch :]:
             loss = self._step(rows)
             if not math.isfinite(loss):
                 raise TrainingError(
-                    f"Training diverged: the loss became {loss} in step {self.step}. A lower learning_rate helps, or "
+                    f"Training diverged: the loss became {loss} in step {at.step}. A lower learning_rate helps, or "
                     "less extreme weights."
                 )
-            total, seen = total + loss * len(rows), seen + len(rows)
+            at.batch, at.loss, at.seen = at.batch + 1, at.loss + loss * len(rows), at.seen + len(rows)
+            at.seconds = time.perf_counter() - started
+            if file is not None and file.is_due:
+                file.save(self._checkpoint())
             if progress is not None:
                 progress(1, None)
-        return total / seen
 
     def _step(self, rows: np.ndarray) -> float:
-        device = self.settings.device
+        at, device = self.position, self.settings.device
+        torch.manual_seed(_mixed(self.settings.seed, 1, at.step))  # for dropout and stochastic depth
+        self.generator.manual_seed(_mixed(self.settings.seed, 2, at.step))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate * _schedule(self.step, self.total_steps)
+            group["lr"] = self._rate(at.step)
         x = unit_tensor(self.data.pixels[rows], device)
         if self.augment is not None:
             x = self.augment(x, self.generator)
+        x = normalise(x, self.preprocessing)
         target = torch.from_numpy(self.data.target[rows]).to(device)
         weight = torch.from_numpy(self.data.weight[rows]).to(device)
-        logits = self.model(normalise(x, self.preprocessing))
-        loss = (weight * classification_loss(logits, target, self.settings.label_smoothing)).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self.limit.run(lambda size: self._gradients(x, target, weight, size))
         nn.utils.clip_grad_norm_(self.model.parameters(), max_norm=5.0)
         self.optimizer.step()
-        self.step += 1
         self.average.update(self.model)
-        return loss.item()
+        at.step, at.micro_batch = at.step + 1, self.limit.size
+        return loss
+
+    def _rate(self, step: int) -> float:
+        return self.settings.learning_rate * rate_share(step, self.total_steps)
+
+    def _gradients(self, x: Tensor, target: Tensor, weight: Tensor, size: int) -> float:
+        """Accumulate the gradients of the mean loss over parts of the batch; return that loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for part in batches(len(x), size):
+            with self.settings.execution.autocast():
+                logits = self.model(x[part])
+            losses = classification_loss(logits.float(), target[part], self.settings.label_smoothing)
+            loss = (weight[part] * losses).sum() / len(x)
+            loss.backward()
+            total += loss.item()
+        return total
+
+    def _end_epoch(self) -> dict[str, Any]:
+        """Validate, note the epoch in the history and begin the next one."""
+        at = self.position
+        started = time.perf_counter()
+        row = {"epoch": at.epoch, "train_loss": at.loss / at.seen, "val_loss": np.nan, "val_auroc": np.nan}
+        if self.validation is not None:
+            row["val_loss"], row["val_auroc"] = self._validate(self.validation)
+            key = (float(np.nan_to_num(row["val_auroc"], nan=-1.0)), -row["val_loss"])
+            if at.best is None or key > at.best:
+                at.best, at.best_epoch = key, at.epoch
+                self.best_state = copy.deepcopy(self.average.model.state_dict())
+        row["learning_rate"] = self._rate(at.step - 1)
+        row["seconds"] = at.seconds + time.perf_counter() - started
+        at.rows.append(row)
+        at.epoch, at.batch, at.loss, at.seen, at.seconds = at.epoch + 1, 0, 0.0, 0, 0.0
+        return row
 
     def _validate(self, validation: TrainingData) -> tuple[float, float]:
-        scores = pixel_logits(
-            self.average.model,
-            validation.pixels,
-            self.preprocessing,
-            batch_size=self.settings.batch_size,
-            device=self.settings.device,
-        )
+        scores = pixel_logits(self.average.model, validation.pixels, self.preprocessing, self.settings.execution)
         logits, target = torch.from_numpy(scores), torch.from_numpy(validation.target)
         losses = classification_loss(logits, target) * torch.from_numpy(validation.weight)
         if scores.shape[1] == 1:
             return losses.mean().item(), auroc(scores[:, 0], validation.target == 1)
         return losses.mean().item(), macro_auroc(torch.softmax(logits, dim=1).numpy(), validation.target)
 
+    def _checkpoint(self) -> Checkpoint:
+        tensors = _named("model", self.model.state_dict()) | _named("average", self.average.model.state_dict())
+        if self.best_state is not None:
+            tensors |= _named("best", self.best_state)
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors |= _named(f"optimizer.{number}", state)
+        return Checkpoint(tensors, asdict(self.position))
 
-def classification_loss(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Return the loss of each image (N,): logistic for one logit, cross-entropy for K logits."""
-    if logits.shape[1] == 1:
-        smooth = target.to(logits) * (1.0 - label_smoothing) + 0.5 * label_smoothing
-        return F.binary_cross_entropy_with_logits(logits[:, 0], smooth, reduction="none")
-    return F.cross_entropy(logits, target, label_smoothing=label_smoothing, reduction="none")
-
-
-class WeightAverage:
-    """Bias-corrected exponential moving average of parameters and batch-norm statistics.
-
-    avg_t = sum_i d^(t-i) w_i / sum_i d^(t-i), computed in place as avg += (1 - d) / (1 - d^t) * (w - avg): the first
-    step takes the weights themselves, so nothing of the initialisation is left over. In short runs the horizon is
-    shortened to a tenth of all steps; otherwise the average would trail far behind the weights.
-    """
-
-    def __init__(self, model: nn.Module, total_steps: int, decay: float = EMA_DECAY) -> None:
-        self.model = copy.deepcopy(model).eval()
-        self.decay = min(decay, 1.0 - 1.0 / max(2.0, total_steps / 10.0))
-        self.steps = 0
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Take in the weights after one more step."""
-        self.steps += 1
-        share = (1.0 - self.decay) / (1.0 - self.decay**self.steps)
-        for average, current in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
-            if average.is_floating_point():
-                average.lerp_(current, share)
-            else:
-                average.copy_(current)
+    def _resume(self, file: CheckpointFile | None) -> _Position:
+        """Take weights and optimizer from the checkpoint, if there is one, and return where it stood."""
+        found = None if file is None else file.load()
+        if found is None:
+            return _Position()
+        at = _Position(**found.facts)
+        at.best = None if at.best is None else (at.best[0], at.best[1])  # JSON has no tuples
+        self.model.load_state_dict(_unnamed("model", found.tensors))
+        if at.finished:
+            return at
+        self.average.model.load_state_dict(_unnamed("average", found.tensors))
+        self.average.steps, self.limit.size = at.step, at.micro_batch
+        self.best_state = _unnamed("best", found.tensors) or None
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        for number, parameter in enumerate(parameters):
+            saved = _unnamed(f"optimizer.{number}", found.tensors)
+            # in the parameter's own memory layout, in which the unbroken run has them
+            self.optimizer.state[parameter] = {
+                name: torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
+                for name, value in saved.items()
+            }
+        return at
 
 
-def _schedule(step: int, total: int) -> float:
-    """Share of the learning rate: linear warm-up, then half a cosine."""
-    warm_up = max(1, round(_WARM_UP * total))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    phase = (step - warm_up) / max(1, total - warm_up)
-    return _LAST_RATE + (1.0 - _LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * phase))
+def _named(prefix: str, tensors: dict[str, Any]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _unnamed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}."
+    return {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def _mixed(seed: int, purpose: int, number: int) -> int:
+    """Return a seed for one purpose and step that shares nothing with its neighbours."""
+    return int(np.random.SeedSequence([seed, purpose, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def steps_per_epoch(n_images: int, batch_size: int) -> int:
@@ -242,10 +330,3 @@ def _batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """Cut `order` into batches; a last batch of one is left out, since batch norm cannot train on it."""
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches
-
-
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay weights, but neither biases nor the scales of norms."""
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

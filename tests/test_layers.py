@@ -14,10 +14,10 @@ import cxr_estimator
 PACKAGE = Path(cxr_estimator.__file__).parent
 # A module may import from the entries above its own. Sub-packages are one entry.
 ORDER = [
-    "errors", "_validation", "versions",
-    "images", "preprocessing", "backbones", "statistics", "thresholds", "serialization", "explanation", "figures",
-    "inference", "augmentation", "training", "_progress", "attribution", "metrics", "datasets",
-    "_predicting", "_fitting", "_explaining", "_persistence", "classifier",
+    "errors", "_validation", "versions", "serialization",
+    "images", "preprocessing", "cache", "reading", "backbones", "statistics", "thresholds", "explanation", "figures",
+    "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
+    "datasets", "_predicting", "_fitting", "_explaining", "_persistence", "classifier",
     "evaluation", "quickstart",
     "cli",
 ]  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import threading
 
 import numpy as np
 import pytest
@@ -15,8 +14,9 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from cxr_estimator.errors import ImageError, InvalidParameterError, InvalidTypeError
-from cxr_estimator.images import DecodedImage, as_images
-from cxr_estimator.preprocessing import Box, Geometry, Preprocessing, prepare
+from cxr_estimator.images import as_images
+from cxr_estimator.preprocessing import Box, Geometry, Preprocessing
+from cxr_estimator.reading import prepare
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (13, 17), dtype=np.uint8)
@@ -327,107 +327,3 @@ def test_grey_is_repeated_and_colour_keeps_its_channels():
 def test_pixels_without_a_known_range_are_named(array, reason):
     with pytest.raises(ImageError, match=rf"^X\[1\]: .*{reason}"):
         prepare(as_images([GREY, array]), Preprocessing(8))
-
-
-# -- prepare -----------------------------------------------------------------------------------------------------------
-
-MIXED = [GREY, COLOUR, GREY.astype(np.uint16) * 257, (GREY / 255).astype(np.float32), GREY[:5], GREY > 128]
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("resize", MODES)
-def test_an_image_does_not_depend_on_its_neighbours(channels, resize):
-    preprocessing = Preprocessing(16, channels, resize)
-    together = prepare(as_images(MIXED), preprocessing)
-    assert together.pixels.dtype == np.uint16
-    for index, item in enumerate(MIXED):
-        alone = prepare(as_images([item]), preprocessing)
-        np.testing.assert_array_equal(unit(alone.pixels[0]), unit(together.pixels[index]))
-        assert alone.content_ids[0] == together.content_ids[index]
-        assert alone.geometry[0] == together.geometry[index]
-
-
-def test_eight_bit_images_stay_eight_bit():
-    assert prepare(as_images([GREY, COLOUR]), Preprocessing(16)).pixels.dtype == np.uint8
-
-
-@pytest.mark.parametrize("indices", [None, [3, 0, 5], np.array([4]), range(2, 4)])
-def test_order_and_indices(indices):
-    prepared = prepare(as_images(MIXED), Preprocessing(16), indices=indices)
-    expected = list(range(6)) if indices is None else list(indices)
-    assert (prepared.index.tolist(), prepared.index.dtype) == (expected, np.int64)
-    assert prepared.content_ids == tuple(as_images(MIXED)[index].content_id for index in expected)
-    assert [geometry.original_shape for geometry in prepared.geometry] == [MIXED[index].shape[:2] for index in expected]
-    assert prepared.pixels.shape == (len(expected), 1, 16, 16)
-    assert prepared.skipped == ()
-
-
-BAD = [GREY, "missing.png", COLOUR, np.full((4, 4), np.nan), RAMP.astype(np.int64), GREY.T]
-
-
-def test_skip_lists_what_was_left_out():
-    prepared = prepare(as_images(BAD), Preprocessing(16), on_error="skip")
-    assert prepared.index.tolist() == [0, 2, 5]
-    assert [(position, source) for position, source, _ in prepared.skipped] == [
-        (1, "missing.png"),
-        (3, "X[3]"),
-        (4, "X[4]"),
-    ]
-    reasons = [reason for _, _, reason in prepared.skipped]
-    assert [word in reason for word, reason in zip(("no such file", "NaN", "int64"), reasons, strict=True)] == [
-        True
-    ] * 3
-    np.testing.assert_array_equal(prepared.pixels, prepare(as_images([GREY, COLOUR, GREY.T]), Preprocessing(16)).pixels)
-
-
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_raise_names_the_first_bad_image(n_jobs):
-    with pytest.raises(ImageError, match=r"^missing\.png: there is no such file"):
-        prepare(as_images(BAD), Preprocessing(16), n_jobs=n_jobs)
-
-
-@pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_two_jobs_give_what_one_gives(on_error):
-    X = (BAD if on_error == "skip" else MIXED) * 5
-    one, two = (prepare(as_images(X), Preprocessing(16), on_error=on_error, n_jobs=n_jobs) for n_jobs in (1, 2))
-    np.testing.assert_array_equal(one.pixels, two.pixels)
-    np.testing.assert_array_equal(one.index, two.index)
-    assert (one.content_ids, one.geometry, one.skipped) == (two.content_ids, two.geometry, two.skipped)
-
-
-@pytest.mark.parametrize("n_jobs", [1, 2])
-def test_progress_is_called_once_per_image_in_the_callers_thread(n_jobs):
-    calls = []
-    prepare(
-        as_images(BAD),
-        Preprocessing(16),
-        on_error="skip",
-        n_jobs=n_jobs,
-        progress=lambda done: calls.append((done, threading.current_thread() is threading.main_thread())),
-    )
-    assert calls == [(1, True)] * 6
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_nothing_readable(channels):
-    prepared = prepare(as_images(["a.png", "b.png"]), Preprocessing(16, channels), on_error="skip")
-    assert prepared.pixels.shape == (0, channels, 16, 16)
-    assert prepared.index.shape == (0,)
-    assert (prepared.content_ids, prepared.geometry, len(prepared.skipped)) == ((), (), 2)
-
-
-def test_each_image_is_decoded_once():
-    class Counting:
-        def __init__(self):
-            self.reads = []
-
-        def __len__(self):
-            return 3
-
-        def __getitem__(self, index):
-            self.reads.append(index)
-            return DecodedImage(GREY, f"X[{index}]")
-
-    images = Counting()
-    prepare(images, Preprocessing(16))
-    assert images.reads == [0, 1, 2]

@@ -5,23 +5,18 @@ from __future__ import annotations
 import copy
 import dataclasses
 import threading
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from cxr_estimator.backbones import build_backbone
 from cxr_estimator.errors import TrainingError
+from cxr_estimator.optimisation import classification_loss
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.training import (
     TrainingData,
     TrainingSettings,
-    WeightAverage,
-    _schedule,
-    classification_loss,
     seeded,
     steps_per_epoch,
     train,
@@ -121,45 +116,9 @@ def test_weights_of_zero_silence_images():
     assert max(row["val_auroc"] for row in history) == 1.0
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_binary_loss_is_two_class_cross_entropy(smoothing):
-    z, target = torch.tensor([[0.3], [-2.0], [1.5]]), torch.tensor([1, 0, 0])
-    both = torch.cat([torch.zeros_like(z), z], dim=1)
-    expected = F.cross_entropy(both, target, label_smoothing=smoothing, reduction="none")
-    assert torch.allclose(classification_loss(z, target, smoothing), expected)
-
-
-def test_schedule_warms_up_then_falls():
-    rates = [_schedule(step, 100) for step in range(100)]
-    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert all(one >= other for one, other in pairwise(rates[5:]))
-    assert 0.01 <= rates[-1] < 0.02
-
-
 @pytest.mark.parametrize(("n", "batches"), [(7, 1), (8, 1), (9, 1), (10, 2), (17, 2), (1, 1)])
 def test_a_last_batch_of_one_is_left_out(n, batches):
     assert steps_per_epoch(n, 8) == batches
-
-
-def test_average_by_hand():
-    """Weights 1, 2, 4 with decay 0.5: (0.25 * 1 + 0.5 * 2 + 1 * 4) / 1.75."""
-    model = nn.BatchNorm1d(1)
-    average = WeightAverage(model, total_steps=10**6, decay=0.5)
-    for value in (1.0, 2.0, 4.0):
-        model.weight.data.fill_(value)
-        model.running_mean.fill_(value)
-        model.num_batches_tracked += 1
-        average.update(model)
-    assert average.model.weight.item() == pytest.approx(5.25 / 1.75)
-    assert average.model.running_mean.item() == pytest.approx(5.25 / 1.75)  # batch-norm statistics follow
-    assert average.model.num_batches_tracked == 3
-    assert not average.model.training
-
-
-def test_average_has_a_shorter_memory_in_short_runs():
-    assert WeightAverage(nn.Linear(1, 1), total_steps=100).decay == pytest.approx(0.9)
-    assert WeightAverage(nn.Linear(1, 1), total_steps=10**6).decay == 0.998
-    assert WeightAverage(nn.Linear(1, 1), total_steps=1).decay == 0.5
 
 
 def test_divergence_is_an_error():

@@ -7,7 +7,9 @@ from cxr_estimator.attribution._types import Attribution, Method
 from cxr_estimator.attribution.cam import grad_cam
 
 METHODS: dict[str, Method] = {
-    "grad_cam": Method(grad_cam, signed=False, localises=True, complete=False, cost="1 forward, head backward"),
+    "grad_cam": Method(
+        grad_cam, signed=False, localises=True, complete=False, bf16_safe=True, cost="1 forward, head backward"
+    ),
 }
 
 __all__ = ["METHODS", "Attribution", "Method", "Target", "TargetRule"]

@@ -41,6 +41,8 @@ class Method:
         Whether the map is meant to show where, rather than which pixels the score is sensitive to.
     complete : bool
         Whether the values sum to the score minus the score of a baseline.
+    bf16_safe : bool
+        Whether the network may run in bfloat16 for it: maps keep their rank order.
     cost : str
         Passes through the network per image.
     """
@@ -49,4 +51,5 @@ class Method:
     signed: bool
     localises: bool
     complete: bool
+    bf16_safe: bool
     cost: str

@@ -34,10 +34,10 @@ def grad_cam(model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | None
         logits = model(x).float()
     if not captured:
         raise invalid("layer", type(model).__name__, "a layer that runs when the network does", layer)
-    activation = to_grid(model, captured[-1].detach())
+    activation = to_grid(model, captured[-1].detach()).float()
     score = rule.resolve(logits).score(logits)
     (gradient,) = torch.autograd.grad(score.sum(), captured[-1])
-    weights = to_grid(model, gradient).mean(dim=(2, 3), keepdim=True)
+    weights = to_grid(model, gradient).float().mean(dim=(2, 3), keepdim=True)
     values = F.relu((weights * activation).sum(dim=1, keepdim=True))
     values = F.interpolate(values, size=x.shape[2:], mode="bilinear", align_corners=False)
     return Attribution(values[:, 0], logits.detach(), layer)

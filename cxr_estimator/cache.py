@@ -1,0 +1,88 @@
+"""Prepared images on disk, so that a file is decoded once for all folds, runs and processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cxr_estimator.preprocessing import Preprocessing
+from cxr_estimator.serialization import atomic_write, writable_folder
+from cxr_estimator.versions import package_versions
+
+_DECODERS = ("cxr_estimator", "numpy", "pillow", "pydicom")  # another version may give other pixels
+
+
+class CachedImage(NamedTuple):
+    """What is kept of one image file."""
+
+    pixels: np.ndarray  # (C, S, S), uint8 or uint16
+    content_id: str
+    original_shape: tuple[int, int]
+
+
+class ImageCache:
+    """A folder with one small file per image file and preprocessing.
+
+    Entries are found by the SHA-256 of the image file's bytes, so renamed and copied files are found, and changed ones
+    are not. An entry is written beside its place and renamed, so any number of processes may share the folder; one that
+    is damaged counts as missing.
+
+    Parameters
+    ----------
+    folder : path
+        Made if need be.
+    preprocessing : Preprocessing
+
+    Attributes
+    ----------
+    problem : OSError or None
+        Why entries are no longer written; those that are there are still read.
+    """
+
+    def __init__(self, folder: str | Path, preprocessing: Preprocessing) -> None:
+        self._shape = (preprocessing.channels, preprocessing.image_size, preprocessing.image_size)
+        self._folder = writable_folder(Path(folder) / _key(preprocessing))
+        self.problem: OSError | None = None
+
+    def name(self, path: str | Path) -> str:
+        """Return the name under which the image file at `path` is kept."""
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def get(self, name: str) -> CachedImage | None:
+        """Return an entry, or None where there is no sound one."""
+        try:
+            with self._path(name).open("rb") as file, np.load(file, allow_pickle=False) as entry:
+                pixels, shape = entry["pixels"], entry["original_shape"].tolist()
+                found = CachedImage(pixels, str(entry["content_id"]), (int(shape[0]), int(shape[1])))
+        except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile):
+            return None
+        return found if pixels.shape == self._shape and pixels.dtype in (np.uint8, np.uint16) else None
+
+    def put(self, name: str, image: CachedImage) -> None:
+        """Keep an entry; on a full disk stop keeping any more."""
+        if self.problem is not None:
+            return
+        try:
+            path = self._path(name)
+            path.parent.mkdir(exist_ok=True)
+            with atomic_write(path, durable=False) as file:
+                np.savez(file, **image._asdict())
+        except OSError as error:
+            self.problem = error
+
+    def _path(self, name: str) -> Path:
+        return self._folder / name[:2] / f"{name}.npz"
+
+
+def _key(preprocessing: Preprocessing) -> str:
+    """Name everything but the file that the pixels depend on; normalisation comes after them."""
+    steps = {key: value for key, value in preprocessing.to_dict().items() if key not in ("mean", "std")}
+    versions = package_versions()
+    text = json.dumps([steps, {name: versions.get(name) for name in _DECODERS}], sort_keys=True)
+    return f"{preprocessing.image_size}px-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

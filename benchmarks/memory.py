@@ -1,0 +1,111 @@
+"""Memory: training on all real radiographs at 224 px, and 100,000 paths.
+
+python benchmarks/memory.py --data DIR
+
+`fit` runs one epoch of resnet18 on every image of the folder. Then 100,000 paths (the files of the folder again and
+again) are predicted, and prepared for training at 128 px, while a thread notes the memory that is the process's own
+(RssAnon: without pages of files, which the system takes back when it needs them). Flat means: no more after all images
+than after a tenth of them. Each part runs in a process of its own. Linux only. Writes raw JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from itertools import cycle, islice
+from pathlib import Path
+
+from _common import peak_memory, write  # first: it sets OpenMP up
+
+from cxr_estimator import CXRClassifier, load_image_folder
+from cxr_estimator.errors import PatientLeakWarning
+from cxr_estimator.images import as_images
+from cxr_estimator.preprocessing import Preprocessing
+from cxr_estimator.reading import Reading, prepare
+
+PATHS = 100_000
+
+
+def own_memory() -> float:
+    """Return RssAnon in MB."""
+    return int(re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1)) / 1e3
+
+
+def watched(work) -> dict:
+    """Run `work` and note the memory ten times a second."""
+    samples, over = [], threading.Event()
+
+    def watch():
+        while not over.wait(0.1):
+            samples.append(own_memory())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    started = time.perf_counter()
+    work()
+    over.set()
+    thread.join()
+    tenth = len(samples) // 10
+    return {
+        "seconds": time.perf_counter() - started,
+        "peak_mb_in_the_second_tenth": max(samples[tenth : 2 * tenth]),
+        "peak_mb_in_the_last_tenth": max(samples[-tenth:]),
+        "samples_mb": samples[:: max(1, len(samples) // 50)],
+    }
+
+
+def fit(folder: str) -> dict:
+    data = load_image_folder(folder)
+    clf = CXRClassifier("resnet18", image_size=224, max_epochs=1, random_state=0)
+    started = time.perf_counter()
+    clf.fit(data.X, data.y, groups=data.groups)
+    return {"images": len(data.X), "seconds": time.perf_counter() - started, "peak_gb": peak_memory()}
+
+
+def many_paths(folder: str) -> list[str]:
+    return list(islice(cycle(load_image_folder(folder).X.tolist()), PATHS))
+
+
+def predict(folder: str) -> dict:
+    data = load_image_folder(folder)
+    paths = many_paths(folder)
+    clf = CXRClassifier("plain_cnn", image_size=32, max_epochs=1, batch_size=64, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PatientLeakWarning)
+        clf.fit(data.X[::40], data.y[::40])
+    return {"paths": PATHS, **watched(lambda: clf.predict_proba(paths))}
+
+
+def prepared(folder: str) -> dict:
+    paths = many_paths(folder)
+    return {"paths": PATHS, **watched(lambda: prepare(as_images(paths), Preprocessing(128), Reading(n_jobs=2)))}
+
+
+PARTS = {"fit": fit, "predict_100000_paths": predict, "prepare_100000_paths_at_128": prepared}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=os.environ.get("CXR_DATA_DIR"))
+    parser.add_argument("--part", choices=PARTS, help="run one part only and print it")
+    options = parser.parse_args()
+    if options.part:
+        print(json.dumps(PARTS[options.part](options.data)))
+        return
+    result = {"question": "peak memory of fit in GB; memory over 100,000 paths in MB"}
+    for name in PARTS:
+        command = [sys.executable, __file__, "--data", options.data, "--part", name]
+        result[name] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        print(name, {key: value for key, value in result[name].items() if key != "samples_mb"}, flush=True)
+    write("memory", result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""How a classifier runs: precision, memory, threads, the cache of decoded files."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import spearmanr
+
+from cxr_estimator import CXRClassifier, _predicting
+from cxr_estimator.attribution import METHODS
+from cxr_estimator.errors import BatchSizeWarning, InvalidParameterError, InvalidTypeError
+from cxr_estimator.images import ImageSequence
+from tests.conftest import small_classifier
+
+
+@pytest.fixture
+def own(fitted):
+    return copy.deepcopy(fitted)
+
+
+def test_bfloat16_moves_no_probability_by_more_than_a_hundredth(own, phantoms):
+    exact = own.predict_proba(phantoms.X)
+    rough = own.set_params(precision="bfloat16").predict_proba(phantoms.X)
+    assert 0 < np.abs(rough - exact).max() < 0.01
+    assert own.model_.head.weight.dtype == torch.float32
+
+
+def test_it_learns_in_bfloat16(phantoms):
+    clf = small_classifier(precision="bfloat16", max_epochs=4)
+    clf.fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+    assert clf.history_.val_auroc.max() > 0.9
+    assert {parameter.dtype for parameter in clf.model_.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_methods_that_bear_it_run_in_bfloat16(own, phantoms, method):
+    exact = own.explain(phantoms.X[:6], method=method).values
+    rough = own.set_params(precision="bfloat16").explain(phantoms.X[:6], method=method).values
+    assert rough.dtype == np.float32
+    if METHODS[method].bf16_safe:
+        assert spearmanr(exact.ravel(), rough.ravel()).statistic > 0.98
+    else:
+        np.testing.assert_array_equal(rough, exact)
+
+
+def test_explanations_where_memory_runs_out(own, phantoms):
+    labels = own.classes_[np.arange(7) % 2]
+    expected = own.explain(phantoms.X[:7], labels, target="true")
+
+    def hook(module, inputs):
+        if len(inputs[0]) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    own.model_.register_forward_pre_hook(hook)
+    with pytest.warns(BatchSizeWarning, match="going on with batches of 2"):
+        found = own.set_params(batch_size=4).explain(phantoms.X[:7], labels, target="true")
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
+    assert found.image_ids == expected.image_ids
+    assert found.target.tolist() == expected.target.tolist()
+    assert found.index.tolist() == list(range(7))
+
+
+@pytest.mark.parametrize(("n_jobs", "expected"), [(None, torch.get_num_threads()), (3, 3), (-1, None), (1, 1)], ids=str)
+def test_threads_that_decode(own, n_jobs, expected):
+    found = _predicting.reading(own.set_params(n_jobs=n_jobs)).n_jobs
+    assert found == expected or (expected is None and found >= 1)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "error"),
+    [
+        ("precision", "half", InvalidParameterError),
+        ("precision", None, InvalidParameterError),
+        ("cache_dir", 3, InvalidTypeError),
+        ("cache_dir", "", InvalidTypeError),
+    ],
+)
+def test_bad_parameters_are_named_before_predicting_too(own, phantoms, parameter, value, error):
+    own.set_params(**{parameter: value})
+    with pytest.raises(error, match=f"'{parameter}' parameter of CXRClassifier"):
+        own.predict(phantoms.X[:2])
+    with pytest.raises(error, match=f"'{parameter}' parameter of CXRClassifier"):
+        own.fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+
+
+@pytest.mark.parametrize("value", [3, ""])
+def test_a_bad_checkpoint_folder_is_named(phantoms, value):
+    with pytest.raises(InvalidTypeError, match="'checkpoint_dir' parameter of CXRClassifier"):
+        small_classifier(checkpoint_dir=value).fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+
+
+def test_folds_predictions_and_explanations_share_one_cache(phantoms, tmp_path, monkeypatch):
+    decoded = []
+    original = ImageSequence.__getitem__
+    monkeypatch.setattr(
+        ImageSequence, "__getitem__", lambda self, index: (decoded.append(self.source(index)), original(self, index))[1]
+    )
+    paths = [str(tmp_path / f"{number}.png") for number in range(20)]
+    for path, image in zip(paths, phantoms.X[:20], strict=True):
+        Image.fromarray(image).save(path)
+    y, groups = phantoms.y[:20], phantoms.groups[:20]
+    clf = small_classifier(cache_dir=tmp_path / "cache", max_epochs=1)
+    clf.fit(paths, y, groups=groups)
+    assert sorted(decoded) == sorted(paths)
+    decoded.clear()
+    plain = small_classifier(max_epochs=1).fit(phantoms.X[:20], y, groups=groups)
+    clf.fit(paths, y, groups=groups)
+    np.testing.assert_array_equal(clf.predict_proba(paths), plain.predict_proba(phantoms.X[:20]))
+    assert len(clf.explain(paths)) == 20
+    assert not set(decoded) & set(paths)
+
+
+def test_a_saved_model_does_not_tell_where_it_was_fitted(own, tmp_path):
+    own.set_params(cache_dir=tmp_path / "secret", checkpoint_dir=str(tmp_path / "secret"), n_jobs=2, verbose=1)
+    own.save(tmp_path / "model")
+    config = (tmp_path / "model" / "config.json").read_text()
+    assert "secret" not in config
+    assert not {"cache_dir", "checkpoint_dir", "n_jobs", "verbose"} & set(json.loads(config)["parameters"])
+    loaded = CXRClassifier.load(tmp_path / "model")
+    assert (loaded.cache_dir, loaded.checkpoint_dir, loaded.n_jobs, loaded.verbose) == (None, None, None, 0)

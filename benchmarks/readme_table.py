@@ -56,6 +56,54 @@ def measured() -> str:
     return f"{text}\n\n{table}"
 
 
+def speed() -> str:
+    train, predict, cam, memory = map(read, ("training_speed", "inference_speed", "grad_cam_speed", "memory"))
+    real = read("real_holdout")
+    machine = train["machine"]
+    rate = train["images"] / statistics.median(train["seconds"]["fit"])
+    wide = max(predict["bfloat16_largest_change_of_a_probability"], real["bfloat16_largest_change_of_a_probability"])
+    rows = [
+        (
+            "`fit`, resnet18, beside a plain PyTorch loop with a DataLoader",
+            f"{train['plain_loop_ratio']:.2f} times as fast",
+        ),
+        (
+            "... beside bare forward and backward passes",
+            f"{train['bare_ratio']:.2f} of their pace ({rate:.1f} images/s)",
+        ),
+        ("`predict_proba` from arrays, beside the bare network", f"{predict['arrays_ratio']:.2f} of its pace"),
+        (
+            "... from JPEG files, beside the slower of decoding and network",
+            f"{predict['files_ratio']:.2f} of its pace; {predict['large_files_ratio']:.2f} for files of 1,120 px",
+        ),
+        *(
+            (
+                f"Grad-CAM, {name}",
+                f"{cam[f'{name}_forward_ratio']:.2f} of the pace of the forward pass alone; "
+                f"{cam[f'{name}_peer_ratio']:.1f} times as fast as pytorch-grad-cam",
+            )
+            for name in ("resnet18", "densenet121")
+        ),
+        (f"Peak memory of `fit` on {memory['fit']['images']:,} images", f"{memory['fit']['peak_gb']:.2f} GB"),
+        (
+            "Memory over 100,000 paths",
+            f"{grown(memory['predict_100000_paths'])} MB more at the end than near the beginning in `predict_proba`, "
+            f"{grown(memory['prepare_100000_paths_at_128'])} MB when prepared for `fit`",
+        ),
+        ("bfloat16 moves a probability by at most", f"{wide:.4f}"),
+    ]
+    table = "\n".join(["| what | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    return (
+        f'Batches of 32 at 224 px, {machine["cpus"]} CPU cores, {machine["precision"]} (chosen by `precision="auto"`: '
+        "this processor has no bfloat16), ours and the other taking turns in one run; `python benchmarks/NAME.py` "
+        f"repeats them.\n\n{table}"
+    )
+
+
+def grown(samples: dict) -> str:
+    return f"{samples['peak_mb_in_the_last_tenth'] - samples['peak_mb_in_the_second_tenth']:.0f}"
+
+
 def recipe() -> str:
     real = read("real_holdout")
     report = real["report"]
@@ -71,7 +119,12 @@ def recipe() -> str:
 
 def main() -> int:
     stale = []
-    for name, marker, text in (("README.md", "measured", measured()), ("MODEL_CARD.md", "recipe", recipe())):
+    sections = (
+        ("README.md", "measured", measured()),
+        ("README.md", "speed", speed()),
+        ("MODEL_CARD.md", "recipe", recipe()),
+    )
+    for name, marker, text in sections:
         path = ROOT / name
         before = path.read_text()
         block = f"<!-- {marker} -->\n{text}\n<!-- /{marker} -->"

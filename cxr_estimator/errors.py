@@ -38,6 +38,10 @@ class TrainingError(CXRError, RuntimeError):
     """Training went wrong, though nothing was wrong with its input."""
 
 
+class NotEnoughMemoryError(CXRError, RuntimeError):
+    """Not even one image fits into memory."""
+
+
 class WeightsError(CXRError, OSError):
     """Pretrained weights cannot be downloaded or read."""
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cxr_estimator._validation import check_choice, invalid
-from cxr_estimator.errors import BatchSizeWarning, SkippedImage
+from cxr_estimator.errors import BatchSizeWarning, NotEnoughMemoryError, SkippedImage
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.reading import PixelRows, PreparedImages, Reading, iter_prepared
@@ -107,8 +107,12 @@ class BatchLimit:
             try:
                 return work(self.size)
             except (RuntimeError, MemoryError) as error:
-                if self.size == 1 or not _is_out_of_memory(error):
+                if not _is_out_of_memory(error):
                     raise
+                if self.size == 1:
+                    raise NotEnoughMemoryError(
+                        "Out of memory even for a single image: a smaller image_size or backbone is needed."
+                    ) from error
             # outside the handler, whose traceback would keep the tensors of the failed attempt alive
             self.size //= 2
             gc.collect()

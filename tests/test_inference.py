@@ -11,7 +11,7 @@ import torch
 
 from cxr_estimator import inference
 from cxr_estimator.backbones import build_backbone
-from cxr_estimator.errors import BatchSizeWarning, ImageError, InvalidParameterError
+from cxr_estimator.errors import BatchSizeWarning, ImageError, InvalidParameterError, NotEnoughMemoryError
 from cxr_estimator.images import as_images
 from cxr_estimator.inference import (
     Execution,
@@ -214,7 +214,7 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(model, X, error):
 
 def test_not_even_one_image_fits(model, X):
     too_large_above(model, 0, torch.OutOfMemoryError("CUDA out of memory"))
-    with pytest.warns(BatchSizeWarning), pytest.raises(torch.OutOfMemoryError):
+    with pytest.warns(BatchSizeWarning), pytest.raises(NotEnoughMemoryError, match="a smaller image_size"):
         predict_logits(model, as_images(X), PREPROCESSING, Execution(CPU, 2), num_outputs=1)
 
 

@@ -48,6 +48,15 @@ def train(
         float, typer.Option(help="Share of the images, by patient, for early stopping.")
     ] = 0.1,
     skip_unreadable: Annotated[bool, typer.Option(help="Leave unreadable images out instead of stopping.")] = False,
+    precision: Annotated[
+        str, typer.Option(help="float32, bfloat16, or auto: bfloat16 where the hardware has it.")
+    ] = "auto",
+    checkpoint_dir: Annotated[
+        Path | None, typer.Option(help="Folder for checkpoints: the same command again takes up a killed training.")
+    ] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Folder for decoded images, so that they are read only once.")
+    ] = None,
     device: DeviceOption = "auto",
     jobs: JobsOption = -1,
     seed: Annotated[int, typer.Option(help="The same seed gives the same model on the same machine.")] = 0,
@@ -72,7 +81,10 @@ def train(
         augment=augment,
         class_weight=None if class_weight == "none" else class_weight,
         validation_fraction=validation_fraction,
+        precision=precision,
         device=device,
+        checkpoint_dir=checkpoint_dir,
+        cache_dir=cache_dir,
         on_error="skip" if skip_unreadable else "raise",
         n_jobs=jobs,
         verbose=0 if quiet else 1,

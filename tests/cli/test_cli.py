@@ -229,6 +229,20 @@ def test_unreadable_training_images_stop_or_are_reported(folder, tmp_path):
     assert (tmp_path / "m" / "model.safetensors").exists()
 
 
+def test_training_keeps_checkpoints_and_decoded_images_and_begins_from_them(folder, tmp_path):
+    options = ("train", "--data", folder, "--backbone", "plain_cnn", "--image-size", 32, "--epochs", 1, "--quiet")
+    options += ("--validation-fraction", 0.2, "--checkpoint-dir", tmp_path / "checkpoints")
+    options += ("--cache-dir", tmp_path / "cache", "--precision", "float32")
+    weights = []
+    for name in ("first", "again"):
+        done = cxr(*options, "--model", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+    assert len(list((tmp_path / "cache").rglob("*.npz"))) == 60
+
+
 def test_version_and_help():
     from cxr_estimator import __version__
 

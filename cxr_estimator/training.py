@@ -165,7 +165,11 @@ class _Loop:
         self.augment = AUGMENTATIONS[settings.augment]
         self.total_steps = settings.max_epochs * steps_per_epoch(len(data), settings.batch_size)
         self.average = WeightAverage(model, total_steps=self.total_steps)
-        self.optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(model, settings.weight_decay),
+            lr=settings.learning_rate,
+            fused=settings.device.type in ("cpu", "cuda"),
+        )
         self.limit = BatchLimit(settings.batch_size)
         self.position = _Position()
         self.best_state: dict[str, Tensor] | None = None
@@ -297,13 +301,15 @@ class _Loop:
         self.average.steps, self.limit.size = at.step, at.micro_batch
         self.best_state = _unnamed("best", found.tensors) or None
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        for number, parameter in enumerate(parameters):
-            saved = _unnamed(f"optimizer.{number}", found.tensors)
-            # in the parameter's own memory layout, in which the unbroken run has them
-            self.optimizer.state[parameter] = {
+        # in each parameter's own memory layout, in which the unbroken run has them
+        state = {
+            number: {
                 name: torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value
-                for name, value in saved.items()
+                for name, value in _unnamed(f"optimizer.{number}", found.tensors).items()
             }
+            for number, parameter in enumerate(parameters)
+        }
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         return at
 
 

@@ -11,6 +11,7 @@ from joblib import effective_n_jobs
 from sklearn.utils.validation import check_is_fitted
 
 from cxr_estimator._progress import bar
+from cxr_estimator._rows import check_rows, is_table
 from cxr_estimator._validation import check_choice, check_number, invalid
 from cxr_estimator.errors import DataError, ModelFolderError, SkippedImage, SkippedImagesWarning
 from cxr_estimator.images import ImageSequence, as_images
@@ -35,15 +36,14 @@ def images(clf: CXRClassifier, X: Any) -> ImageSequence:
     """Return X as images that `clf`, which must be fitted, can judge."""
     check_is_fitted(clf, "model_")
     check_run_parameters(clf)
-    sequence = as_images(X)
-    if not sequence.is_rows:
-        return sequence
+    if not is_table(X):
+        return as_images(X)
     if clf.image_shape_ is None:
         raise DataError(
-            f"X is a 2-D array of shape {np.shape(X)}, but the model was fitted on images. For one image pass "
+            f"X holds rows of numbers (shape {np.shape(X)}), but the model was fitted on images. For one image pass "
             "image[None]."
         )
-    return sequence.with_row_shape(clf.image_shape_)
+    return as_images(check_rows(clf, X)).with_row_shape(clf.image_shape_)
 
 
 def logits(clf: CXRClassifier, X: Any) -> np.ndarray:

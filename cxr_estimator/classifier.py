@@ -42,7 +42,8 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
         Grey or RGB.
     resize : {"stretch", "pad", "crop"}, default="stretch"
     intensity : None, (low, high) or "minmax", default=None
-        Range of stored pixel values that becomes [0, 1]; see `preprocessing.Preprocessing`.
+        Range of stored pixel values that becomes [0, 1]; see `preprocessing.Preprocessing`. Rows (a 2-D array X) may
+        hold any finite numbers: for them None means four standard deviations around the mean of what `fit` is given.
     image_shape : (int, int), optional
         Height and width of flat images, where X is a 2-D array of rows. Default: one line.
     pretrained : bool or path, default=False
@@ -89,6 +90,8 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
         The active operating point, as a probability of `pos_label_`.
     operating_points_ : dict of str to OperatingPoint
     preprocessing_ : Preprocessing
+    n_features_in_, feature_names_in_ : int and ndarray of str
+        Only where X came as rows; the names, where it was a data frame.
     history_ : pandas.DataFrame
         One row per epoch: epoch, train_loss, val_loss, val_auroc, learning_rate, seconds, best.
     skipped_ : tuple of SkippedImage

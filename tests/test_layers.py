@@ -17,7 +17,7 @@ ORDER = [
     "errors", "_validation", "versions",
     "images", "preprocessing", "backbones", "statistics", "thresholds", "serialization", "explanation", "figures",
     "inference", "augmentation", "training", "_progress", "attribution", "metrics", "datasets",
-    "_predicting", "_fitting", "_explaining", "_persistence", "classifier",
+    "_rows", "_predicting", "_fitting", "_explaining", "_persistence", "classifier",
     "evaluation", "quickstart",
     "cli",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from sklearn.utils.validation import check_is_fitted
 from cxr_estimator._progress import bar
 from cxr_estimator._rows import check_rows, is_table
 from cxr_estimator._validation import check_choice, check_number, invalid
+from cxr_estimator.backbones import embedding_size
 from cxr_estimator.errors import DataError, ModelFolderError, SkippedImage, SkippedImagesWarning
 from cxr_estimator.images import ImageSequence, as_images
-from cxr_estimator.inference import check_device, predict_logits
+from cxr_estimator.inference import check_device, forward, forward_embedding, predict_logits
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
@@ -49,19 +51,36 @@ def images(clf: CXRClassifier, X: Any) -> ImageSequence:
 def logits(clf: CXRClassifier, X: Any) -> np.ndarray:
     """Return the logits (N, 1) or (N, K), float32; the row of an unreadable image is NaN, and it is reported."""
     sequence = images(clf, X)
+    return _run(clf, sequence, 1 if len(clf.classes_) == 2 else len(clf.classes_), forward)
+
+
+def embeddings(clf: CXRClassifier, X: Any) -> np.ndarray:
+    """Return the embeddings (N, D), float32, with rows of NaN as in `logits`."""
+    sequence = images(clf, X)
+    return _run(clf, sequence, embedding_size(clf.model_), forward_embedding)
+
+
+def _run(
+    clf: CXRClassifier,
+    sequence: ImageSequence,
+    width: int,
+    run: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor],
+) -> np.ndarray:
+    """Return what `run` gives for each image, (N, width); unreadable images are reported."""
     with bar(len(sequence), "predicting", clf.verbose) as progress:
         found = predict_logits(
             clf.model_,
             sequence,
             clf.preprocessing_,
-            num_outputs=1 if len(clf.classes_) == 2 else len(clf.classes_),
+            num_outputs=width,
             batch_size=clf.batch_size,
             device=to_device(clf),
             on_error=clf.on_error,
             n_jobs=n_jobs(clf),
             progress=progress,
+            run=run,
         )
-    report(found.skipped, stacklevel=5)
+    report(found.skipped, stacklevel=6)
     undefined = set(np.flatnonzero(~np.isfinite(found.values).all(axis=1)).tolist())
     broken = sorted(undefined - {item.position for item in found.skipped})
     if broken:  # so that NaN always means unreadable

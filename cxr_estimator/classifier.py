@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import expit, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from cxr_estimator import _fitting, _persistence, _predicting
@@ -17,6 +17,7 @@ from cxr_estimator._explaining import ExplanationPlan
 from cxr_estimator._progress import bar
 from cxr_estimator._validation import check_choice, check_labels, invalid, wrong_type
 from cxr_estimator.attribution import TargetRule
+from cxr_estimator.backbones import embedding_size
 from cxr_estimator.errors import DataError
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.thresholds import (
@@ -29,7 +30,7 @@ from cxr_estimator.thresholds import (
 )
 
 
-class CXRClassifier(ClassifierMixin, BaseEstimator):
+class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
     """A neural network for chest radiographs (or other images) as a scikit-learn classifier.
 
     Parameters
@@ -168,6 +169,7 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.two_d_array = True
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []  # embeddings are float32, whatever the images were
         tags.non_deterministic = self.random_state is None
         return tags
 
@@ -227,6 +229,18 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
             labels = labels.astype(object)
             labels[unreadable] = None
         return labels
+
+    def transform(self, X) -> np.ndarray:
+        """Return embeddings (N, D), float32: the pooled features that enter the last layer of the network.
+
+        As many rows as X has; with `on_error="skip"` the row of an unreadable image is NaN, and a warning lists it.
+        `get_feature_names_out` names the columns, `set_output(transform="pandas")` asks for a data frame.
+        """
+        return _predicting.embeddings(self, X)
+
+    @property
+    def _n_features_out(self) -> int:  # scikit-learn's word for D
+        return embedding_size(self.model_)
 
     def set_threshold(self, rule, *, at_least=None, X=None, y=None, name=DEFAULT_POINT) -> CXRClassifier:
         """Choose the operating point that `predict` uses, and keep it under `name`.

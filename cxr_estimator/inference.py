@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cxr_estimator._validation import invalid
+from cxr_estimator.backbones import embed
 from cxr_estimator.errors import SkippedImage
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.preprocessing import PreparedImages, Preprocessing, prepare
@@ -106,15 +107,19 @@ def predict_logits(
     on_error: str = "raise",
     n_jobs: int = 1,
     progress: Callable[[int], Any] | None = None,
+    run: Callable[[nn.Module, Tensor], Tensor] | None = None,
 ) -> Logits:
-    """Run all images through the model. `progress` is called with the number of images of each finished batch."""
+    """Run all images through the model. `progress` is called with the number of images of each finished batch.
+
+    `run` maps the model and one batch to the values (n, num_outputs); default: `forward`.
+    """
     values = np.full((len(images), num_outputs), np.nan, dtype=np.float32)
     skipped: list[SkippedImage] = []
     batches = iter_inputs(images, preprocessing, batch_size=batch_size, device=device, on_error=on_error, n_jobs=n_jobs)
     for prepared, x in batches:
         skipped += prepared.skipped
         if len(x):
-            values[prepared.index] = forward(model, x).cpu().numpy()
+            values[prepared.index] = (run or forward)(model, x).cpu().numpy()
         if progress is not None:
             progress(len(prepared.index) + len(prepared.skipped))
     return Logits(values, tuple(skipped))
@@ -136,3 +141,10 @@ def forward(model: nn.Module, x: Tensor) -> Tensor:
     """Return the logits (n, K) of one batch, in eval mode and without a graph."""
     with evaluating(model):
         return model(x).float()
+
+
+@torch.no_grad()
+def forward_embedding(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the embeddings (n, D) of one batch, as `forward` returns its logits."""
+    with evaluating(model):
+        return embed(model, x).float()

@@ -170,7 +170,6 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []  # embeddings are float32, whatever the images were
-        tags.non_deterministic = self.random_state is None
         return tags
 
     # -- fit ----------------------------------------------------------------------------------------------------------
@@ -229,6 +228,16 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
             labels = labels.astype(object)
             labels[unreadable] = None
         return labels
+
+    def score(self, X, y, sample_weight=None) -> float:
+        """Return the accuracy, in [0, 1], of `predict` on images X with true labels y (N,).
+
+        With `on_error="skip"` an unreadable image counts as wrong, so that none can improve the score by being
+        unreadable; a warning lists them. `evaluate` leaves them out instead, and says how many.
+
+        `sample_weight` (N,) are numbers that are not negative.
+        """
+        return _predicting.score(self, X, y, sample_weight)
 
     def transform(self, X) -> np.ndarray:
         """Return embeddings (N, D), float32: the pooled features that enter the last layer of the network.

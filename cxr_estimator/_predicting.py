@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +14,10 @@ from sklearn.utils.validation import check_is_fitted
 from cxr_estimator._progress import bar
 from cxr_estimator._rows import check_rows, is_table
 from cxr_estimator._validation import check_choice, check_labels, check_number, invalid
-from cxr_estimator.backbones import embedding_size
+from cxr_estimator.backbones import embed, embedding_size
 from cxr_estimator.errors import DataError, ModelFolderError, SkippedImage, SkippedImagesWarning
 from cxr_estimator.images import ImageSequence, as_images
-from cxr_estimator.inference import check_device, forward, forward_embedding, predict_logits
+from cxr_estimator.inference import Run, check_device, predict_logits
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
@@ -52,7 +51,7 @@ def images(clf: CXRClassifier, X: Any) -> ImageSequence:
 def logits(clf: CXRClassifier, X: Any) -> np.ndarray:
     """Return the logits (N, 1) or (N, K), float32; the row of an unreadable image is NaN, and it is reported."""
     sequence = images(clf, X)
-    return _run(clf, sequence, 1 if len(clf.classes_) == 2 else len(clf.classes_), forward)
+    return _run(clf, sequence, 1 if len(clf.classes_) == 2 else len(clf.classes_))
 
 
 def score(clf: CXRClassifier, X: Any, y: Any, sample_weight: Any) -> float:
@@ -68,16 +67,11 @@ def score(clf: CXRClassifier, X: Any, y: Any, sample_weight: Any) -> float:
 def embeddings(clf: CXRClassifier, X: Any) -> np.ndarray:
     """Return the embeddings (N, D), float32, with rows of NaN as in `logits`."""
     sequence = images(clf, X)
-    return _run(clf, sequence, embedding_size(clf.model_), forward_embedding)
+    return _run(clf, sequence, embedding_size(clf.model_), embed)
 
 
-def _run(
-    clf: CXRClassifier,
-    sequence: ImageSequence,
-    width: int,
-    run: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor],
-) -> np.ndarray:
-    """Return what `run` gives for each image, (N, width); unreadable images are reported."""
+def _run(clf: CXRClassifier, sequence: ImageSequence, width: int, run: Run | None = None) -> np.ndarray:
+    """Return what the network, or `run`, gives for each image, (N, width); unreadable images are reported."""
     with bar(len(sequence), "predicting", clf.verbose) as progress:
         found = predict_logits(
             clf.model_,

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from cxr_estimator._validation import invalid
-from cxr_estimator.backbones import embed
 from cxr_estimator.errors import SkippedImage
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.preprocessing import PreparedImages, Preprocessing, prepare
+
+Run = Callable[[nn.Module, Tensor], Tensor]  # what to compute of a model and a batch, such as `backbones.embed`
 
 # Kept outside the models: a lock can be neither copied nor pickled.
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
@@ -107,11 +108,11 @@ def predict_logits(
     on_error: str = "raise",
     n_jobs: int = 1,
     progress: Callable[[int], Any] | None = None,
-    run: Callable[[nn.Module, Tensor], Tensor] | None = None,
+    run: Run | None = None,
 ) -> Logits:
     """Run all images through the model. `progress` is called with the number of images of each finished batch.
 
-    `run` maps the model and one batch to the values (n, num_outputs); default: `forward`.
+    `run` is what `forward` takes; the values then are its output, (N, num_outputs).
     """
     values = np.full((len(images), num_outputs), np.nan, dtype=np.float32)
     skipped: list[SkippedImage] = []
@@ -119,7 +120,7 @@ def predict_logits(
     for prepared, x in batches:
         skipped += prepared.skipped
         if len(x):
-            values[prepared.index] = (run or forward)(model, x).cpu().numpy()
+            values[prepared.index] = forward(model, x, run).cpu().numpy()
         if progress is not None:
             progress(len(prepared.index) + len(prepared.skipped))
     return Logits(values, tuple(skipped))
@@ -137,14 +138,7 @@ def pixel_logits(
 
 
 @torch.no_grad()
-def forward(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the logits (n, K) of one batch, in eval mode and without a graph."""
+def forward(model: nn.Module, x: Tensor, run: Run | None = None) -> Tensor:
+    """Return the logits (n, K) of one batch, or `run(model, x)`, in eval mode and without a graph."""
     with evaluating(model):
-        return model(x).float()
-
-
-@torch.no_grad()
-def forward_embedding(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the embeddings (n, D) of one batch, as `forward` returns its logits."""
-    with evaluating(model):
-        return embed(model, x).float()
+        return (model(x) if run is None else run(model, x)).float()

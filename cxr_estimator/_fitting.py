@@ -14,6 +14,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from cxr_estimator._predicting import check_folder, check_run_parameters, reading, report
 from cxr_estimator._progress import FitProgress, bar
+from cxr_estimator._rows import check_training_rows, intensity_range, is_table, remember
 from cxr_estimator._validation import check_choice, check_labels, check_number, check_per_image, check_seed, invalid
 from cxr_estimator.augmentation import AUGMENTATIONS
 from cxr_estimator.backbones import build_backbone, check_backbone, normalisation
@@ -40,7 +41,7 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     """Fit `clf` in place and return it; its fitted attributes are only set once training has ended well."""
     check_parameters(clf)
     seed = check_seed(clf.random_state, caller=_CLASS)
-    images, image_shape = image_sequence(X, clf.image_shape)
+    images, image_shape, intensity = training_images(clf, X, y)
     labels = check_labels(y, len(images), caller=_CALLER)
     classes, encoded = check_classes(labels)
     pos_label, point = positive_label(clf, classes), initial_point(clf, classes)
@@ -52,7 +53,7 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     with seeded(seed, device):
         model = build(clf, len(classes), clf.pretrained).to(device)
     mean, std = normalisation(model, clf.channels)
-    preprocessing = Preprocessing(clf.image_size, clf.channels, clf.resize, clf.intensity, mean, std)
+    preprocessing = Preprocessing(clf.image_size, clf.channels, clf.resize, intensity, mean, std)
     prepared = read_images(clf, images, preprocessing)
     kept = prepared.index
     if len(np.unique(encoded[kept])) < len(classes):
@@ -80,6 +81,7 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     clf.operating_points_ = {} if point is None else {point.name: point}
     clf.active_point_ = None if point is None else point.name
     clf.history_, clf.skipped_ = pd.DataFrame(history), prepared.skipped
+    remember(clf, X, is_rows=image_shape is not None)
     return clf
 
 
@@ -186,15 +188,17 @@ def training_settings(clf: CXRClassifier, seed: int, device: torch.device) -> Tr
     )
 
 
-def image_sequence(X: Any, image_shape: tuple[int, int] | None) -> tuple[ImageSequence, tuple[int, int] | None]:
-    """Return the images to fit on and, where they come as rows, the shape of one."""
-    images = as_images(X)
-    if not images.is_rows:
-        if image_shape is not None:
-            raise invalid("image_shape", _CLASS, "None unless X is a 2-D array of rows", image_shape)
-        return images, None
-    shape = (1, int(np.asarray(X).shape[1])) if image_shape is None else (int(image_shape[0]), int(image_shape[1]))
-    return images.with_row_shape(shape), shape
+def training_images(clf: CXRClassifier, X: Any, y: Any) -> tuple[ImageSequence, tuple[int, int] | None, Any]:
+    """Return the images to fit on, the shape of one where they come as rows, and the range of their intensities."""
+    if not is_table(X):
+        if clf.image_shape is not None:
+            raise invalid("image_shape", _CLASS, "None unless X is a 2-D array of rows", clf.image_shape)
+        return as_images(X), None, clf.intensity
+    rows = check_training_rows(clf, X, y)
+    height, width = (1, rows.shape[1]) if clf.image_shape is None else clf.image_shape
+    shape = int(height), int(width)
+    intensity = intensity_range(rows) if clf.intensity is None else clf.intensity
+    return as_images(rows).with_row_shape(shape), shape, intensity
 
 
 def check_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

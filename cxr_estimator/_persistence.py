@@ -50,6 +50,8 @@ def save(clf: CXRClassifier, folder: Path) -> Path:
         "training": {"history": _history_to_json(clf.history_)},
         "versions": package_versions(),
     }
+    if hasattr(clf, "feature_names_in_"):
+        config["feature_names"] = clf.feature_names_in_.tolist()
     write_folder(folder, config, clf.model_.state_dict())
     return folder
 
@@ -94,11 +96,12 @@ def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
         raise ModelFolderError(f"the positive label {pos_label!r} is none of the classes {clf.classes_.tolist()}.")
     clf.pos_label_ = pos_label
     clf.preprocessing_ = Preprocessing.from_dict(config["preprocessing"])
+    _restore_columns(clf, config)
     for name in ("image_size", "channels", "resize", "intensity"):
-        if getattr(clf.preprocessing_, name) != getattr(clf, name):
+        from_rows = name == "intensity" and clf.intensity is None and clf.image_shape_ is not None  # see _rows
+        if getattr(clf.preprocessing_, name) != getattr(clf, name) and not from_rows:
             raise ModelFolderError(f"{name!r} of the preprocessing and of the parameters differ.")
     clf.architecture_ = {name: getattr(clf, name) for name in ARCHITECTURE}
-    clf.image_shape_ = from_json(config["image_shape"])
     points = [OperatingPoint(**point) for point in config["operating_points"]]
     clf.operating_points_ = {point.name: point for point in points}
     clf.active_point_ = config["active_operating_point"]
@@ -111,6 +114,22 @@ def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
     with seeded(0, torch.device("cpu")):  # initial weights are drawn, to be replaced; that must disturb nobody
         clf.model_ = build(clf, n_classes, pretrained=False)
     return clf
+
+
+def _restore_columns(clf: CXRClassifier, config: dict[str, Any]) -> None:
+    """Set what a model fitted on rows knows of them: the shape of one image, the number of columns, their names."""
+    clf.image_shape_ = from_json(config["image_shape"])
+    if clf.image_shape_ is None:
+        return
+    height, width = clf.image_shape_
+    clf.n_features_in_ = height * width
+    names = config.get("feature_names")
+    if names is None:  # the rows came without names
+        return
+    is_list = isinstance(names, list) and len(names) == clf.n_features_in_
+    if not is_list or not all(isinstance(name, str) for name in names):
+        raise ModelFolderError(f"'feature_names' must be {clf.n_features_in_} texts. Got {names!r:.200}.")
+    clf.feature_names_in_ = np.array(names, dtype=object)
 
 
 def _history_to_json(history: pd.DataFrame) -> list[dict[str, Any]]:

@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from joblib import effective_n_jobs
+from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from cxr_estimator._progress import bar
-from cxr_estimator._validation import check_choice, check_number, invalid, wrong_type
+from cxr_estimator._rows import check_rows, is_table
+from cxr_estimator._validation import check_choice, check_labels, check_number, invalid, wrong_type
+from cxr_estimator.backbones import embed, embedding_size
 from cxr_estimator.errors import DataError, ModelFolderError, SkippedImage, SkippedImagesWarning
 from cxr_estimator.images import ImageSequence, as_images
-from cxr_estimator.inference import PRECISIONS, Execution, check_device, check_precision, predict_logits
+from cxr_estimator.inference import PRECISIONS, Execution, Run, check_device, check_precision, predict_logits
 from cxr_estimator.reading import Reading
 
 if TYPE_CHECKING:
@@ -45,20 +49,40 @@ def images(clf: CXRClassifier, X: Any) -> ImageSequence:
     """Return X as images that `clf`, which must be fitted, can judge."""
     check_is_fitted(clf, "model_")
     check_run_parameters(clf)
-    sequence = as_images(X)
-    if not sequence.is_rows:
-        return sequence
+    if not is_table(X):
+        return as_images(X)
     if clf.image_shape_ is None:
         raise DataError(
-            f"X is a 2-D array of shape {np.shape(X)}, but the model was fitted on images. For one image pass "
+            f"X holds rows of numbers (shape {np.shape(X)}), but the model was fitted on images. For one image pass "
             "image[None]."
         )
-    return sequence.with_row_shape(clf.image_shape_)
+    return as_images(check_rows(clf, X)).with_row_shape(clf.image_shape_)
 
 
 def logits(clf: CXRClassifier, X: Any) -> np.ndarray:
     """Return the logits (N, 1) or (N, K), float32; the row of an unreadable image is NaN, and it is reported."""
     sequence = images(clf, X)
+    return _run(clf, sequence, 1 if len(clf.classes_) == 2 else len(clf.classes_))
+
+
+def score(clf: CXRClassifier, X: Any, y: Any, sample_weight: Any) -> float:
+    """Return the accuracy; an unreadable image, which is no class, counts as wrong."""
+    found = clf._logits(X)
+    labels, unreadable = clf.classes_[clf._decide(found)], np.isnan(found).any(axis=1)
+    if unreadable.any():
+        truth = check_labels(y, len(labels), caller="score")[unreadable]
+        labels[unreadable] = np.where(truth == clf.classes_[0], clf.classes_[1], clf.classes_[0])  # never the true one
+    return float(accuracy_score(y, labels, sample_weight=sample_weight))
+
+
+def embeddings(clf: CXRClassifier, X: Any) -> np.ndarray:
+    """Return the embeddings (N, D), float32, with rows of NaN as in `logits`."""
+    sequence = images(clf, X)
+    return _run(clf, sequence, embedding_size(clf.model_), embed)
+
+
+def _run(clf: CXRClassifier, sequence: ImageSequence, width: int, run: Run = nn.Module.__call__) -> np.ndarray:
+    """Return what the network, or `run`, gives for each image, (N, width); unreadable images are reported."""
     with bar(len(sequence), "predicting", clf.verbose) as progress:
         found = predict_logits(
             clf.model_,
@@ -66,10 +90,11 @@ def logits(clf: CXRClassifier, X: Any) -> np.ndarray:
             clf.preprocessing_,
             execution(clf),
             reading(clf),
-            num_outputs=1 if len(clf.classes_) == 2 else len(clf.classes_),
+            num_outputs=width,
             progress=progress,
+            run=run,
         )
-    report(found.skipped, stacklevel=5)
+    report(found.skipped, stacklevel=6)
     undefined = set(np.flatnonzero(~np.isfinite(found.values).all(axis=1)).tolist())
     broken = sorted(undefined - {item.position for item in found.skipped})
     if broken:  # so that NaN always means unreadable

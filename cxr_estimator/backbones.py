@@ -45,10 +45,20 @@ class PlainCNN(nn.Module):
         self.flatten = nn.Flatten()
         self.dropout = nn.Dropout(0.1)
         self.head = nn.Linear(widths[-1], num_outputs)
+        self.head_hidden_size = widths[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, C, H, W) to logits (N, num_outputs)."""
-        return self.head(self.dropout(self.flatten(self.pool(self.features(x)))))
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Map images to the last feature map (N, D, h, w); this name and the next are timm's."""
+        return self.features(x)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Map the feature map to logits, or to the pooled features (N, D) that enter the last layer."""
+        x = self.dropout(self.flatten(self.pool(x)))
+        return x if pre_logits else self.head(x)
 
 
 def _plain_stage(before: int, after: int) -> nn.Sequential:
@@ -169,6 +179,22 @@ def normalisation(model: nn.Module, channels: int) -> tuple[tuple[float, ...], t
     if channels == 1:
         return (sum(mean) / len(mean),), (sum(std) / len(std),)
     return mean, std
+
+
+def embed(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the pooled features (N, D) that enter the last layer of a network from `build_backbone`.
+
+    For timm this is `forward_head(..., pre_logits=True)`. In most networks the last layer is linear, so that it maps
+    them to the logits; where there are two heads (distilled transformers, LeViT, EfficientFormer, RepViT), both do.
+    """
+    network: Any = model
+    return network.forward_head(network.forward_features(x), pre_logits=True)
+
+
+def embedding_size(model: nn.Module) -> int:
+    """Return D, the number of features that `embed` gives."""
+    network: Any = model
+    return int(network.head_hidden_size)
 
 
 def named_layer(model: nn.Module, name: str) -> nn.Module:

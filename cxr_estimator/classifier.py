@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import expit, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from cxr_estimator import _fitting, _persistence, _predicting
@@ -17,6 +17,7 @@ from cxr_estimator._explaining import ExplanationPlan
 from cxr_estimator._progress import bar
 from cxr_estimator._validation import check_choice, check_labels, invalid, wrong_type
 from cxr_estimator.attribution import TargetRule
+from cxr_estimator.backbones import embedding_size
 from cxr_estimator.errors import DataError
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.thresholds import (
@@ -29,7 +30,7 @@ from cxr_estimator.thresholds import (
 )
 
 
-class CXRClassifier(ClassifierMixin, BaseEstimator):
+class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
     """A neural network for chest radiographs (or other images) as a scikit-learn classifier.
 
     Parameters
@@ -42,7 +43,8 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
         Grey or RGB.
     resize : {"stretch", "pad", "crop"}, default="stretch"
     intensity : None, (low, high) or "minmax", default=None
-        Range of stored pixel values that becomes [0, 1]; see `preprocessing.Preprocessing`.
+        Range of stored pixel values that becomes [0, 1]; see `preprocessing.Preprocessing`. Rows (a 2-D array X) may
+        hold any finite numbers: for them None means four standard deviations around the mean of what `fit` is given.
     image_shape : (int, int), optional
         Height and width of flat images, where X is a 2-D array of rows. Default: one line.
     pretrained : bool or path, default=False
@@ -98,6 +100,8 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
         The active operating point, as a probability of `pos_label_`.
     operating_points_ : dict of str to OperatingPoint
     preprocessing_ : Preprocessing
+    n_features_in_, feature_names_in_ : int and ndarray of str
+        Only where X came as rows; the names, where it was a data frame.
     history_ : pandas.DataFrame
         One row per epoch: epoch, train_loss, val_loss, val_auroc, learning_rate, seconds, best.
     skipped_ : tuple of SkippedImage
@@ -180,7 +184,7 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.two_d_array = True
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
-        tags.non_deterministic = self.random_state is None
+        tags.transformer_tags.preserves_dtype = []  # embeddings are float32, whatever the images were
         return tags
 
     # -- fit ----------------------------------------------------------------------------------------------------------
@@ -239,6 +243,28 @@ class CXRClassifier(ClassifierMixin, BaseEstimator):
             labels = labels.astype(object)
             labels[unreadable] = None
         return labels
+
+    def score(self, X, y, sample_weight=None) -> float:
+        """Return the accuracy, in [0, 1], of `predict` on images X with true labels y (N,).
+
+        With `on_error="skip"` an unreadable image counts as wrong, so that none can improve the score by being
+        unreadable; a warning lists them. `evaluate` leaves them out instead, and says how many.
+
+        `sample_weight` (N,) are numbers that are not negative.
+        """
+        return _predicting.score(self, X, y, sample_weight)
+
+    def transform(self, X) -> np.ndarray:
+        """Return embeddings (N, D), float32: the pooled features that enter the last layer of the network.
+
+        As many rows as X has; with `on_error="skip"` the row of an unreadable image is NaN, and a warning lists it.
+        `get_feature_names_out` names the columns, `set_output(transform="pandas")` asks for a data frame.
+        """
+        return _predicting.embeddings(self, X)
+
+    @property
+    def _n_features_out(self) -> int:  # scikit-learn's word for D
+        return embedding_size(self.model_)
 
     def set_threshold(self, rule, *, at_least=None, X=None, y=None, name=DEFAULT_POINT) -> CXRClassifier:
         """Choose the operating point that `predict` uses, and keep it under `name`.

@@ -26,6 +26,8 @@ from cxr_estimator.reading import PixelRows, PreparedImages, Reading, iter_prepa
 PRECISIONS = ("auto", "float32", "bfloat16")
 _Result = TypeVar("_Result")
 
+Run = Callable[[nn.Module, Tensor], Tensor]  # what to compute of a model and a batch, such as `backbones.embed`
+
 # Kept outside the models: a lock can be neither copied nor pickled.
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _LOCKS_LOCK = threading.Lock()
@@ -193,15 +195,19 @@ def predict_logits(
     *,
     num_outputs: int,
     progress: Callable[[int], Any] | None = None,
+    run: Run = nn.Module.__call__,
 ) -> Logits:
-    """Run all images through the model. `progress` is called with the number of images of each finished batch."""
+    """Run all images through the model. `progress` is called with the number of images of each finished batch.
+
+    `run` is what `forward` takes; the values then are its output, (N, num_outputs).
+    """
     values = np.full((len(images), num_outputs), np.nan, dtype=np.float32)
     skipped: list[SkippedImage] = []
     limit = BatchLimit(execution.batch_size)
     for prepared, x in iter_inputs(images, preprocessing, execution, reading):
         skipped += prepared.skipped
         if len(x):
-            values[prepared.index] = forward(model, x, execution, limit).cpu().numpy()
+            values[prepared.index] = forward(model, x, execution, limit, run).cpu().numpy()
         if progress is not None:
             progress(len(prepared.index) + len(prepared.skipped))
     return Logits(values, tuple(skipped))
@@ -220,9 +226,14 @@ def pixel_logits(
 
 
 @torch.no_grad()
-def forward(model: nn.Module, x: Tensor, execution: Execution, limit: BatchLimit | None = None) -> Tensor:
-    """Return the logits (n, K) of one batch, float32, in eval mode and without a graph."""
+def forward(
+    model: nn.Module,
+    x: Tensor,
+    execution: Execution,
+    limit: BatchLimit | None = None,
+    run: Run = nn.Module.__call__,
+) -> Tensor:
+    """Return the logits (n, K) of one batch, or `run(model, x)`, float32, in eval mode and without a graph."""
     with evaluating(model), execution.autocast():
         limit = limit or BatchLimit(len(x))
-        parts = limit.run(lambda size: [model(x[rows]).float() for rows in batches(len(x), size)])
-        return torch.cat(parts)
+        return torch.cat(limit.run(lambda size: [run(model, x[rows]).float() for rows in batches(len(x), size)]))

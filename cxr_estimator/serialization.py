@@ -27,6 +27,7 @@ _KEYS = {
     "format", "schema_version", "parameters", "classes", "pos_label", "preprocessing", "image_shape",
     "operating_points", "active_operating_point", "training", "versions",
 }  # fmt: skip
+_OPTIONAL_KEYS = {"feature_names"}
 
 
 def writable_folder(path: str | Path) -> Path:
@@ -127,9 +128,9 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{folder / CONFIG_NAME}: schema version {config.get('schema_version')!r} is not supported; "
             f"this version of the package reads version {SCHEMA_VERSION}."
         )
-    if set(config) != _KEYS:
-        wrong = [f"unknown: {sorted(set(config) - _KEYS)}"] * bool(set(config) - _KEYS)
-        wrong += [f"missing: {sorted(_KEYS - set(config))}"] * bool(_KEYS - set(config))
+    unknown, missing = sorted(set(config) - _KEYS - _OPTIONAL_KEYS), sorted(_KEYS - set(config))
+    if unknown or missing:
+        wrong = [f"unknown: {unknown}"] * bool(unknown) + [f"missing: {missing}"] * bool(missing)
         raise ModelFolderError(f"{folder / CONFIG_NAME}: wrong keys ({'; '.join(wrong)}).")
     weights = folder / WEIGHTS_NAME
     if not weights.is_file():

@@ -144,19 +144,6 @@ def test_three_classes_in_colour(three_classes):
         clf.set_threshold(0.5)
 
 
-def test_flat_rows(phantoms):
-    rows = phantoms.X.reshape(80, -1)
-    clf = small_classifier(image_shape=(32, 32)).fit(rows, phantoms.y, groups=phantoms.groups)
-    images = small_classifier().fit(phantoms.X, phantoms.y, groups=phantoms.groups)
-    assert (clf.predict_proba(rows) == images.predict_proba(phantoms.X)).all()
-    assert (clf.predict_proba(phantoms.X) == images.predict_proba(phantoms.X)).all()
-    with pytest.raises(DataError, match="rows of 7 values"):
-        clf.predict(rows[:, :7])
-    strip = small_classifier(max_epochs=1).fit(rows[:, :64], phantoms.y, groups=phantoms.groups)
-    assert strip.image_shape_ == (1, 64)
-    assert strip.predict_proba(rows[:, :64]).shape == (80, 2)
-
-
 def test_weights_shift_the_probabilities(phantoms):
     def mean_probability(**options):
         fit_options = {"sample_weight": options.pop("sample_weight", None), "groups": phantoms.groups}

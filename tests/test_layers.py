@@ -17,7 +17,7 @@ ORDER = [
     "errors", "_validation", "versions", "serialization",
     "images", "preprocessing", "cache", "reading", "backbones", "statistics", "thresholds", "explanation", "figures",
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
-    "datasets", "_predicting", "_fitting", "_explaining", "_persistence", "classifier",
+    "datasets", "_rows", "_predicting", "_fitting", "_explaining", "_persistence", "classifier",
     "evaluation", "quickstart",
     "cli",
 ]  # fmt: skip

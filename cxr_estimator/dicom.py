@@ -27,7 +27,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000TransferSyntaxes,
-    JPEGLSTransferSyntaxes,
+    JPEGExtended12Bit,
     RLELossless,
 )
 
@@ -43,7 +43,8 @@ _NEEDED = (
 _TAGS = [tag for tag in map(tag_for_keyword, _NEEDED) if tag is not None]
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _CHUNK = 1 << 20
-_CONVERT = "or convert the file with DCMTK (dcmdjpeg, dcmdjpls) or GDCM (gdcmconv --raw)."
+_NO_DICOM = "this is no readable DICOM file."
+_CONVERT = "convert the file with dcmdjpeg or dcmdjpls (DCMTK)"
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _parse(content: bytes, max_bytes: int) -> tuple[UID, Dataset]:
         syntax = _transfer_syntax(stream)
         if syntax == DeflatedExplicitVRLittleEndian:  # pydicom would inflate without a limit
             stream = _inflate(stream, max_bytes)
-        return syntax, read_dataset(
+        dataset = read_dataset(
             stream,
             syntax.is_implicit_VR,
             syntax.is_little_endian,
@@ -119,7 +120,10 @@ def _parse(content: bytes, max_bytes: int) -> tuple[UID, Dataset]:
     except (DicomError, MemoryError):
         raise
     except Exception as error:
-        raise DicomError("this is no readable DICOM file.") from error
+        raise DicomError(_NO_DICOM) from error
+    if not dataset and content[128:132] != b"DICM":
+        raise DicomError(_NO_DICOM)
+    return syntax, dataset
 
 
 def _transfer_syntax(stream: io.BytesIO) -> UID:
@@ -131,7 +135,7 @@ def _transfer_syntax(stream: io.BytesIO) -> UID:
     if not uid:
         return _guessed_syntax(stream)
     if uid not in AllTransferSyntaxes:
-        raise DicomError(f"its transfer syntax is none that is known; {_CONVERT[3:]}")
+        raise DicomError("its transfer syntax is none that is known; save it with a standard one.")
     return UID(uid)
 
 
@@ -194,7 +198,7 @@ def _check_kind(header: _Header) -> None:
     depths = (8, 16) if is_grey else (8,)
     if header.allocated not in depths:
         allowed = " or ".join(map(str, depths))
-        raise DicomError(f"its pixels have {header.allocated} bits; {allowed} can be read: save it so.")
+        raise DicomError(f"its samples have {header.allocated} bit(s); {allowed} bits can be read: save it so.")
     if not 1 <= header.stored <= header.high_bit + 1 <= header.allocated:
         raise DicomError("the header's BitsAllocated, BitsStored and HighBit contradict each other.")
 
@@ -223,8 +227,7 @@ def _decode(dataset: Dataset, header: _Header, syntax: UID) -> np.ndarray:
     except (DicomError, MemoryError):
         raise
     except Exception as error:
-        detail = _twelve_bit(header, syntax) or "they are damaged, cut off, or smaller than the header says."
-        raise DicomError(f"its pixel data cannot be decoded: {detail}") from error
+        raise DicomError(f"its pixel data cannot be decoded: {_why_not(header, syntax)}") from error
     return pixels
 
 
@@ -241,6 +244,7 @@ def _options(dataset: Dataset, header: _Header) -> dict[str, Any]:
         "pixel_representation": int(header.signed),
         "pixel_keyword": "PixelData",
         "view_only": True,
+        "correct_unused_bits": False,  # the table does, whatever HighBit is
         "pixel_vr": dataset["PixelData"].VR,
     }
 
@@ -250,21 +254,18 @@ def _check_decoder(syntax: UID) -> None:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError as error:
-        raise DicomError(f"its transfer syntax {name} is not read; {_CONVERT[3:]}") from error
+        raise DicomError(f"its transfer syntax {name} is not read; {_CONVERT}.") from error
     if decoder.is_available:
         return
-    if syntax in JPEGLSTransferSyntaxes:
-        advice = "pyjpegls"
-    elif syntax in JPEG2000TransferSyntaxes or syntax == RLELossless or "High-Throughput" in name:
-        advice = '"cxr_estimator[dicom]"'
-    else:
-        advice = "python-gdcm"
-    raise DicomError(f"no decoder for its transfer syntax {name} is installed: pip install {advice}, {_CONVERT}")
+    is_ours = syntax in (*JPEG2000TransferSyntaxes, RLELossless)
+    package = '"cxr_estimator[dicom]"' if is_ours else "python-gdcm"
+    raise DicomError(f"no decoder for its transfer syntax {name} is installed: pip install {package}, or {_CONVERT}.")
 
 
-def _twelve_bit(header: _Header, syntax: UID) -> str:
-    is_jpeg = syntax.is_encapsulated and header.stored > 8 and "JPEG Extended" in syntax.name
-    return f"JPEG of more than 8 bits needs another decoder: pip install python-gdcm, {_CONVERT}" if is_jpeg else ""
+def _why_not(header: _Header, syntax: UID) -> str:
+    if syntax == JPEGExtended12Bit and header.stored > 8:
+        return f"JPEG of more than 8 bits is not read; {_CONVERT}."
+    return "they are damaged, cut off, or smaller than the header says."
 
 
 def _check_codestream(frame: bytes, header: _Header, syntax: UID) -> None:

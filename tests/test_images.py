@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import re
+import socket
 import struct
 import warnings
 import zlib
@@ -18,7 +19,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cxr_estimator import images as images_module
 from cxr_estimator.errors import DataError, ImageError, InvalidTypeError
@@ -432,6 +433,63 @@ def test_bad_files_are_named(tmp_path, name, content, reason):
 def test_a_folder_is_no_image(tmp_path):
     with pytest.raises(ImageError, match=f"^{re.escape(str(tmp_path))}: this is a folder"):
         decode(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pipe.png", "pipe.dcm"])
+def test_a_pipe_is_no_image(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ImageError, match="this is no regular file"):
+        decode(tmp_path / name)
+
+
+def test_devices_and_sockets_are_no_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("s.png")
+        for path in ("s.png", "/dev/zero"):
+            with pytest.raises(ImageError, match="this is no regular file"):
+                decode(path)
+
+
+def test_a_file_of_many_bytes_is_not_read(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(10**12)  # a sparse file
+    with pytest.raises(ImageError, match="the file has 1,000,000,000,000 bytes, more than the limit of 400,000,000"):
+        decode(tmp_path / "a.png")
+
+
+def corrupt_exif():
+    """A JPEG file whose EXIF data make Pillow warn."""
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0\xff\xff\xff\0\x99\x99\x99\x09\x1a\x01"
+    return encode(GREY, "JPEG", exif=exif)
+
+
+def circular_tiff():
+    """A TIFF file whose second page is again the first."""
+    content = bytearray(encode(GREY, "TIFF"))
+    start = int.from_bytes(content[4:8], "little")
+    after = start + 2 + 12 * int.from_bytes(content[start : start + 2], "little")
+    content[after : after + 4] = content[4:8]
+    return bytes(content)
+
+
+def test_files_that_make_pillow_warn(tmp_path):
+    content = corrupt_exif()
+    with pytest.warns(UserWarning, match="Skipping tag"):
+        ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    (tmp_path / "a.jpg").write_bytes(content)
+    (tmp_path / "b.png").write_bytes(png_header(10_000, 10_000))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        decode(tmp_path / "a.jpg")
+        with pytest.raises(ImageError, match="10000 x 10000 pixels are more than the limit"):
+            decode(tmp_path / "b.png")
+    assert not caught
+
+
+def test_a_circular_tiff_ends(tmp_path):
+    (tmp_path / "a.tiff").write_bytes(circular_tiff())
+    np.testing.assert_array_equal(decode(tmp_path / "a.tiff").pixels, GREY)
 
 
 def test_the_name_is_the_one_that_was_given(tmp_path, monkeypatch):

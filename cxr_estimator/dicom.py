@@ -307,6 +307,8 @@ def _jpeg_shape(frame: bytes) -> tuple[int, int, int, int] | None:
 
 def _look_up(table: np.ndarray, words: np.ndarray) -> np.ndarray:
     """Return table[words], a strip at a time: NumPy widens indices to 8 bytes each."""
+    if table.dtype == words.dtype and np.array_equal(table, np.arange(len(table))):
+        return words
     pixels = np.empty(words.shape, dtype=table.dtype)
     strip = max(1, _CHUNK // words.shape[1])
     unsigned = np.dtype(f"u{words.dtype.itemsize}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from cxr_estimator._isolation import Pool
 from cxr_estimator.errors import DataError, ImageError, InvalidTypeError
@@ -25,6 +25,7 @@ MAX_PIXELS = 50_000_000
 _MAX_BYTES = 8 * MAX_PIXELS  # of a file
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _CHANNELS = (1, 3, 4)
+_STRIP_PIXELS = 1 << 20
 # Files are not to be trusted, and their decoders warn of what is wrong in them. In a child process a decoder may crash,
 # take for ever, or warn; in this one, a warnings filter would change what all other threads see (until Python 3.14).
 _files = Pool("cxr_estimator.images:decode_content")
@@ -244,7 +245,9 @@ def _from_pil(image: Image.Image, source: str, max_pixels: int) -> np.ndarray:
     pages = getattr(image, "n_frames", 1)
     if image.format == "TIFF" and pages > 1:
         raise ImageError(source, f"it holds {pages} pages; save the one you mean as a file of its own.")
-    image = ImageOps.exif_transpose(image)
+    image.load()  # some formats tell the orientation only at their end
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # else exif_transpose would copy for nothing
+        image = ImageOps.exif_transpose(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or (
         "transparency" in image.info and image.mode in ("P", "L", "RGB")
     ):
@@ -254,7 +257,21 @@ def _from_pil(image: Image.Image, source: str, max_pixels: int) -> np.ndarray:
         image = image.convert("L")
     elif image.mode not in ("L", "I", "F", "RGB") and not image.mode.startswith("I;16"):
         image = image.convert("RGB")
-    return _checked_array(np.asarray(image), source, channels_first=False)
+    return _checked_array(_to_array(image), source, channels_first=False)
+
+
+def _to_array(image: Image.Image) -> np.ndarray:
+    """Return np.asarray(image), made strip by strip: at once, it takes the memory of two more copies."""
+    strip = max(1, _STRIP_PIXELS // image.width) if image.width else 1
+    tops = range(0, image.height, strip)
+    if len(tops) <= 1:
+        return np.asarray(image)
+    first = np.asarray(image.crop((0, 0, image.width, strip)))
+    array = np.empty((image.height, *first.shape[1:]), dtype=first.dtype)
+    for top in tops:
+        bottom = min(top + strip, image.height)
+        array[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return array
 
 
 def _checked_array(array: np.ndarray, source: str, channels_first: bool) -> np.ndarray:

@@ -186,6 +186,16 @@ def test_exif_orientation(tmp_path, orientation, extension):
     np.testing.assert_array_equal(pixels, ORIENTATIONS[orientation](GREY16))
 
 
+@pytest.mark.parametrize("kind", ["L", "I;16", "RGB", "1", "F"])
+def test_large_images_are_read_strip_by_strip(monkeypatch, kind):
+    image = Image.fromarray({"I;16": GREY16, "RGB": COLOUR, "F": GREY.astype(np.float32)}.get(kind, GREY))
+    image = image.convert("1") if kind == "1" else image
+    whole = decode(image)
+    for pixels in (1, 31, 70):
+        monkeypatch.setattr(images_module, "_STRIP_PIXELS", pixels)
+        assert decode(image).content_id == whole.content_id
+
+
 def test_exif_orientation_of_a_jpeg_also_as_a_pil_image(tmp_path):
     left_white = np.zeros((16, 32), dtype=np.uint8)
     left_white[:, :8] = 255
@@ -475,8 +485,10 @@ def circular_tiff():
 
 def test_files_that_make_pillow_warn(tmp_path):
     content = corrupt_exif()
-    with pytest.warns(UserWarning, match="Skipping tag"):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    assert caught
     (tmp_path / "a.jpg").write_bytes(content)
     (tmp_path / "b.png").write_bytes(png_header(10_000, 10_000))
     with warnings.catch_warnings(record=True) as caught:

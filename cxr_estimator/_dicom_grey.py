@@ -122,7 +122,7 @@ def _words(data: bytes, length: int, item: Dataset) -> list[int]:
     """Return entries that are stored as bytes: one each where that is all there is, else two."""
     if len(data) < 2 * length:
         return list(data)
-    return np.frombuffer(data[: 2 * length], dtype="<u2" if item.is_little_endian is not False else ">u2").tolist()
+    return np.frombuffer(data[: 2 * length], dtype=">u2" if item.original_encoding[1] is False else "<u2").tolist()
 
 
 def _is_padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray:

@@ -42,6 +42,7 @@ _NEEDED = (
 )
 _TAGS = [tag for tag in map(tag_for_keyword, _NEEDED) if tag is not None]
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_PIXEL_DATA, _SYNTAX = 0x7FE00010, 0x00020010
 _CHUNK = 1 << 20
 _NO_DICOM = "this is no readable DICOM file."
 _CONVERT = "convert the file with dcmdjpeg or dcmdjpls (DCMTK)"
@@ -91,9 +92,9 @@ def read_dicom(content: bytes, *, max_pixels: int) -> np.ndarray:
     header = _header(dataset, max_pixels)
     if header.samples == 3:
         return _decode(dataset, header, syntax)
-    values = StoredValues(header.allocated, header.stored, header.high_bit, header.signed)
-    if syntax.is_encapsulated and syntax != RLELossless:  # a codestream holds samples, not words with unused bits
-        values = StoredValues(header.allocated, header.stored, header.stored - 1, header.signed)
+    is_codestream = syntax.is_encapsulated and syntax != RLELossless  # of samples, not of words with unused bits
+    high_bit = header.stored - 1 if is_codestream else header.high_bit
+    values = StoredValues(header.allocated, header.stored, high_bit, header.signed)
     table = grey_table(dataset, values, invert=header.photometric == "MONOCHROME1")
     return _look_up(table, _decode(dataset, header, syntax))
 
@@ -114,11 +115,13 @@ def _parse(content: bytes, max_bytes: int) -> tuple[UID, Dataset]:
             stream,
             syntax.is_implicit_VR,
             syntax.is_little_endian,
-            stop_when=lambda tag, vr, length: tag > _TAGS[_NEEDED.index("PixelData")],
+            stop_when=lambda tag, vr, length: tag > _PIXEL_DATA,
             specific_tags=_TAGS,
         )
     except (DicomError, MemoryError):
         raise
+    except RecursionError as error:
+        raise DicomError("its data set is nested too deeply.") from error
     except Exception as error:
         raise DicomError(_NO_DICOM) from error
     if not dataset and content[128:132] != b"DICM":
@@ -128,9 +131,7 @@ def _parse(content: bytes, max_bytes: int) -> tuple[UID, Dataset]:
 
 def _transfer_syntax(stream: io.BytesIO) -> UID:
     """Read the file meta information; the stream then stands at the data set."""
-    meta = read_dataset(
-        stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2, specific_tags=[0x00020010]
-    )
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2, specific_tags=[_SYNTAX])
     uid = text(meta, "TransferSyntaxUID")
     if not uid:
         return _guessed_syntax(stream)
@@ -179,11 +180,16 @@ def _header(dataset: Dataset, max_pixels: int) -> _Header:
         raise DicomError(f"{columns} x {rows} {kind} are more than the limit of {max_pixels:,}.")
     allocated = _whole(dataset, "BitsAllocated")
     stored = _whole(dataset, "BitsStored", allocated)
-    high_bit = _whole(dataset, "HighBit", stored - 1)
     header = _Header(
-        rows, columns, samples, text(dataset, "PhotometricInterpretation").upper(), allocated, stored, high_bit,
+        rows=rows,
+        columns=columns,
+        samples=samples,
+        photometric=text(dataset, "PhotometricInterpretation").upper(),
+        allocated=allocated,
+        stored=stored,
+        high_bit=_whole(dataset, "HighBit", stored - 1),
         signed=_whole(dataset, "PixelRepresentation", 0) == 1,
-    )  # fmt: skip
+    )
     _check_kind(header)
     return header
 
@@ -219,7 +225,7 @@ def _decode(dataset: Dataset, header: _Header, syntax: UID) -> np.ndarray:
     element = dataset.get_item("PixelData")
     content = element.value if element is not None else None
     if not isinstance(content, bytes) or not content:
-        raise DicomError("its pixel data are empty.")
+        raise DicomError("its pixel data are empty or damaged.")
     try:
         if syntax.is_encapsulated:
             _check_codestream(get_frame(content, 0, number_of_frames=1), header, syntax)
@@ -272,9 +278,9 @@ def _check_codestream(frame: bytes, header: _Header, syntax: UID) -> None:
     """Compare the header with what the JPEG or JPEG 2000 stream inside says of itself; decoders believe the stream."""
     if syntax == RLELossless:  # has no sizes of its own
         return
-    found = _jpeg2000_shape(frame) or _jpeg_shape(frame)
+    found = _jpeg2000_shape(frame) if syntax in JPEG2000TransferSyntaxes else _jpeg_shape(frame)
     if found is None:
-        raise DicomError("its pixel data are no JPEG stream, though the header says so.")
+        raise DicomError("its pixel data are no JPEG or JPEG 2000 stream, though the header says so.")
     rows, columns, samples, precision = found
     if (rows, columns, samples) != (header.rows, header.columns, header.samples) or precision > header.allocated:
         raise DicomError("the compressed image inside has another size or depth than the header says.")

@@ -98,7 +98,8 @@ def as_images(X: Any) -> ImageSequence:
     X : sequence of paths, PIL images, arrays or tensors (sizes may differ), or one array or tensor
         Arrays: (N, H, W), (N, H, W, C) or (N, C, H, W) with C of 1, 3 or 4; where both readings fit, arrays are
         channels-last and torch tensors channels-first. (N, F): rows of flat images. Files in 16-bit grey keep their
-        depth; those in 16-bit colour, or grey with alpha, are read at 8 bits, as Pillow does.
+        depth; those in 16-bit colour, or grey with alpha, are read at 8 bits, as Pillow does. DICOM files give what a
+        viewer shows (first window or VOI LUT, bright = dense), and nothing but pixels.
 
     Raises
     ------
@@ -219,9 +220,8 @@ def _read_dicom(content: bytes, max_pixels: int) -> np.ndarray:
     be_lenient()
     try:
         return read_dicom(content, max_pixels=max_pixels)
-    except (DicomError, RecursionError) as error:
-        reason = str(error) if isinstance(error, DicomError) else "its data set is nested too deeply."
-        raise ImageError("", reason) from None
+    except DicomError as error:
+        raise ImageError("", str(error)) from None
 
 
 @contextmanager

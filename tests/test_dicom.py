@@ -158,6 +158,14 @@ def test_folders_list_dicom_files(tmp_path):
     assert [image.pixels.shape for image in as_images(load_image_folder(tmp_path).X)] == [GREY8.shape] * 2
 
 
+def test_a_classifier_takes_dicom_files(tmp_path, fitted, phantoms):
+    for i in range(4):
+        Image.fromarray(phantoms.X[i]).save(tmp_path / f"{i}.png")
+        (tmp_path / f"{i}.dcm").write_bytes(dicom(255 - phantoms.X[i], photometric="MONOCHROME1"))
+    pngs, dicoms = ([tmp_path / f"{i}.{kind}" for i in range(4)] for kind in ("png", "dcm"))
+    np.testing.assert_array_equal(fitted.predict_proba(dicoms), fitted.predict_proba(pngs))
+
+
 # -- grey values, worked out by hand ----------------------------------------------------------------------------------
 
 
@@ -227,6 +235,14 @@ def test_header_values_of_ambiguous_type(decode, syntax):
     tags = {"PixelPaddingValue": -7, "VOILUTSequence": [lut(-2, [0, 1023, 511], 10, vr="SS")]}
     pixels = np.array([[-7, -2, -1, 0, 5]], dtype=np.int16)
     assert decode(dicom(pixels, syntax, **tags)).tolist() == [[0, 0, 65535, 32735, 32735]]  # 511 / 1023 * 65535
+
+
+@pytest.mark.parametrize("syntax", NATIVE, ids=lambda uid: uid.name)
+def test_a_long_table_in_every_byte_order(decode, syntax):
+    ds = dataset(np.array([[0, 1, 258]], dtype=np.uint16), VOILUTSequence=[lut(0, range(65536), 16)])
+    if syntax == ExplicitVRBigEndian:  # pydicom writes OW as it is
+        ds.VOILUTSequence[0].LUTData = np.arange(65536, dtype=">u2").tobytes()
+    assert decode(content_of(ds, syntax)).tolist() == [[0, 1, 258]]
 
 
 def test_8_bits_stay_8_bits_unless_something_applies():
@@ -348,7 +364,7 @@ REFUSED = {
     "j2k swapped": (encapsulated(dataset(GREY8.T), JPEG2000, j2k(GREY8)), "another size or depth"),
     "j2k deep": (encapsulated(dataset(GREY8), JPEG2000, j2k(GREY16)), "another size or depth"),
     "j2k colour": (encapsulated(dataset(GREY8), JPEG2000, j2k(COLOUR)), "another size or depth"),
-    "no jpeg": (encapsulated(dataset(GREY8), JPEGBaseline8Bit, b"Dear Dr. Smith," * 99), "no JPEG stream"),
+    "no jpeg": (encapsulated(dataset(GREY8), JPEGBaseline8Bit, b"Dear Dr. Smith," * 99), "no JPEG or JPEG 2000 stream"),
     "cut jpeg": (encapsulated(dataset(GREY8), JPEGBaseline8Bit, jpeg(GREY8)[:-99]), "cannot be decoded"),
     "cut j2k": (encapsulated(dataset(GREY8), JPEG2000, j2k(GREY8)[:99]), "cannot be decoded"),
     "rle": (encapsulated(dataset(GREY8), RLELossless, b"\1\0\0\0\x40" + bytes(90)), "cannot be decoded"),
@@ -501,7 +517,7 @@ def test_nested_sequences(decode, levels):
     level = b"\x09\0\x10\x10SQ\0\0\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff"
     content = dicom(GREY8)
     at = content.index(b"\x10\0\x10\0PN")
-    timed(decode, content[:at] + level * levels + content[at:], "nested too deeply|no pixel data|no readable")
+    timed(decode, content[:at] + level * levels + content[at:], "nested too deeply")
 
 
 def test_a_slow_file_meets_the_time_limit(decode, monkeypatch):

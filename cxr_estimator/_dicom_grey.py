@@ -48,7 +48,7 @@ def grey_table(dataset: Dataset, kind: StoredValues, *, invert: bool) -> np.ndar
     shown = _of_interest(dataset, values, signed=low < 0)
     dtype = np.uint8 if kind.stored == 8 and rescaled is None and shown is None else np.uint16
     if shown is None:
-        shown = (values - low) / max(high - low, 1e-300)
+        shown = (values - low) / (high - low)
     if invert:
         shown = 1.0 - shown
     table = np.rint(shown * np.iinfo(dtype).max).astype(dtype)

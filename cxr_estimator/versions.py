@@ -6,7 +6,7 @@ import platform
 from functools import cache
 from importlib.metadata import version
 
-PACKAGES = ("cxr_estimator", "torch", "timm", "numpy", "scikit-learn", "pillow")
+PACKAGES = ("cxr_estimator", "torch", "timm", "numpy", "scikit-learn", "pillow", "pydicom")
 
 
 @cache

@@ -14,7 +14,7 @@ import cxr_estimator
 PACKAGE = Path(cxr_estimator.__file__).parent
 # A module may import from the entries above its own. Sub-packages are one entry.
 ORDER = [
-    "errors", "_validation", "versions", "serialization",
+    "errors", "_validation", "versions", "serialization", "_isolation", "_dicom_grey", "dicom",
     "images", "preprocessing", "cache", "reading", "backbones", "statistics", "thresholds", "explanation", "figures",
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
     "datasets", "_rows", "_predicting", "_fitting", "_explaining", "_persistence", "classifier",

@@ -17,7 +17,7 @@ SMALL = {
     "image_size": 8,
     "max_epochs": 4,
     "batch_size": 32,
-    "learning_rate": 3e-2,
+    "learning_rate": 1e-2,
     "augment": "none",
     "precision": "float32",
     "random_state": 0,

@@ -34,6 +34,10 @@ class ImageError(CXRError, ValueError):
         return type(self), (self.source, self.reason)
 
 
+class DecoderError(CXRError, RuntimeError):
+    """Images cannot be decoded at all; nothing is wrong with the file."""
+
+
 class TrainingError(CXRError, RuntimeError):
     """Training went wrong, though nothing was wrong with its input."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,14 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
+from cxr_estimator._isolation import Pool
 from cxr_estimator.errors import DataError, ImageError, InvalidTypeError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
 MAX_PIXELS = 50_000_000
+_MAX_BYTES = 8 * MAX_PIXELS  # of a file
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _CHANNELS = (1, 3, 4)
+_STRIP_PIXELS = 1 << 20
+# Files are not to be trusted, and their decoders warn of what is wrong in them. In a child process a decoder may crash,
+# take for ever, or warn; in this one, a warnings filter would change what all other threads see (until Python 3.14).
+_files = Pool("cxr_estimator.images:decode_content")
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,8 @@ def as_images(X: Any) -> ImageSequence:
     X : sequence of paths, PIL images, arrays or tensors (sizes may differ), or one array or tensor
         Arrays: (N, H, W), (N, H, W, C) or (N, C, H, W) with C of 1, 3 or 4; where both readings fit, arrays are
         channels-last and torch tensors channels-first. (N, F): rows of flat images. Files in 16-bit grey keep their
-        depth; those in 16-bit colour, or grey with alpha, are read at 8 bits, as Pillow does.
+        depth; those in 16-bit colour, or grey with alpha, are read at 8 bits, as Pillow does. DICOM files give what a
+        viewer shows (first window or VOI LUT, bright = dense), and nothing but pixels.
 
     Raises
     ------
@@ -155,7 +164,7 @@ def _decode(item: Any, source: str, channels_first: bool) -> DecodedImage:
         return DecodedImage(_read_file(Path(item), source), source)
     if isinstance(item, Image.Image):
         with _decoding(source):
-            return DecodedImage(_from_pil(item, source), source)
+            return DecodedImage(_from_pil(item, source, MAX_PIXELS), source)
     if _is_tensor(item):
         item, channels_first = _tensor_to_array(item), True
     if not isinstance(item, np.ndarray):
@@ -172,37 +181,73 @@ def _read_file(path: Path, source: str) -> np.ndarray:
         raise ImageError(source, "there is no such file.") from error
     except (OSError, ValueError) as error:  # a name that is too long or holds a null byte, a forbidden folder
         raise ImageError(source, f"the file cannot be reached ({error}).") from error
-    if path.is_dir():
+    if stat.S_ISDIR(status.st_mode):
         raise ImageError(source, "this is a folder, not an image.")
+    if not stat.S_ISREG(status.st_mode):  # to open a pipe that nobody writes to would take for ever
+        raise ImageError(source, "this is no regular file.")
     if status.st_size == 0:
         raise ImageError(source, "the file is empty (0 bytes).")
-    # a stream, because Pillow scrambles uncompressed TIFFs of EXIF orientation 5 to 8 where it maps the file to memory
-    with _decoding(source), path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
-        return _from_pil(image, source)
+    if status.st_size > _MAX_BYTES:
+        raise ImageError(source, f"the file has {status.st_size:,} bytes, more than the limit of {_MAX_BYTES:,}.")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ImageError(source, f"the file cannot be read ({error.strerror}).") from error
+    is_dicom_name = path.suffix.lower() in (".dcm", ".dicom")
+    try:
+        return _files.run(content, is_dicom_name=is_dicom_name, max_pixels=MAX_PIXELS)
+    except ImageError as error:
+        raise ImageError(source, error.reason) from None
+
+
+def decode_content(content: bytes, *, is_dicom_name: bool, max_pixels: int) -> np.ndarray:
+    """Decode the content of a file; called in a child process."""
+    if content[128:132] == b"DICM":
+        return _read_dicom(content, max_pixels)
+    try:
+        # from memory, because Pillow scrambles uncompressed TIFFs of EXIF orientation 5 to 8 where it maps a file
+        with _decoding(""), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            return _from_pil(image, "", max_pixels)
+    except ImageError as error:
+        if is_dicom_name and isinstance(error.__cause__, Image.UnidentifiedImageError):  # a data set without preamble
+            return _read_dicom(content, max_pixels)
+        raise
+
+
+def _read_dicom(content: bytes, max_pixels: int) -> np.ndarray:
+    from cxr_estimator.dicom import DicomError, be_lenient, read_dicom  # late: pydicom takes a while to load
+
+    be_lenient()
+    try:
+        return read_dicom(content, max_pixels=max_pixels)
+    except DicomError as error:
+        raise ImageError("", str(error)) from None
 
 
 @contextmanager
 def _decoding(source: str) -> Iterator[None]:
     try:
         yield
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except Image.UnidentifiedImageError as error:
-        raise ImageError(source, "this is no readable PNG, JPEG or TIFF image.") from error
+        raise ImageError(source, "this is no readable PNG, JPEG, TIFF or DICOM image.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(source, f"its pixels are more than the limit of {MAX_PIXELS:,}.") from error
     except Exception as error:  # whatever a damaged file makes the decoder raise
         raise ImageError(source, f"the image is damaged and cannot be decoded ({error}).") from error
 
 
-def _from_pil(image: Image.Image, source: str) -> np.ndarray:
+def _from_pil(image: Image.Image, source: str, max_pixels: int) -> np.ndarray:
     """Return grey or RGB pixels at the stored depth; palettes, CMYK and alpha are resolved here."""
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(source, f"{image.width} x {image.height} pixels are more than the limit of {MAX_PIXELS:,}.")
+    if image.width * image.height > max_pixels:
+        raise ImageError(source, f"{image.width} x {image.height} pixels are more than the limit of {max_pixels:,}.")
     pages = getattr(image, "n_frames", 1)
     if image.format == "TIFF" and pages > 1:
         raise ImageError(source, f"it holds {pages} pages; save the one you mean as a file of its own.")
-    image = ImageOps.exif_transpose(image)
+    image.load()  # some formats tell the orientation only at their end
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # else exif_transpose would copy for nothing
+        image = ImageOps.exif_transpose(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or (
         "transparency" in image.info and image.mode in ("P", "L", "RGB")
     ):
@@ -212,7 +257,21 @@ def _from_pil(image: Image.Image, source: str) -> np.ndarray:
         image = image.convert("L")
     elif image.mode not in ("L", "I", "F", "RGB") and not image.mode.startswith("I;16"):
         image = image.convert("RGB")
-    return _checked_array(np.asarray(image), source, channels_first=False)
+    return _checked_array(_to_array(image), source, channels_first=False)
+
+
+def _to_array(image: Image.Image) -> np.ndarray:
+    """Return np.asarray(image), made strip by strip: at once, it takes the memory of two more copies."""
+    strip = max(1, _STRIP_PIXELS // image.width) if image.width else 1
+    tops = range(0, image.height, strip)
+    if len(tops) <= 1:
+        return np.asarray(image)
+    first = np.asarray(image.crop((0, 0, image.width, strip)))
+    array = np.empty((image.height, *first.shape[1:]), dtype=first.dtype)
+    for top in tops:
+        bottom = min(top + strip, image.height)
+        array[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return array
 
 
 def _checked_array(array: np.ndarray, source: str, channels_first: bool) -> np.ndarray:

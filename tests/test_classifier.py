@@ -401,7 +401,7 @@ def with_bad_files(phantoms, tmp_path):
 
 def test_bad_files_raise_by_default(with_bad_files):
     X, y = with_bad_files
-    with pytest.raises(ImageError, match=r"bad\.png: this is no readable PNG, JPEG or TIFF image"):
+    with pytest.raises(ImageError, match=r"bad\.png: this is no readable PNG, JPEG, TIFF or DICOM image"):
         small_classifier().fit(X, y, groups=np.arange(32))
 
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import re
+import socket
 import struct
 import warnings
 import zlib
@@ -18,7 +19,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cxr_estimator import images as images_module
 from cxr_estimator.errors import DataError, ImageError, InvalidTypeError
@@ -183,6 +184,16 @@ ORIENTATIONS = {
 def test_exif_orientation(tmp_path, orientation, extension):
     pixels = decode(save(tmp_path / f"a{extension}", GREY16, exif=oriented(orientation))).pixels
     np.testing.assert_array_equal(pixels, ORIENTATIONS[orientation](GREY16))
+
+
+@pytest.mark.parametrize("kind", ["L", "I;16", "RGB", "1", "F"])
+def test_large_images_are_read_strip_by_strip(monkeypatch, kind):
+    image = Image.fromarray({"I;16": GREY16, "RGB": COLOUR, "F": GREY.astype(np.float32)}.get(kind, GREY))
+    image = image.convert("1") if kind == "1" else image
+    whole = decode(image)
+    for pixels in (1, 31, 70):
+        monkeypatch.setattr(images_module, "_STRIP_PIXELS", pixels)
+        assert decode(image).content_id == whole.content_id
 
 
 def test_exif_orientation_of_a_jpeg_also_as_a_pil_image(tmp_path):
@@ -405,11 +416,11 @@ def test_arrays_decode_to_themselves(data, dtype, shape):
         ("x" * 300 + ".png", None, "cannot be reached"),
         ("null\0byte.png", None, "cannot be reached"),
         ("empty.jpg", b"", r"empty \(0 bytes\)"),
-        ("text.png", b"Dear Dr. Smith,\n" * 50, "no readable PNG, JPEG or TIFF"),
-        ("gif.png", encode(GREY, "GIF"), "no readable PNG, JPEG or TIFF"),
-        ("bmp.jpg", encode(GREY, "BMP"), "no readable PNG, JPEG or TIFF"),
-        ("drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "no readable PNG, JPEG or TIFF"),
-        ("page.jpeg", b"<!DOCTYPE html><html><body>404</body></html>", "no readable PNG, JPEG or TIFF"),
+        ("text.png", b"Dear Dr. Smith,\n" * 50, "no readable PNG, JPEG, TIFF or DICOM"),
+        ("gif.png", encode(GREY, "GIF"), "no readable PNG, JPEG, TIFF or DICOM"),
+        ("bmp.jpg", encode(GREY, "BMP"), "no readable PNG, JPEG, TIFF or DICOM"),
+        ("drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg"/>', "no readable PNG, JPEG, TIFF or DICOM"),
+        ("page.jpeg", b"<!DOCTYPE html><html><body>404</body></html>", "no readable PNG, JPEG, TIFF or DICOM"),
         ("signature.png", b"\x89PNG\r\n\x1a\n", "no readable|damaged"),
         ("signature.tiff", b"II*\0", "no readable|damaged"),
         ("56MP.png", png_header(8000, 7000), "more than the limit of 50,000,000"),
@@ -432,6 +443,65 @@ def test_bad_files_are_named(tmp_path, name, content, reason):
 def test_a_folder_is_no_image(tmp_path):
     with pytest.raises(ImageError, match=f"^{re.escape(str(tmp_path))}: this is a folder"):
         decode(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pipe.png", "pipe.dcm"])
+def test_a_pipe_is_no_image(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ImageError, match="this is no regular file"):
+        decode(tmp_path / name)
+
+
+def test_devices_and_sockets_are_no_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("s.png")
+        for path in ("s.png", "/dev/zero"):
+            with pytest.raises(ImageError, match="this is no regular file"):
+                decode(path)
+
+
+def test_a_file_of_many_bytes_is_not_read(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(10**12)  # a sparse file
+    with pytest.raises(ImageError, match="the file has 1,000,000,000,000 bytes, more than the limit of 400,000,000"):
+        decode(tmp_path / "a.png")
+
+
+def corrupt_exif():
+    """A JPEG file whose EXIF data make Pillow warn."""
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0\xff\xff\xff\0\x99\x99\x99\x09\x1a\x01"
+    return encode(GREY, "JPEG", exif=exif)
+
+
+def circular_tiff():
+    """A TIFF file whose second page is again the first."""
+    content = bytearray(encode(GREY, "TIFF"))
+    start = int.from_bytes(content[4:8], "little")
+    after = start + 2 + 12 * int.from_bytes(content[start : start + 2], "little")
+    content[after : after + 4] = content[4:8]
+    return bytes(content)
+
+
+def test_files_that_make_pillow_warn(tmp_path):
+    content = corrupt_exif()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    assert caught
+    (tmp_path / "a.jpg").write_bytes(content)
+    (tmp_path / "b.png").write_bytes(png_header(10_000, 10_000))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        decode(tmp_path / "a.jpg")
+        with pytest.raises(ImageError, match="10000 x 10000 pixels are more than the limit"):
+            decode(tmp_path / "b.png")
+    assert not caught
+
+
+def test_a_circular_tiff_ends(tmp_path):
+    (tmp_path / "a.tiff").write_bytes(circular_tiff())
+    np.testing.assert_array_equal(decode(tmp_path / "a.tiff").pixels, GREY)
 
 
 def test_the_name_is_the_one_that_was_given(tmp_path, monkeypatch):

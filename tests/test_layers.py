@@ -15,6 +15,7 @@ PACKAGE = Path(cxr_estimator.__file__).parent
 # A module may import from the entries above its own. Sub-packages are one entry.
 ORDER = [
     "errors", "_validation", "versions",
+    "_isolation", "_dicom_grey", "dicom",
     "images", "preprocessing", "backbones", "statistics", "thresholds", "serialization", "explanation", "figures",
     "inference", "augmentation", "training", "_progress", "attribution", "metrics", "datasets",
     "_fitting", "_explaining", "_persistence", "classifier",

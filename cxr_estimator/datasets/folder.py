@@ -40,7 +40,8 @@ def load_image_folder(root: str | Path, *, split: str = "auto", patient_pattern:
     ----------
     root : path
         `root/CLASS/*.png`, or the Kaggle layout `root/{train,val,test}/CLASS/*.jpeg` ("Train", "valid" and the like
-        are understood). PNG, JPEG and TIFF files count, in sub-folders too; hidden files and folders do not.
+        are understood). PNG, JPEG, TIFF and DICOM (.dcm, .dicom) files count, in sub-folders too; hidden files and
+        folders do not.
     split : {"auto", "train", "val", "test", "all"}, default="auto"
         "auto" is "train" where the folder has splits, so that test images never get in by accident.
     patient_pattern : str or None, default="auto"

@@ -102,7 +102,7 @@ def test_predict(folder, model, tmp_path):
     np.testing.assert_allclose([float(row["p_PNEUMONIA"]) for row in rows[:-1]], proba[:, 1], atol=1e-6)
     assert [row["decision"] for row in rows[:-1]] == CXRClassifier.load(model).predict(images).tolist()
     assert rows[-1]["decision"] == rows[-1]["p_NORMAL"] == ""
-    assert rows[-1]["error"] == "this is no readable PNG, JPEG or TIFF image."
+    assert rows[-1]["error"] == "this is no readable PNG, JPEG, TIFF or DICOM image."
     as_json = json.loads(cxr("predict", "--model", model, *images[:2], "--format", "json", "--quiet").stdout)
     assert as_json[0]["error"] is None
     assert as_json[1]["image"] == str(images[1])

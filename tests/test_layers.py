@@ -16,7 +16,8 @@ PACKAGE = Path(cxr_estimator.__file__).parent
 ORDER = [
     "errors", "_validation", "versions",
     "_isolation", "_dicom_grey", "dicom",
-    "images", "preprocessing", "backbones", "statistics", "thresholds", "serialization", "explanation", "figures",
+    "images", "preprocessing", "backbones", "statistics", "thresholds", "_arrays", "serialization",
+    "_explanation_check", "explanation", "figures",
     "inference", "augmentation", "training", "_progress", "attribution", "metrics", "datasets",
     "_fitting", "_explaining", "_persistence", "classifier",
     "evaluation", "quickstart",

@@ -12,12 +12,21 @@ from random import Random
 from .bytes_mutations import BOUNDARIES, ON_BYTES, Mutation, boundary, flip_bits, put
 from .json_mutations import json_duplicate, json_values
 
+_KINDS = (
+    "'|O'", "'<f8'", "'<f2'", "'|S1000000'", "'<U9999'", "'<M8[s]'", "'<c16'", "'|V3'", "'>u2'", "'|b1'", "'x'",
+    "[('a', '<f4')]", "1if 1 else 2", "(" * 90 + ")" * 90,
+)  # fmt: skip
+_SHAPES = (
+    "()", "(0,)", "(-1,)", "(0, 28, 28)", "(1000000000000,)", "(100000, 100000)", "(2L,)", "(1.5,)", "(True,)",
+)  # fmt: skip
+
 
 def safetensors_header(data: bytes, rng: Random, other: bytes) -> bytes:
     """Change the JSON header (names, types, shapes, offsets) or the eight bytes of its length."""
     length = int.from_bytes(data[:8], "little")
-    if len(data) < 16 or length > len(data) - 8 or rng.random() < 0.2:
-        return put(data, 0, struct.pack("<Q", rng.choice((0, 1, length - 1, length + 1, len(data), *BOUNDARIES, 2**63))))
+    if len(data) < 16 or not 0 < length <= len(data) - 8 or rng.random() < 0.2:
+        lengths = (length - 1, length + 1, len(data), 2**63, *BOUNDARIES)
+        return put(data, 0, struct.pack("<Q", rng.choice(lengths) % 2**64))
     header = data[8 : 8 + length]
     changed = rng.choice((json_values, json_values, json_duplicate, _safetensors_entry, flip_bits))(header, rng, other)
     return struct.pack("<Q", len(changed)) + changed + data[8 + length :]
@@ -84,11 +93,9 @@ def npy_header(data: bytes, rng: Random, other: bytes) -> bytes:
     except IndexError:
         return data
     if rng.random() < 0.5:
-        kinds = ("'|O'", "'<f8'", "'<f2'", "'|S1000000'", "'<U9999'", "'<M8[s]'", "'<c16'", "'|V3'", "'>u2'", "'|b1'", "'x'")
-        header = header.replace(kind, rng.choice((*kinds, "[('a', '<f4')]", "1if 1 else 2", "(" * 90 + ")" * 90)))
+        header = header.replace(kind, rng.choice(_KINDS))
     else:
-        shapes = ("()", "(0,)", "(-1,)", "(0, 28, 28)", "(1000000000000,)", "(100000, 100000)", "(2L,)", "(1.5,)", "(True,)")
-        header = header.replace(shape, rng.choice((*shapes, f"({boundary(rng, 32)},)", shape.replace(",", ", 1,", 1))))
+        header = header.replace(shape, rng.choice((*_SHAPES, f"({boundary(rng, 32)},)", shape.replace(",", ", 1,", 1))))
     body = header.encode("latin-1")
     return data[:8] + struct.pack("<H", len(body) % 2**16) + body + data[10 + length :]
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from .seeds import Files
@@ -19,6 +20,7 @@ from .worker import FINE, Outcome, make_case, serve
 
 LIMIT = 5.0  # seconds for one case
 START_LIMIT = 120.0  # seconds for a worker to import what it needs and to read the seeds
+HANG, CRASH = "a hang", "a crash"
 CHUNK = 500  # cases of one worker
 
 
@@ -32,28 +34,36 @@ class Worker:
     def __init__(self, target: Target, seeds: list[Files], seed: int, limit: float) -> None:
         # forkserver: the imports are done once, in a process without threads, so that a new worker starts at once
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.fuzz.targets"])
+        context.set_forkserver_preload(["tests.fuzz.targets", "timm", "pydicom"])
         self.limit = limit
+        self.output = NamedTemporaryFile()  # noqa: SIM115 - closed by `close`
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, target, seeds, seed, limit))
+        self.process = context.Process(target=serve, args=(theirs, target, seeds, seed, limit, self.output.name))
         self.process.start()
         theirs.close()
         self.measures = self._answer(START_LIMIT)
 
     def run(self, number: int) -> Outcome:
+        """Return the outcome of a case; one that ends the worker is an outcome too."""
+        start = self.output.seek(0, os.SEEK_END)
         self.connection.send(number)
-        return self._answer(self.limit)
+        try:
+            outcome = self._answer(self.limit)
+        except WorkerError as error:
+            outcome = Outcome(str(error), self.limit)
+        self.output.seek(start)
+        return outcome._replace(printed=self.output.read().decode("utf-8", "replace")[-4000:])
 
     def _answer(self, limit: float) -> Any:
         if not self.connection.poll(limit):
-            raise WorkerError(f"a hang: no answer within {limit:g} s")
+            raise WorkerError(f"{HANG}: no answer within {limit:g} s")
         try:
             return self.connection.recv()
         except EOFError:
             self.process.join()
             code = self.process.exitcode or 0
             name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-            raise WorkerError(f"a crash ({name})") from None
+            raise WorkerError(f"{CRASH} ({name})") from None
 
     def close(self) -> None:
         """End the process and what it started, if need be by force."""
@@ -65,6 +75,7 @@ class Worker:
         self.process.kill()
         self.process.join()
         self.connection.close()
+        self.output.close()
 
 
 def run_cases(
@@ -72,21 +83,18 @@ def run_cases(
 ) -> Iterator[tuple[int, Outcome, bool]]:
     """Yield (number, outcome, whether memory was measured). A worker that dies or hangs is replaced.
 
-    What took too long is tried once more in a new process, since the machine may have had other things to do.
+    What took too long is tried twice more in a new process, since the machine may have had other things to do.
     """
     worker = Worker(target, seeds, seed, limit)
     try:
         for number in numbers:
-            outcome = None
-            for attempt in (1, 2):
-                try:
-                    outcome = worker.run(number)
-                except WorkerError as error:
-                    outcome = Outcome(str(error), limit)
+            outcome = worker.run(number)
+            for again in (True, True, False):
+                if outcome.status.startswith((HANG, CRASH)):
                     worker.close()
                     worker = Worker(target, seeds, seed, limit)
-                if not outcome.status.startswith("a hang"):
-                    break
+                    if again and outcome.status.startswith(HANG):
+                        outcome = worker.run(number)
             yield number, outcome, worker.measures
     finally:
         worker.close()
@@ -103,7 +111,7 @@ class Report:
     slowest: float = 0.0
     growth: int = 0
     printed: int = 0
-    not_finite: int = 0
+    decoder_crashes: int = 0
     measured: bool = True
 
     def add(self, number: int, outcome: Outcome, measured: bool) -> None:
@@ -111,17 +119,23 @@ class Report:
         self.seconds += outcome.seconds
         self.slowest = max(self.slowest, outcome.seconds)
         self.growth = max(self.growth, outcome.growth)
-        self.printed += bool(outcome.printed)
+        self.printed += bool(outcome.noise)
+        self.decoder_crashes += "decoder crashed" in outcome.details
         self.measured &= measured
         if outcome.status not in FINE:
             self.failures.append((number, outcome))
 
     def __str__(self) -> str:
         memory = f"{self.growth / 2**20:.0f} MiB" if self.measured else "not measured"
+        noted = {
+            "crashes of the decoding child": self.decoder_crashes,
+            "with output of C libraries": self.printed,
+        }
         return (
-            f"{self.name:12} {self.counts.total():6} files: {self.counts['value']} right answers, "
+            f"{self.name:12} {self.counts.total():5} files: {self.counts['value']} right answers, "
             f"{self.counts['refused']} refused, {self.counts['wrong']} wrong; {self.seconds:.0f} s, "
-            f"slowest {self.slowest:.2f} s, largest growth {memory}, C libraries printed in {self.printed}"
+            f"slowest {self.slowest:.2f} s, largest growth {memory}"
+            + "".join(f"; {count} {what}" for what, count in noted.items() if count)
         )
 
 

@@ -129,6 +129,31 @@ def _tiled_tiff() -> bytes:
     return b"II*\0" + struct.pack("<I", ifd) + directory + places + b"".join(tiles)
 
 
+def dicoms() -> Iterator[bytes]:
+    """Yield files of each kind of pixels, window and transfer syntax."""
+    from pydicom import uid
+
+    from tests.dicom_files import dicom, lut
+
+    grey = _phantom(40)
+    twelve, sixteen = grey.astype(np.uint16) * 16, grey.astype(np.uint16) * 257
+    window = {"WindowCenter": [1500, 40], "WindowWidth": [2000, 400], "RescaleSlope": 1, "RescaleIntercept": -1024}
+    table = lut(0, range(4096), 16)
+    yield dicom(grey)
+    yield dicom(grey, uid.ImplicitVRLittleEndian, photometric="MONOCHROME1")
+    yield dicom(twelve, stored=12, **window)
+    yield dicom(twelve, stored=12, VOILUTSequence=[table])
+    yield dicom(sixteen, photometric="MONOCHROME1", PixelPaddingValue=0)
+    yield dicom(sixteen, uid.ExplicitVRBigEndian)
+    yield dicom(sixteen, uid.DeflatedExplicitVRLittleEndian)
+    yield dicom(np.stack([grey, grey.T, grey[::-1]], axis=2))
+    yield dicom(np.stack([grey, grey.T, grey[::-1]], axis=2), uid.JPEGBaseline8Bit, photometric="YBR_FULL")
+    yield dicom(grey, uid.JPEGBaseline8Bit)
+    yield dicom(twelve, uid.RLELossless, stored=12)
+    yield dicom(grey, uid.JPEG2000Lossless)
+    yield dicom(sixteen, uid.JPEG2000Lossless)
+
+
 def medmnist() -> Iterator[bytes]:
     rng = np.random.default_rng(0)
     arrays = {}
@@ -176,4 +201,3 @@ def explanations() -> Iterator[Files]:
 
 def _read(folder: str) -> Files:
     return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
-

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pydicom import dcmread
 
 from cxr_estimator import CXRClassifier, Explanation, load_image_table, load_medmnist
 from cxr_estimator.images import MAX_PIXELS, DecodedImage, as_images
@@ -19,10 +20,12 @@ from cxr_estimator.images import MAX_PIXELS, DecodedImage, as_images
 from . import seeds
 from .archive_mutations import ON_NPZ, ON_SAFETENSORS
 from .bytes_mutations import Mutation
+from .dicom_mutations import ON_DICOM
 from .image_mutations import ON_JPEG, ON_PNG, ON_TIFF
-from .json_mutations import ON_JSON, ON_TABLE
+from .json_mutations import ON_CONFIG, ON_JSON, ON_TABLE
 from .seeds import Files
 
+_SIZES = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
 _GREY = np.full((1, 16, 16), 100, dtype=np.uint8)
 
 
@@ -60,10 +63,6 @@ class ContractError(Exception):
     """A value came back that breaks the contract."""
 
 
-class NotFiniteError(ContractError):
-    """A loaded network gives NaN or infinity."""
-
-
 def require(holds: Any, what: str) -> None:
     if not holds:
         raise ContractError(what)
@@ -82,7 +81,9 @@ def check_image(image: Any) -> None:
     require(pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3), f"shape {pixels.shape}")
     require(0 < pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS, f"{pixels.shape} pixels")
     require(pixels.dtype.kind in "ui" or pixels.dtype == np.float32, f"type {pixels.dtype}")
-    require(pixels.dtype.isnative and np.isfinite(pixels).all(), "pixels in native order and finite")
+    require(
+        pixels.dtype.isnative and np.isfinite((pixels.min(), pixels.max())).all(), "pixels in native order and finite"
+    )
 
 
 def image_size(file: str, folder: Path) -> int:
@@ -101,6 +102,18 @@ def image_size(file: str, folder: Path) -> int:
         return 0
 
 
+def dicom_size(folder: Path) -> int:
+    """Return the bytes of the pixels that the header declares."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = dcmread(folder / "a.dcm", stop_before_pixels=True, force=True, specific_tags=list(_SIZES))
+            rows, columns, samples, bits = (int(dataset.get(name, 1)) for name in _SIZES)
+        return rows * columns * samples * max(2, bits // 8) if rows * columns * samples <= MAX_PIXELS else 0
+    except Exception:  # noqa: BLE001 - not even a header is left
+        return 0
+
+
 # -- data sets
 
 
@@ -114,7 +127,7 @@ def read_table(folder: Path) -> Any:
 
 def check_dataset(data: Any) -> None:
     require(len(data.X) == len(data.y) > 0, f"{len(data.X)} images, {len(data.y)} labels")
-    require(data.X.dtype.kind in "uifU" and data.y.dtype.kind in "buifU", f"types {data.X.dtype} and {data.y.dtype}")
+    require(data.X.dtype.kind in "buifU" and data.y.dtype.kind in "buifU", f"types {data.X.dtype} and {data.y.dtype}")
     if data.X.dtype.kind != "U":
         check_image(as_images(data.X)[0])
 
@@ -141,10 +154,8 @@ def check_model(clf: Any) -> None:
     require(clf.threshold_ is None or 0 <= clf.threshold_ <= 1, f"threshold {clf.threshold_}")
     proba = clf.predict_proba(_GREY)
     require(proba.shape == (1, len(clf.classes_)), f"probabilities of shape {proba.shape}")
-    require(clf.predict(_GREY)[0] in [*clf.classes_, None], "a label is expected")
-    if not np.isfinite(proba).all():
-        raise NotFiniteError(f"probabilities {proba}")
-    require(abs(proba.sum() - 1) < 1e-6, f"probabilities {proba}")
+    require(clf.predict(_GREY)[0] in clf.classes_, "a label is expected")
+    require(np.isfinite(proba).all() and abs(proba.sum() - 1) < 1e-6, f"probabilities {proba}")
 
 
 def read_explanation(folder: Path) -> Explanation:
@@ -171,7 +182,8 @@ def _made(sources: tuple[Callable, ...], file: str) -> list[Files]:
 
 
 def _image_target(name: str, file: str, mutations: tuple[Mutation, ...], *sources: Callable) -> Target:
-    return Target(name, file, partial(_made, sources, file), mutations, partial(read_image, file), check_image, partial(image_size, file))
+    size = dicom_size if name == "dicom" else partial(image_size, file)
+    return Target(name, file, partial(_made, sources, file), mutations, partial(read_image, file), check_image, size)
 
 
 def _models() -> list[Files]:
@@ -190,10 +202,12 @@ TARGETS = {
         _image_target("png", "a.png", ON_PNG, seeds.pngs),
         _image_target("jpeg", "a.jpg", ON_JPEG, seeds.jpegs, seeds.real_jpegs),
         _image_target("tiff", "a.tif", ON_TIFF, seeds.tiffs),
+        _image_target("dicom", "a.dcm", ON_DICOM, seeds.dicoms),
         Target("medmnist", "a.npz", partial(_made, (seeds.medmnist,), "a.npz"), ON_NPZ, read_medmnist, check_dataset,
                partial(archive_size, "a.npz")),
-        Target("table", "table.csv", partial(_made, (seeds.tables,), "table.csv"), ON_TABLE, read_table, check_dataset, stored_size),
-        Target("config", "config.json", _models, ON_JSON, *_MODEL),
+        Target("table", "table.csv", partial(_made, (seeds.tables,), "table.csv"), ON_TABLE, read_table, check_dataset,
+               stored_size),
+        Target("config", "config.json", _models, ON_CONFIG, *_MODEL),
         Target("safetensors", "model.safetensors", _models, ON_SAFETENSORS, *_MODEL),
         Target("map_json", "map.json", _explanations, ON_JSON, *_EXPLANATION),
         Target("map_npz", "map.npz", _explanations, ON_NPZ, *_EXPLANATION),

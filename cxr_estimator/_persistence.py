@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor, nn
 
-from cxr_estimator._fitting import ARCHITECTURE, build, check_parameters
+from cxr_estimator._fitting import ARCHITECTURE, build, check_image_shape, check_parameters
 from cxr_estimator._predicting import execution
 from cxr_estimator.errors import CXRError, ModelFolderError
 from cxr_estimator.preprocessing import Preprocessing
@@ -30,6 +31,8 @@ from cxr_estimator.versions import package_versions
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
+
+_LARGE = 1e6  # beyond what pixels in [0, 1] can have as mean, or as 1 / standard deviation
 
 
 # Where and how a model was fitted is nobody else's business: a loaded one has the defaults.
@@ -63,23 +66,9 @@ def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
         clf = _rebuild(cls, config)
     except ModelFolderError:
         raise
-    except (CXRError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (CXRError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelFolderError(f"{folder / CONFIG_NAME}: not a valid configuration ({error}).") from error
-    expected = clf.model_.state_dict()
-    for name, tensor in state.items():
-        if name in expected and tensor.dtype != expected[name].dtype:
-            raise ModelFolderError(
-                f"{folder / WEIGHTS_NAME}: {name!r} is {tensor.dtype}, but {expected[name].dtype} is expected."
-            )
-        if not torch.isfinite(tensor).all():
-            raise ModelFolderError(f"{folder / WEIGHTS_NAME}: {name!r} holds NaN or infinite numbers.")
-    try:
-        clf.model_.load_state_dict(state)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise ModelFolderError(
-            f"{folder / WEIGHTS_NAME}: the weights do not fit the configuration ({reason})."
-        ) from error
+    clf.model_ = _network(clf, state, folder)
     clf.device = device
     execution(clf)
     clf.model_.eval()
@@ -96,6 +85,9 @@ def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
         raise ModelFolderError(f"the positive label {pos_label!r} is none of the classes {clf.classes_.tolist()}.")
     clf.pos_label_ = pos_label
     clf.preprocessing_ = Preprocessing.from_dict(config["preprocessing"])
+    mean, std = clf.preprocessing_.mean, clf.preprocessing_.std
+    if max(map(abs, mean)) > _LARGE or not 1 / _LARGE <= min(std) <= max(std) <= _LARGE:
+        raise ModelFolderError(f"mean {mean} and std {std} of the preprocessing are out of range.")
     _restore_columns(clf, config)
     for name in ("image_size", "channels", "resize", "intensity"):
         from_rows = name == "intensity" and clf.intensity is None and clf.image_shape_ is not None  # see _rows
@@ -109,10 +101,8 @@ def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
         raise ModelFolderError(
             f"the active operating point {clf.active_point_!r} is none of {list(clf.operating_points_)}."
         )
-    clf.history_ = pd.DataFrame(config["training"]["history"]).replace({None: np.nan})
+    clf.history_ = _history_from_json(config["training"]["history"])
     clf.skipped_ = ()
-    with seeded(0, torch.device("cpu")):  # initial weights are drawn, to be replaced; that must disturb nobody
-        clf.model_ = build(clf, n_classes, pretrained=False)
     return clf
 
 
@@ -121,6 +111,7 @@ def _restore_columns(clf: CXRClassifier, config: dict[str, Any]) -> None:
     clf.image_shape_ = from_json(config["image_shape"])
     if clf.image_shape_ is None:
         return
+    check_image_shape(clf.image_shape_)
     height, width = clf.image_shape_
     clf.n_features_in_ = height * width
     names = config.get("feature_names")
@@ -132,9 +123,66 @@ def _restore_columns(clf: CXRClassifier, config: dict[str, Any]) -> None:
     clf.feature_names_in_ = np.array(names, dtype=object)
 
 
+def _network(clf: CXRClassifier, state: dict[str, Tensor], folder: Path) -> nn.Module:
+    """Return the network of the configuration with the weights `state`.
+
+    A few bytes of configuration can name a network of many gigabytes. So it is first built on torch's "meta" device,
+    without memory, and compared with the weights, which are there in full.
+    """
+    with seeded(0, torch.device("cpu")):  # initial weights are drawn, to be replaced; that must disturb nobody
+        try:
+            with torch.device("meta"):
+                model = build(clf, len(clf.classes_), pretrained=False)
+        except Exception as error:  # whatever a backbone says to an image size that does not suit it
+            reason = f"{clf.backbone!r} cannot be built for {clf.image_size} pixels: {str(error)[:200]}"
+            raise ModelFolderError(f"{folder / CONFIG_NAME}: {reason}") from error
+        _check_weights(model.state_dict(), state, folder / WEIGHTS_NAME)
+        if not _is_whole_in_state(model):
+            model = build(clf, len(clf.classes_), pretrained=False)
+            model.load_state_dict(state)
+            return model
+    # copies, because tensors of a safetensors file are a view of it, which would follow its changes
+    model.load_state_dict({name: tensor.clone() for name, tensor in state.items()}, assign=True)
+    return model.to(memory_format=torch.channels_last)
+
+
+def _check_weights(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:
+    wrong = sorted(expected.keys() ^ state.keys())
+    if wrong:
+        what = "missing" if wrong[0] in expected else "unknown"
+        fault = f"{wrong[0]!r:.200} is {what}, one of {len(wrong)} differences"
+        raise ModelFolderError(f"{path}: the weights do not fit the configuration ({fault}).")
+    for name, tensor in state.items():
+        like = expected[name]
+        if tensor.dtype != like.dtype:
+            raise ModelFolderError(f"{path}: {name!r} is {tensor.dtype}, but {like.dtype} is expected.")
+        if tensor.shape != like.shape:
+            fault = f"{name!r} has shape {tuple(tensor.shape)}, not {tuple(like.shape)}"
+            raise ModelFolderError(f"{path}: the weights do not fit the configuration ({fault}).")
+        if not torch.isfinite(tensor).all():
+            raise ModelFolderError(f"{path}: {name!r} holds NaN or infinite numbers.")
+
+
+def _is_whole_in_state(model: nn.Module) -> bool:
+    """Whether every tensor of the network is in its state dict; tables, such as those of Swin, often are not."""
+    state = model.state_dict()
+    attributes = (value for module in model.modules() for value in vars(module).values())
+    return all(name in state for name, _ in model.named_buffers()) and not any(
+        isinstance(value, Tensor) for value in attributes
+    )
+
+
 def _history_to_json(history: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dicts; NaN, which JSON lacks, becomes null."""
     return [
         {str(key): None if value != value else value for key, value in row.items()}
         for row in history.to_dict("records")
     ]
+
+
+def _history_from_json(rows: Any) -> pd.DataFrame:
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and row.keys() == rows[0].keys() for row in rows):
+        raise ModelFolderError("the training history must be a list of objects with the same keys.")
+    if not all(value is None or isinstance(value, bool | int | float) for row in rows for value in row.values()):
+        raise ModelFolderError("the training history must hold numbers.")
+    return pd.DataFrame(rows).replace({None: np.nan})

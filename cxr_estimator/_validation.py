@@ -10,10 +10,16 @@ from typing import Any
 
 from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError
 
+_MAX_NAME = 100  # characters of a name that is looked for among others
+_MAX_SHOWN = 1000  # characters of a value in a message
+
 
 def message(name: str, caller: str, constraint: str, value: Any) -> str:
     """Return the one sentence in which every bad parameter is reported."""
-    return f"The {name!r} parameter of {caller} must be {constraint}. Got {value!r}."
+    got = repr(value)
+    if len(got) > _MAX_SHOWN:
+        got = f"{got[:_MAX_SHOWN]} ... ({len(got):,} characters)"
+    return f"The {name!r} parameter of {caller} must be {constraint}. Got {got}."
 
 
 def invalid(name: str, caller: str, constraint: str, value: Any) -> InvalidParameterError:
@@ -34,10 +40,16 @@ def check_choice(name: str, value: Any, choices: Iterable[Any], *, caller: str) 
         same_kind = isinstance(plain, str | int | float) and isinstance(plain, bool) == isinstance(option, bool)
         if plain is option or (same_kind and plain == option):
             return option  # 1 stands for the label 1.0, but True does not
-    near = difflib.get_close_matches(str(value), [str(option) for option in options if str(option) != str(value)], n=1)
+    near = close_matches(value, [str(option) for option in options if str(option) != str(value)], n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(repr(option) for option in options)
     raise InvalidParameterError(message(name, caller, f"one of {listed}", value) + hint)
+
+
+def close_matches(value: Any, names: Iterable[str], *, n: int, cutoff: float = 0.6) -> list[str]:
+    """Return the `n` names that are most like `value`; none for a long text, which would take for ever to compare."""
+    text = str(value)
+    return difflib.get_close_matches(text, names, n=n, cutoff=cutoff) if len(text) <= _MAX_NAME else []
 
 
 def _plain(value: Any) -> Any:
@@ -71,9 +83,16 @@ def check_number(
     number: Any = value
     below = low is not None and (number < low or (open_low and number == low))
     above = high is not None and (number > high or (open_high and number == high))
-    if below or above or not (isinstance(number, Integral) or math.isfinite(number)):
+    if below or above or not (integer or _is_finite(number)):
         raise invalid(name, caller, constraint, value)
     return value
+
+
+def _is_finite(number: Any) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer beyond the range of floats
+        return False
 
 
 def check_seed(value: Any, *, caller: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import math
 import re
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from cxr_estimator._validation import invalid
+from cxr_estimator._validation import close_matches, invalid
 from cxr_estimator.errors import InvalidParameterError, WeightsError
 
 PLAIN_CNN = "plain_cnn"
@@ -76,7 +75,7 @@ def check_backbone(name: str, *, caller: str) -> str:
 
     if name == PLAIN_CNN or (isinstance(name, str) and timm.is_model(name)):
         return name
-    near = difflib.get_close_matches(str(name), [PLAIN_CNN, *timm.list_models()], n=5, cutoff=0.5)
+    near = close_matches(name, [PLAIN_CNN, *timm.list_models()], n=5, cutoff=0.5)
     hint = f" Did you mean {', '.join(repr(option) for option in near)}?" if near else ""
     error = invalid("backbone", caller, f"{PLAIN_CNN!r} or a model of timm (timm.list_models() lists them)", name)
     raise InvalidParameterError(str(error) + hint)
@@ -202,7 +201,7 @@ def named_layer(model: nn.Module, name: str) -> nn.Module:
     layers = dict(model.named_modules())
     if name in layers and name:
         return layers[name]
-    near = difflib.get_close_matches(str(name), layers, n=8, cutoff=0.3) or list(layers)[1:9]
+    near = close_matches(name, layers, n=8, cutoff=0.3) or list(layers)[1:9]
     raise invalid("layer", type(model).__name__, f"a layer of the network, such as {', '.join(map(repr, near))}", name)
 
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from cxr_estimator._arrays import label_array, read_arrays
+from cxr_estimator._explanation_check import check_arrays, check_description, checked_geometry
 from cxr_estimator.errors import DataError, ModelFolderError
 from cxr_estimator.preprocessing import Geometry
 from cxr_estimator.serialization import atomic_write, read_json, writable_folder
@@ -106,6 +107,8 @@ class Explanation:
         per_image = ("target", "image_ids", "geometry", *_ARRAYS)
         lengths = {name: len(getattr(self, name)) for name in per_image}
         lengths |= {name: len(getattr(self.prediction, name)) for name in ("proba", "label")}
+        if self.prediction.true_label is not None:
+            lengths["true_label"] = len(self.prediction.true_label)
         if self.values.ndim != 3 or set(lengths.values()) != {len(self.values)}:
             raise DataError(f"An explanation needs values (N, H, W) and N entries of each kind. Got {lengths}.")
 
@@ -178,27 +181,28 @@ class Explanation:
         if description.get("format") != _FORMAT or description.get("version") != _VERSION:
             raise ModelFolderError(f"{description_path}: not an explanation of version {_VERSION}.")
         try:
-            with open(arrays_path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in archive.files}
+            check_description(description)
+            arrays: dict[str, Any] = read_arrays(arrays_path, (*_ARRAYS, "proba"), optional=("images",))
+            check_arrays(arrays)
             said = description["prediction"]
-            true_label = said["true_label"]
+            true_label, shape = said["true_label"], arrays["values"].shape[1:]
             return cls(
                 **{key: arrays[key] for key in _ARRAYS},
                 images=arrays.get("images"),
-                target=np.array(description["target"]),
+                target=label_array(description["target"]),
                 image_ids=tuple(description["image_ids"]),
-                geometry=tuple(Geometry.from_dict(item) for item in description["geometry"]),
+                geometry=tuple(checked_geometry(item, shape) for item in description["geometry"]),
                 prediction=Prediction(
-                    classes=tuple(said["classes"]),
+                    classes=tuple(label_array(said["classes"]).tolist()),
                     proba=arrays["proba"],
-                    label=np.array(said["label"]),
+                    label=label_array(said["label"]),
                     pos_label=said["pos_label"],
                     threshold=said["threshold"],
-                    true_label=None if true_label is None else np.array(true_label),
+                    true_label=None if true_label is None else label_array(true_label),
                 ),
                 **{key: description[key] for key in _PLAIN},
             )
-        except (OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, BadZipFile) as error:
+        except (DataError, KeyError, ValueError, TypeError) as error:
             raise ModelFolderError(f"{arrays_path}: this explanation is damaged ({error}).") from error
 
     @classmethod

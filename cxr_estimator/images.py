@@ -50,7 +50,7 @@ class DecodedImage:
     def content_id(self) -> str:
         """SHA-256 (hex) of type, shape and pixels: equal for the same picture from a file and from an array."""
         digest = hashlib.sha256(f"{self.pixels.dtype.str} {self.pixels.shape}".encode())
-        digest.update(np.ascontiguousarray(self.pixels).tobytes())
+        digest.update(np.ascontiguousarray(self.pixels).data)
         return digest.hexdigest()
 
 
@@ -207,7 +207,7 @@ def decode_content(content: bytes, *, is_dicom_name: bool, max_pixels: int) -> n
     try:
         # from memory, because Pillow scrambles uncompressed TIFFs of EXIF orientation 5 to 8 where it maps a file
         with _decoding(""), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            return _from_pil(image, "", max_pixels)
+            return _from_pil(image, "", max_pixels, owned=True)
     except ImageError as error:
         if is_dicom_name and isinstance(error.__cause__, Image.UnidentifiedImageError):  # a data set without preamble
             return _read_dicom(content, max_pixels)
@@ -238,8 +238,8 @@ def _decoding(source: str) -> Iterator[None]:
         raise ImageError(source, f"the image is damaged and cannot be decoded ({error}).") from error
 
 
-def _from_pil(image: Image.Image, source: str, max_pixels: int) -> np.ndarray:
-    """Return grey or RGB pixels at the stored depth; palettes, CMYK and alpha are resolved here."""
+def _from_pil(image: Image.Image, source: str, max_pixels: int, *, owned: bool = False) -> np.ndarray:
+    """Return grey or RGB pixels at the stored depth. An image that is `owned` by this module may be changed."""
     if image.width * image.height > max_pixels:
         raise ImageError(source, f"{image.width} x {image.height} pixels are more than the limit of {max_pixels:,}.")
     pages = getattr(image, "n_frames", 1)
@@ -247,31 +247,38 @@ def _from_pil(image: Image.Image, source: str, max_pixels: int) -> np.ndarray:
         raise ImageError(source, f"it holds {pages} pages; save the one you mean as a file of its own.")
     image.load()  # some formats tell the orientation only at their end
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # else exif_transpose would copy for nothing
-        image = ImageOps.exif_transpose(image)
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or (
-        "transparency" in image.info and image.mode in ("P", "L", "RGB")
-    ):
-        colour = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", colour.size, (0, 0, 0, 255)), colour).convert("RGB")
-    elif image.mode == "1":
-        image = image.convert("L")
-    elif image.mode not in ("L", "I", "F", "RGB") and not image.mode.startswith("I;16"):
-        image = image.convert("RGB")
+        if owned:
+            ImageOps.exif_transpose(image, in_place=True)
+        else:
+            image = ImageOps.exif_transpose(image)
     return _checked_array(_to_array(image), source, channels_first=False)
 
 
 def _to_array(image: Image.Image) -> np.ndarray:
-    """Return np.asarray(image), made strip by strip: at once, it takes the memory of two more copies."""
+    """Return the pixels, made strip by strip: at once, each step takes the memory of one or two more copies."""
     strip = max(1, _STRIP_PIXELS // image.width) if image.width else 1
-    tops = range(0, image.height, strip)
-    if len(tops) <= 1:
-        return np.asarray(image)
-    first = np.asarray(image.crop((0, 0, image.width, strip)))
-    array = np.empty((image.height, *first.shape[1:]), dtype=first.dtype)
-    for top in tops:
+    array = np.empty((0, 0), dtype=np.uint8)
+    for top in range(0, image.height, strip):
         bottom = min(top + strip, image.height)
-        array[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+        part = np.asarray(_without_palette_or_alpha(image.crop((0, top, image.width, bottom))))
+        if top == 0:
+            array = np.empty((image.height, *part.shape[1:]), dtype=part.dtype)
+        array[top:bottom] = part
     return array
+
+
+def _without_palette_or_alpha(image: Image.Image) -> Image.Image:
+    """Return a grey or RGB image; palettes, CMYK and alpha are resolved here."""
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or (
+        "transparency" in image.info and image.mode in ("P", "L", "RGB")
+    ):
+        colour = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", colour.size, (0, 0, 0, 255)), colour).convert("RGB")
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode not in ("L", "I", "F", "RGB") and not image.mode.startswith("I;16"):
+        return image.convert("RGB")
+    return image
 
 
 def _checked_array(array: np.ndarray, source: str, channels_first: bool) -> np.ndarray:
@@ -287,9 +294,10 @@ def _checked_array(array: np.ndarray, source: str, channels_first: bool) -> np.n
     if array.dtype.kind == "b":
         array = array.astype(np.uint8) * np.uint8(255)
     elif array.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is refused
-            array = array.astype(np.float32)
-        if not np.isfinite(array).all():
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 becomes infinite, and is refused
+            array = array.astype(np.float32, copy=False)
+            ends = array.min(), array.max()
+        if not np.isfinite(ends).all():
             raise ImageError(source, "the image has NaN or infinite pixels.")
     else:
         array = array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from cxr_estimator._arrays import label_array
 from cxr_estimator.errors import DataError, ModelFolderError
 
 if TYPE_CHECKING:
@@ -62,11 +63,12 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
 
 
 def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    repeated = sorted({key for key in keys if keys.count(key) > 1})
-    if repeated:
-        raise ValueError(f"the key {repeated[0]!r} stands twice")
-    return dict(pairs)
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {repeated!r:.200} stands twice")
+    return content
 
 
 def _finite(text: str) -> float:
@@ -174,8 +176,11 @@ def labels_from_json(description: dict[str, Any]) -> np.ndarray:
     kind, values = description["dtype"], description["values"]
     known = kind in ("object", "str") or re.fullmatch(r"bool|u?int(8|16|32|64)|float(16|32|64)", kind)
     if not known or not all(isinstance(value, str | int | float) for value in values):
-        raise ModelFolderError(f"classes {values!r:.200} of type {kind!r} are not supported.")
-    labels = np.array(values, dtype=kind)
-    if len(labels) < 2 or np.unique(labels).tolist() != labels.tolist():
+        raise ModelFolderError(f"classes {values!r:.200} of type {kind!r:.200} are not supported.")
+    try:
+        labels = label_array(values, kind)
+    except DataError as error:
+        raise ModelFolderError(f"the classes cannot be used: {error}.") from error
+    if len(labels) < 2 or np.unique(labels).tolist() != values:
         raise ModelFolderError(f"the classes {values!r:.200} must be two at least, sorted and different.")
     return labels

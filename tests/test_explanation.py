@@ -97,6 +97,27 @@ def test_labels_of_other_types_survive(phantoms, tmp_path):
         lambda folder: edit(folder, version=2),
         lambda folder: edit(folder, geometry=3),
         lambda folder: edit(folder, prediction={}),
+        lambda folder: edit(folder, signed="yes"),
+        lambda folder: edit(folder, seed=True),
+        lambda folder: edit(folder, options=[]),
+        lambda folder: edit(folder, versions={"torch": 2}),
+        lambda folder: edit(folder, target=[["a"]] * 5),
+        lambda folder: edit(folder, target=["NORMAL", 1, 2, 3, 4]),
+        lambda folder: edit_prediction(folder, threshold="0.5"),
+        lambda folder: edit_prediction(folder, pos_label="other"),
+        lambda folder: edit_prediction(folder, true_label=["NORMAL"]),
+        lambda folder: edit_prediction(folder, label=[*"abcd", "x" * 10_000_000]),
+        lambda folder: edit_geometry(folder, original_shape=[10**6, 10**6]),
+        lambda folder: edit_geometry(folder, original_shape=["32", 32]),
+        lambda folder: edit_geometry(folder, original_shape=[32, 32, 3]),
+        lambda folder: edit_geometry(folder, model_shape=[16, 16]),
+        lambda folder: edit_geometry(folder, source=[0, 0, 33, 32]),
+        lambda folder: edit_geometry(folder, source=[-1, 0, 32, 32]),
+        lambda folder: edit_geometry(folder, target=[0, 0, 0, 0]),
+        lambda folder: edit_arrays(folder, values=np.zeros((5, 32, 32))),
+        lambda folder: edit_arrays(folder, values=np.zeros((5, 0, 0), np.float32)),
+        lambda folder: edit_arrays(folder, score=np.zeros(5, int)),
+        lambda folder: edit_arrays(folder, images=np.zeros((5, 32, 31), np.uint8)),
         lambda folder: np.savez(folder / "map.npz", values=np.array([{"a": 1}], dtype=object)),
     ],
 )
@@ -110,6 +131,22 @@ def test_damaged_files_are_refused(explanation, tmp_path, damage):
 def edit(folder, **changes):
     description = json.loads((folder / "map.json").read_text())
     (folder / "map.json").write_text(json.dumps({**description, **changes}))
+
+
+def edit_prediction(folder, **changes):
+    description = json.loads((folder / "map.json").read_text())
+    edit(folder, prediction={**description["prediction"], **changes})
+
+
+def edit_geometry(folder, **changes):
+    description = json.loads((folder / "map.json").read_text())
+    edit(folder, geometry=[{**item, **changes} for item in description["geometry"]])
+
+
+def edit_arrays(folder, **changes):
+    with np.load(folder / "map.npz") as archive:
+        arrays = dict(archive)
+    np.savez(folder / "map.npz", **{**arrays, **changes})
 
 
 def test_maps_lead_back_to_the_original(phantoms):

@@ -24,6 +24,7 @@ from PIL import Image, ImageOps
 from cxr_estimator import images as images_module
 from cxr_estimator.errors import DataError, ImageError, InvalidTypeError
 from cxr_estimator.images import ImageSequence, as_images
+from tests.fuzz.memory import Peaks
 
 RAMP8 = np.arange(256, dtype=np.uint8).reshape(8, 32)
 RAMP16 = np.arange(65536, dtype=np.uint16).reshape(128, 512)
@@ -707,3 +708,36 @@ def test_real_duplicates_have_equal_content_ids(real_data_dir):
     assert len(groups) >= 20
     assert all(len(group) == 1 for group in ids)
     assert len(set.union(*ids)) == len(groups)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16", "F", "P", "PA", "RGB", "RGBA", "CMYK"])
+def test_strips_join_to_the_whole_image(mode, monkeypatch):
+    image = Image.fromarray(GREY16 if mode == "I;16" else COLOUR)
+    image = image if mode == "I;16" else image.convert(mode)
+    if mode == "P":
+        image.info["transparency"] = 3
+    whole = decode(image).pixels
+    monkeypatch.setattr(images_module, "_STRIP_PIXELS", 2 * image.width)
+    np.testing.assert_array_equal(decode(image).pixels, whole)
+    assert whole.shape[:2] == (12, 15)
+
+
+def test_a_turned_image_of_the_user_stays_as_it_is():
+    image = Image.fromarray(GREY)
+    image.getexif()[0x0112] = 6
+    np.testing.assert_array_equal(decode(image).pixels, np.rot90(GREY, -1))
+    assert image.size == (15, 12)
+    np.testing.assert_array_equal(np.asarray(image), GREY)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_file_takes_twice_its_size_at_most(tmp_path, orientation):
+    """Pillow holds 4 bytes a pixel; beside them there is the result, or while the image is turned one more copy."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "large.tif", Image.new("RGBA", (4000, 2500), (200, 100, 50, 128)), exif=exif)
+    content = path.read_bytes()
+    peaks = Peaks()
+    pixels = images_module.decode_content(content, is_dicom_name=False, max_pixels=10_000_000)
+    assert pixels.shape == ((2500, 4000, 3) if orientation == 1 else (4000, 2500, 3))
+    assert peaks.growth() < 2 * 4 * 10_000_000 + (24 << 20)  # and a strip or two

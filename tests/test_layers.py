@@ -14,8 +14,9 @@ import cxr_estimator
 PACKAGE = Path(cxr_estimator.__file__).parent
 # A module may import from the entries above its own. Sub-packages are one entry.
 ORDER = [
-    "errors", "_validation", "versions", "serialization", "_isolation", "_dicom_grey", "dicom",
-    "images", "preprocessing", "cache", "reading", "backbones", "statistics", "thresholds", "explanation", "figures",
+    "errors", "_validation", "versions", "_arrays", "serialization", "_isolation", "_dicom_grey", "dicom",
+    "images", "preprocessing", "cache", "reading", "backbones", "statistics", "thresholds",
+    "_explanation_check", "explanation", "figures",
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
     "datasets", "_rows", "_predicting", "_fitting", "_explaining", "_persistence", "classifier",
     "evaluation", "quickstart",

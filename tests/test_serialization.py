@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import dataclasses
 import json
+import time
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from cxr_estimator.errors import DataError, ModelFolderError
@@ -66,6 +72,57 @@ def test_json_that_is_no_text(tmp_path):
         read_json(tmp_path / "none.json")
 
 
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+# What a constructor parameter can be made of, as JSON brings it back: lists as tuples, any key.
+KEYS = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+PARAMETERS = st.recursive(
+    KEYS | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=4).map(tuple) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+on_one_file = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@given(content=st.binary(max_size=60) | ANY_JSON.map(lambda value: json.dumps(value).encode()))
+@on_one_file
+def test_any_bytes_are_an_object_or_an_error_of_ours(tmp_path, content):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with contextlib.suppress(ModelFolderError):
+        assert read_json(path) == json.loads(content)
+
+
+@given(value=st.dictionaries(st.text(), ANY_JSON, max_size=4), depth=st.integers(0, 5), in_list=st.booleans())
+@on_one_file
+def test_a_key_that_stands_twice_is_refused_at_any_depth(tmp_path, value, depth, in_list):
+    text = json.dumps({"twice": 0, **value})
+    text = f'{text[:-1]}, "twice": {json.dumps(value)}}}'
+    for _ in range(depth):
+        text = f'{{"a": [{text}]}}' if in_list else f'{{"a": {text}}}'
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelFolderError, match="'twice' stands twice"):
+        read_json(tmp_path / "config.json")
+
+
+def test_many_keys_are_read_in_no_time(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({f"key{i}": i for i in range(100_000)}))
+    start = time.process_time()
+    assert len(read_json(path)) == 100_000
+    assert time.process_time() - start < 5  # it was a minute when each key was counted
+
+
+@given(value=PARAMETERS)
+def test_any_parameter_survives_json(value):
+    again = from_json(json.loads(json.dumps(to_json(value))))
+    assert again == value
+    assert repr(again) == repr(value)  # 1, 1.0 and True are different
+
+
 @pytest.mark.parametrize(
     "value", [None, True, 3, 0.5, "text", (1, 2), {"NORMAL": 2.0, 3: None}, ((1, 2), "x"), {1: (2, 3)}]
 )
@@ -94,6 +151,24 @@ def test_labels_of_other_types_are_refused():
         labels_from_json({"dtype": "<M8[s]", "values": ["2020"]})
     with pytest.raises(ModelFolderError, match="not supported"):
         labels_from_json({"dtype": "object", "values": [{"a": 1}]})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "message"),
+    [
+        ("int8", [0, 300], "not of type int8"),
+        ("float16", [0.0, 1e30], "not of type float16"),
+        ("int64", ["a", "b"], "not of type int64"),
+        ("str", ["a", 1], "all text or all numbers"),
+        ("str", [0, 1], "sorted and different"),
+        ("str", [*(str(i) for i in range(1000, 9000)), "x" * 100_000], "too long: 100,000 characters"),
+        ("int64", "ab", "list of text"),
+        ("int64", [[0], [1]], "not supported"),
+    ],
+)
+def test_labels_that_numpy_would_bend_are_refused(dtype, values, message):
+    with pytest.raises(ModelFolderError, match=message):
+        labels_from_json({"dtype": dtype, "values": values})
 
 
 # -- whole folders
@@ -149,8 +224,17 @@ def test_nothing_private_is_in_the_folder(folder, phantoms):
         (lambda c: c["preprocessing"].update(mean="abc"), "'mean' parameter"),
         (lambda c: c["preprocessing"].update(std=[0]), "'std' parameter"),
         (lambda c: c["preprocessing"].update(std=[1, 1, 1]), "'std' parameter"),
+        (lambda c: c["preprocessing"].update(mean=[10**30]), "out of range"),
+        (lambda c: c["preprocessing"].update(std=[1e-300]), "out of range"),
         (lambda c: c["operating_points"][0].update(score="abc"), "'score' parameter"),
         (lambda c: c["operating_points"][0].update(name=3), "'name' parameter"),
+        (lambda c: c["operating_points"][0].update(score=10**400), "'score' parameter"),
+        (lambda c: c["parameters"].update(backbone="x" * 1_000_000), r"\(1,000,002 characters\)"),
+        (lambda c: c.update(image_shape="abc"), "'image_shape' parameter"),
+        (lambda c: c.update(image_shape=[3, -1]), "'image_shape' parameter"),
+        (lambda c: c["training"].update(history="abc"), "training history must be a list"),
+        (lambda c: c["training"].update(history=[{"a": 1}, {"b": 1}]), "objects with the same keys"),
+        (lambda c: c["training"].update(history=[{"a": {}}]), "training history must hold numbers"),
     ],
 )
 def test_a_wrong_configuration_is_refused(folder, change, message):
@@ -203,3 +287,53 @@ def test_a_folder_that_cannot_be_written(fitted, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="file: cannot be written to"):
         fitted.save(tmp_path / "file")
+
+
+def test_a_giant_network_is_refused_before_it_is_built(folder):
+    """A few bytes of configuration name a network of 26 gigabytes."""
+    edit(folder, lambda c: c["parameters"].update(backbone="vit_7b_patch16_dinov3"))
+    with pytest.raises(ModelFolderError, match=r"do not fit the configuration \('blocks.0.attn.* missing"):
+        load(folder)
+
+
+def test_a_network_that_cannot_be_built_is_refused(folder):
+    edit(folder, lambda c: c["parameters"].update(backbone="resnet10t.no_such_weights"))
+    with pytest.raises(ModelFolderError, match=r"'resnet10t.no_such_weights' cannot be built for 32 pixels"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("head.weight"), r"'head.weight' is missing, one of 1 diff"),
+        (lambda s: s.update(other=torch.zeros(1)), r"'other' is unknown, one of 1 diff"),
+        (lambda s: s.update({"head.weight": torch.zeros(2, 3)}), r"'head.weight' has shape \(2, 3\), not \(1, "),
+    ],
+)
+def test_weights_of_another_network_are_refused(folder, change, message):
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(ModelFolderError, match=f"do not fit the configuration .*{message}"):
+        load(folder)
+
+
+# Swin and EVA keep tables outside of their weights, which have to be made anew.
+NETWORKS = ["plain_cnn", "resnet10t", "swin_tiny_patch4_window7_224", "eva02_tiny_patch14_224"]
+
+
+@pytest.mark.parametrize("backbone", NETWORKS)
+def test_networks_come_back_as_they_were(phantoms, fitted, tmp_path, backbone):
+    size = 224 if "_224" in backbone else 32
+    clf = copy.copy(fitted).set_params(backbone=backbone, image_size=size)
+    clf.architecture_ = {**clf.architecture_, "backbone": backbone, "image_size": size}
+    clf.preprocessing_ = dataclasses.replace(clf.preprocessing_, image_size=size)
+    clf.model_ = clf._build(2, pretrained=False)
+    again = load(clf.save(tmp_path / "model"))
+    assert (again.predict_proba(phantoms.X[:1]) == clf.predict_proba(phantoms.X[:1])).all()
+    assert [p.stride() for p in again.model_.parameters()] == [p.stride() for p in clf.model_.parameters()]
+    assert all(parameter.requires_grad for parameter in again.model_.parameters())
+    assert not again.model_.training
+    state = again.model_.state_dict()
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"")  # the weights are no view of the file
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())

@@ -41,6 +41,24 @@ def test_the_template():
     assert (type(wrong_type(*arguments)), str(wrong_type(*arguments))) == (InvalidTypeError, sentence)
 
 
+def test_long_values_are_cut():
+    assert message("a", "f", "short", "x" * 5000).endswith("xx ... (5,002 characters).")
+    assert len(message("a", "f", "short", "x" * 5000)) < 1200
+
+
+def test_no_name_is_sought_for_nonsense():
+    """To compare a megabyte with all 1,300 networks took minutes."""
+    with pytest.raises(InvalidParameterError, match=r"characters\)\.$"):
+        check_choice("method", "grad_cam" * 100_000, ["grad_cam"], caller="f")
+    with pytest.raises(InvalidParameterError, match="Did you mean 'grad_cam'"):
+        check_choice("method", "grad_cm", ["grad_cam"], caller="f")
+
+
+def test_an_integer_beyond_all_floats_is_no_number():
+    with pytest.raises(InvalidParameterError, match="'n' parameter of f must be a number"):
+        check_number("n", 10**400, caller="f")
+
+
 @pytest.mark.parametrize(
     ("error", "builtin"),
     [

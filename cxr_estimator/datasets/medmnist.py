@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
+from cxr_estimator._arrays import read_arrays
 from cxr_estimator._validation import check_choice
 from cxr_estimator.datasets.folder import SPLITS, ImageDataset
 from cxr_estimator.errors import DataError
@@ -38,11 +37,11 @@ def load_medmnist(path: str | Path, *, split: str = "train") -> ImageDataset:
     check_choice("split", split, SPLITS, caller="load_medmnist")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
+    names = f"{split}_images", f"{split}_labels"
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            X, y = archive[f"{split}_images"], archive[f"{split}_labels"]
-    except Exception as error:  # whatever a damaged archive makes zipfile, zlib or NumPy raise
+        X, y = read_arrays(path, names).values()
+    except DataError as error:
         raise DataError(f"{path}: is no readable MedMNIST archive ({error}).") from error
-    if X.ndim not in (3, 4) or y.ndim not in (1, 2) or len(X) != len(y):
+    if X.ndim not in (3, 4) or y.ndim not in (1, 2) or not 0 < len(X) == len(y) or 0 in (*X.shape, *y.shape):
         raise DataError(f"{path}: has images of shape {X.shape} and labels of shape {y.shape}, which do not match.")
     return ImageDataset(X, y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y, None)

@@ -12,6 +12,8 @@ from cxr_estimator._validation import check_choice
 from cxr_estimator.datasets.folder import ImageDataset
 from cxr_estimator.errors import DataError
 
+_MAX_TEXT = 4096  # characters of a path, label or patient
+
 
 def load_image_table(
     table: str | Path | pd.DataFrame,
@@ -60,6 +62,8 @@ def load_image_table(
             raise DataError(
                 f"{name}: column {column!r} is empty in {len(empty)} rows, first in data row {empty[0] + 1}."
             )
+    for column in [path_column, *([] if several else labels), *([patient_column] if patient_column else [])]:
+        _check_length(frame[column], name)
     paths = np.array([str(base / str(path)) for path in frame[path_column]])
     y = _several_labels(frame[labels], name) if several else _labels(frame[labels[0]].to_numpy())
     return ImageDataset(paths, y, frame[patient_column].astype(str).to_numpy(dtype=str) if patient_column else None)
@@ -73,6 +77,14 @@ def _read_csv(path: Path, as_text: Sequence[str | None]) -> pd.DataFrame:
         raise DataError(f"{path}: there is no such file.") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error}).") from error
+
+
+def _check_length(column: pd.Series, name: str) -> None:
+    """Refuse very long text: NumPy gives every text the room of the longest."""
+    lengths = column.astype(str).str.len()
+    if lengths.max() > _MAX_TEXT:
+        row = int(lengths.to_numpy().argmax()) + 1
+        raise DataError(f"{name}: column {column.name!r} has {lengths.max():,} characters in data row {row}.")
 
 
 def _labels(column: np.ndarray) -> np.ndarray:

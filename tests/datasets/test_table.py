@@ -135,3 +135,11 @@ def test_a_folder_is_no_table(tmp_path):
 def test_an_empty_frame():
     with pytest.raises(DataError, match=r"^the table: has no rows"):
         load_image_table(FRAME.iloc[:0])
+
+
+def test_one_long_text_does_not_take_memory_for_every_row(tmp_path):
+    rows = [f"{i}.png,NORMAL" for i in range(2000)]
+    for long in ("x" * 100_000 + ".png,NORMAL", "1.png," + "x" * 100_000):
+        (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows, long]))
+        with pytest.raises(DataError, match=r"column '(path|label)' has 100,00\d characters in data row 2001"):
+            load_image_table(tmp_path / "table.csv")

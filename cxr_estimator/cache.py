@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from cxr_estimator._arrays import read_arrays
+from cxr_estimator.errors import DataError
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.serialization import atomic_write, writable_folder
 from cxr_estimator.versions import package_versions
@@ -57,12 +58,12 @@ class ImageCache:
     def get(self, name: str) -> CachedImage | None:
         """Return an entry, or None where there is no sound one."""
         try:
-            with self._path(name).open("rb") as file, np.load(file, allow_pickle=False) as entry:
-                pixels, shape = entry["pixels"], entry["original_shape"].tolist()
-                found = CachedImage(pixels, str(entry["content_id"]), (int(shape[0]), int(shape[1])))
-        except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile):
+            entry = read_arrays(self._path(name), ("pixels", "content_id", "original_shape"))
+        except DataError:
             return None
-        return found if pixels.shape == self._shape and pixels.dtype in (np.uint8, np.uint16) else None
+        pixels, digest, shape = entry["pixels"], entry["content_id"], entry["original_shape"].tolist()
+        is_sound = pixels.shape == self._shape and pixels.dtype in (np.uint8, np.uint16) and digest.dtype == np.uint8
+        return CachedImage(pixels, digest.tobytes().hex(), (shape[0], shape[1])) if is_sound else None
 
     def put(self, name: str, image: CachedImage) -> None:
         """Keep an entry; on a full disk stop keeping any more."""
@@ -72,7 +73,8 @@ class ImageCache:
             path = self._path(name)
             path.parent.mkdir(exist_ok=True)
             with atomic_write(path, durable=False) as file:
-                np.savez(file, **image._asdict())
+                digest = np.frombuffer(bytes.fromhex(image.content_id), dtype=np.uint8)
+                np.savez(file, pixels=image.pixels, content_id=digest, original_shape=np.array(image.original_shape))
         except OSError as error:
             self.problem = error
 

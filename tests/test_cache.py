@@ -17,7 +17,7 @@ from cxr_estimator.images import as_images
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.reading import Reading, prepare
 
-ENTRY = CachedImage(np.arange(64, dtype=np.uint8).reshape(1, 8, 8), "id", (30, 20))
+ENTRY = CachedImage(np.arange(64, dtype=np.uint8).reshape(1, 8, 8), "ab" * 32, (30, 20))
 
 
 def same(one, other):

@@ -104,13 +104,28 @@ def be_lenient() -> None:
     config.settings.reading_validation_mode = config.IGNORE
 
 
+class _Stream(io.BytesIO):
+    """A file that can be read a few times over and no more: pydicom searches nested data sets again and again."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._left = 4 * len(content) + _CHUNK
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise DicomError("its data set is nested too deeply.")
+        return content
+
+
 def _parse(content: bytes, max_bytes: int) -> tuple[UID, Dataset]:
-    stream = io.BytesIO(content)
+    stream = _Stream(content)
     stream.seek(132 if content[128:132] == b"DICM" else 0)
     try:
         syntax = _transfer_syntax(stream)
         if syntax == DeflatedExplicitVRLittleEndian:  # pydicom would inflate without a limit
-            stream = _inflate(stream, max_bytes)
+            stream = _Stream(_inflate(stream, max_bytes))
         dataset = read_dataset(
             stream,
             syntax.is_implicit_VR,
@@ -147,7 +162,7 @@ def _guessed_syntax(stream: io.BytesIO) -> UID:
     return ExplicitVRBigEndian if start.startswith(b"\0\x08") else ExplicitVRLittleEndian
 
 
-def _inflate(stream: io.BytesIO, max_bytes: int) -> io.BytesIO:
+def _inflate(stream: io.BytesIO, max_bytes: int) -> bytes:
     inflater, inflated = zlib.decompressobj(-zlib.MAX_WBITS), io.BytesIO()
     deflated = stream.read()
     while deflated and not inflater.eof:
@@ -155,8 +170,7 @@ def _inflate(stream: io.BytesIO, max_bytes: int) -> io.BytesIO:
         deflated = inflater.unconsumed_tail
         if inflated.tell() > max_bytes:
             raise DicomError(f"its data set inflates to more than the limit of {max_bytes:,} bytes.")
-    inflated.seek(0)
-    return inflated
+    return inflated.getvalue()
 
 
 def _check_one_image(dataset: Dataset) -> None:

@@ -24,6 +24,7 @@ FORMAT = "cxr_estimator"
 SCHEMA_VERSION = 1
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+_MAX_JSON = 50_000_000  # bytes; an explanation of 100,000 images has so many
 _KEYS = {
     "format", "schema_version", "parameters", "classes", "pos_label", "preprocessing", "image_shape",
     "operating_points", "active_operating_point", "training", "versions",
@@ -85,12 +86,16 @@ def _reject_constant(name: str) -> float:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object strictly: no duplicate keys, no NaN, nothing but an object."""
     try:
+        if path.stat().st_size > _MAX_JSON:
+            raise ModelFolderError(f"{path}: has more than the limit of {_MAX_JSON:,} bytes.")
         content = json.loads(
             path.read_text(encoding="utf-8"),
             object_pairs_hook=_reject_duplicates,
             parse_constant=_reject_constant,
             parse_float=_finite,
         )
+    except ModelFolderError:
+        raise
     except FileNotFoundError as error:
         raise ModelFolderError(f"{path}: there is no such file.") from error
     except (OSError, ValueError, RecursionError) as error:

@@ -34,7 +34,7 @@ from pydicom.uid import (
 from cxr_estimator import images as images_module
 from cxr_estimator._isolation import Pool
 from cxr_estimator.datasets import load_image_folder
-from cxr_estimator.dicom import read_dicom
+from cxr_estimator.dicom import DicomError, read_dicom
 from cxr_estimator.errors import ImageError
 from cxr_estimator.images import as_images
 from tests.dicom_files import content_of, dataset, deflated_file, dicom, encapsulated, lut, no_image, without_preamble
@@ -538,6 +538,19 @@ BASES = {
     "implicit": dicom(COLOUR, ImplicitVRLittleEndian),
     "deflated": dicom(GREY8, DeflatedExplicitVRLittleEndian),
 }
+
+
+def test_nested_items_are_not_searched_again_and_again():
+    """Of items without an end, pydicom looked for the end of each in all that follows, for many seconds."""
+    content, item = dicom(GREY8), struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    at = content.index(struct.pack("<HH", 0x28, 0x10))
+    content = content[:at] + struct.pack("<HH2s2xI", 0x28, 9, b"SQ", 0xFFFFFFFF) + item * 30_000 + content[at:]
+    start = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as the child process does
+        with pytest.raises(DicomError, match="nested too deeply"):
+            read_dicom(content, max_pixels=10_000)
+    assert time.process_time() - start < 2
 
 
 @pytest.fixture(scope="module")

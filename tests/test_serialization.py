@@ -108,6 +108,14 @@ def test_a_key_that_stands_twice_is_refused_at_any_depth(tmp_path, value, depth,
         read_json(tmp_path / "config.json")
 
 
+def test_a_giant_document_is_refused_unread(tmp_path):
+    path = tmp_path / "config.json"
+    with path.open("wb") as file:
+        file.truncate(50_000_001)
+    with pytest.raises(ModelFolderError, match="more than the limit of 50,000,000 bytes"):
+        read_json(path)
+
+
 def test_many_keys_are_read_in_no_time(tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({f"key{i}": i for i in range(100_000)}))

@@ -9,6 +9,7 @@ from random import Random
 # (data, rng, other seed of the same target) -> mutated data
 Mutation = Callable[[bytes, Random, bytes], bytes]
 
+MAX_SIZE = 8 << 20  # of a mutated file; what is larger takes its time by right
 BOUNDARIES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
@@ -91,5 +92,6 @@ def mutate(data: bytes, rng: Random, other: bytes, informed: tuple[Mutation, ...
     for _ in range(rng.choice((1, 1, 1, 2, 3, 4))):
         if not data:
             break
-        data = rng.choice(informed if informed and rng.random() < 0.6 else ON_BYTES)(data, rng, other)
+        mutated = rng.choice(informed if informed and rng.random() < 0.6 else ON_BYTES)(data, rng, other)
+        data = mutated if len(mutated) <= MAX_SIZE else data
     return data

@@ -143,7 +143,8 @@ def archive_size(name: str, folder: Path) -> int:
 
 
 def stored_size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
+    """Return the bytes of all files; of text those of Python's objects: an integer, say, takes 36 for 2 characters."""
+    return sum(path.stat().st_size * (18 if path.suffix in (".json", ".csv") else 1) for path in folder.iterdir())
 
 
 # -- models and explanations

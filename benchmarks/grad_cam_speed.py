@@ -26,8 +26,8 @@ BATCH, SIZE = 32, 224
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=6)
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     X = rng.integers(0, 256, (options.images, SIZE, SIZE), dtype=np.uint8)

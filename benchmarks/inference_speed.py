@@ -36,8 +36,8 @@ def bare(model, x):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=os.environ.get("CXR_DATA_DIR"))
-    parser.add_argument("--images", type=int, default=320)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
 
     data = load_image_folder(options.data)

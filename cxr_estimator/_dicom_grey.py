@@ -61,8 +61,8 @@ def _modality(dataset: Dataset, stored: np.ndarray, kind: StoredValues) -> tuple
     if item := _first_item(dataset, "ModalityLUTSequence"):
         table, first, top = _lut(item, "ModalityLUTSequence", signed=kind.signed)
         return table[np.clip(stored - first, 0, len(table) - 1)], 0.0, top
-    slope = next(iter(numbers(dataset, "RescaleSlope")), 1.0)
-    intercept = next(iter(numbers(dataset, "RescaleIntercept")), 0.0)
+    slope, intercept = first_number(dataset, "RescaleSlope"), first_number(dataset, "RescaleIntercept")
+    slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
     if (slope, intercept) == (1.0, 0.0):
         return None
     if not 1e-9 < abs(slope) < 1e9 or abs(intercept) > 1e9:
@@ -76,12 +76,12 @@ def _of_interest(dataset: Dataset, values: np.ndarray, *, signed: bool) -> np.nd
     if item := _first_item(dataset, "VOILUTSequence"):
         table, first, top = _lut(item, "VOILUTSequence", signed=signed)
         return table[np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)] / top
-    centers, widths = numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth")
-    if not centers and not widths:
+    center, width = first_number(dataset, "WindowCenter"), first_number(dataset, "WindowWidth")
+    if center is None and width is None:
         return None
-    if not centers or not widths:
+    if center is None or width is None:
         raise DicomError("its window has a center without a width, or a width without a center; remove or complete it.")
-    return _window(values, centers[0], widths[0], text(dataset, "VOILUTFunction").upper() or "LINEAR")
+    return _window(values, center, width, text(dataset, "VOILUTFunction").upper() or "LINEAR")
 
 
 def _window(x: np.ndarray, center: float, width: float, function: str) -> np.ndarray:
@@ -126,11 +126,15 @@ def _words(data: bytes, length: int, item: Dataset) -> list[int]:
 
 
 def _is_padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
-    padding = numbers(dataset, "PixelPaddingValue")[:1]
-    if not padding:
+    value = first_number(dataset, "PixelPaddingValue")
+    if value is None:
         return np.zeros(stored.shape, dtype=bool)
-    bounds = sorted([*padding, *(numbers(dataset, "PixelPaddingRangeLimit")[:1] or padding)])
-    return (stored >= bounds[0]) & (stored <= bounds[1])
+    limit = first_number(dataset, "PixelPaddingRangeLimit")
+    # the same 16 bits, whichever type the header gives them
+    first, last = (int(bound) & 0xFFFF for bound in (value, value if limit is None else limit))
+    if stored.min() < 0:
+        first, last = ((bound ^ 0x8000) - 0x8000 for bound in (first, last))
+    return (stored >= min(first, last)) & (stored <= max(first, last))
 
 
 def _first_item(dataset: Dataset, keyword: str) -> Dataset | None:
@@ -153,13 +157,22 @@ def elements(dataset: Dataset, keyword: str) -> list[Any]:
 
 def numbers(dataset: Dataset, keyword: str) -> list[float]:
     """Return the values of one element as finite numbers."""
+    return [_number(value, keyword) for value in elements(dataset, keyword)]
+
+
+def first_number(dataset: Dataset, keyword: str) -> float | None:
+    """Return the first value of one element as a finite number, whatever follows it; None where there is none."""
+    return next((_number(value, keyword) for value in elements(dataset, keyword)[:1]), None)
+
+
+def _number(value: Any, keyword: str) -> float:
     try:
-        found = [float(value) for value in elements(dataset, keyword)]
+        number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise DicomError(f"the header's {keyword} is no number.") from error
-    if not all(map(math.isfinite, found)):
+    if not math.isfinite(number):
         raise DicomError(f"the header's {keyword} is no finite number.")
-    return found
+    return number
 
 
 def text(dataset: Dataset, keyword: str) -> str:

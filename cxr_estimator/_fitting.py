@@ -15,7 +15,15 @@ from sklearn.utils.class_weight import compute_class_weight
 from cxr_estimator._predicting import check_folder, check_run_parameters, reading, report
 from cxr_estimator._progress import FitProgress, bar
 from cxr_estimator._rows import check_training_rows, intensity_range, is_table, remember
-from cxr_estimator._validation import check_choice, check_labels, check_number, check_per_image, check_seed, invalid
+from cxr_estimator._validation import (
+    check_choice,
+    check_labels,
+    check_number,
+    check_per_image,
+    check_seed,
+    invalid,
+    plain,
+)
 from cxr_estimator.augmentation import AUGMENTATIONS
 from cxr_estimator.backbones import build_backbone, check_backbone, normalisation
 from cxr_estimator.datasets.patients import patient_ids
@@ -25,6 +33,7 @@ from cxr_estimator.images import ImageSequence, as_images
 from cxr_estimator.inference import check_device, check_precision, pixel_logits
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.reading import PixelRows, PreparedImages, prepare
+from cxr_estimator.serialization import writable_folder
 from cxr_estimator.thresholds import DEFAULT_POINT, OperatingPoint, choose_point, number_point, parse_rule
 from cxr_estimator.training import TrainingData, TrainingSettings, seeded, train
 
@@ -40,6 +49,9 @@ ARCHITECTURE = ("backbone", "image_size", "channels", "resize", "intensity", "im
 def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> CXRClassifier:
     """Fit `clf` in place and return it; its fitted attributes are only set once training has ended well."""
     check_parameters(clf)
+    for folder in (clf.checkpoint_dir, clf.cache_dir):
+        if folder is not None:
+            writable_folder(folder)
     seed = check_seed(clf.random_state, caller=_CLASS)
     images, image_shape, intensity = training_images(clf, X, y)
     labels = check_labels(y, len(images), caller=_CALLER)
@@ -183,9 +195,8 @@ def training_settings(clf: CXRClassifier, seed: int, device: torch.device) -> Tr
     """Return what the training loop needs of the constructor's parameters."""
     names = ("max_epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "patience", "augment")
     precision = check_precision(clf.precision, device, caller=_CLASS)
-    return TrainingSettings(
-        **{name: getattr(clf, name) for name in names}, seed=seed, device=device, precision=precision
-    )
+    chosen = {name: plain(getattr(clf, name)) for name in names}
+    return TrainingSettings(**chosen, seed=seed, device=device, precision=precision)
 
 
 def training_images(clf: CXRClassifier, X: Any, y: Any) -> tuple[ImageSequence, tuple[int, int] | None, Any]:

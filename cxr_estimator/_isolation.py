@@ -36,6 +36,7 @@ except ImportError:  # Windows: there the time limit alone holds
     resource = None  # type: ignore[assignment]
 
 _LENGTHS = struct.Struct(">IQ")  # of the JSON header, of the bytes after it
+_START_SECONDS = 60.0  # for Python and its imports, however slow the disk is
 _MAX_HEADER, _MAX_CONTENT = 1 << 16, 1 << 30
 _DTYPES = {"uint8": np.uint8, "uint16": np.uint16, "int32": np.int32, "float32": np.float32}
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -91,7 +92,7 @@ class Pool:
         """
         seconds = self._cpu_seconds + len(content) / 1e6
         child = self._take()
-        timer = threading.Timer(self._wall_seconds, child.stop_late)
+        timer = threading.Timer(self._wall_seconds + (0 if child.is_ready else _START_SECONDS), child.stop_late)
         timer.daemon = True
         try:
             timer.start()
@@ -146,7 +147,7 @@ class Pool:
         child.end()
 
     def _why(self, child: _Child, seconds: float) -> Exception:
-        if not child.is_ready and not child.is_late:
+        if not child.is_ready:  # however slow the machine is, the file is not to blame
             return DecoderError(
                 "The process that decodes images cannot be started. "
                 f"Does this work: {sys.executable} -c 'import numpy, PIL, pydicom'?"

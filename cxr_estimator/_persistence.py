@@ -18,6 +18,7 @@ from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.serialization import (
     CONFIG_NAME,
     WEIGHTS_NAME,
+    check_digest,
     from_json,
     labels_from_json,
     labels_to_json,
@@ -69,6 +70,7 @@ def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
     except (CXRError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelFolderError(f"{folder / CONFIG_NAME}: not a valid configuration ({error}).") from error
     clf.model_ = _network(clf, state, folder)
+    check_digest(folder, config)
     clf.device = device
     execution(clf)
     clf.model_.eval()

@@ -35,10 +35,10 @@ def wrong_type(name: str, caller: str, constraint: str, value: Any) -> InvalidTy
 def check_choice(name: str, value: Any, choices: Iterable[Any], *, caller: str) -> Any:
     """Return `value` if it is one of `choices`; the error lists them and suggests the nearest."""
     options = list(choices)
-    plain = _plain(value)  # an entry of `classes_`, say
-    for option in map(_plain, options):
-        same_kind = isinstance(plain, str | int | float) and isinstance(plain, bool) == isinstance(option, bool)
-        if plain is option or (same_kind and plain == option):
+    given = plain(value)  # an entry of `classes_`, say
+    for option in map(plain, options):
+        same_kind = isinstance(given, str | int | float) and isinstance(given, bool) == isinstance(option, bool)
+        if given is option or (same_kind and given == option):
             return option  # 1 stands for the label 1.0, but True does not
     near = close_matches(value, [str(option) for option in options if str(option) != str(value)], n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -52,7 +52,7 @@ def close_matches(value: Any, names: Iterable[str], *, n: int, cutoff: float = 0
     return difflib.get_close_matches(text, names, n=n, cutoff=cutoff) if len(text) <= _MAX_NAME else []
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a NumPy scalar as the Python value it stands for, anything else as it is."""
     import numpy as np
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +12,13 @@ import numpy as np
 
 from cxr_estimator._arrays import read_arrays
 from cxr_estimator.errors import DataError
+from cxr_estimator.images import has_dicom_name
 from cxr_estimator.preprocessing import Preprocessing
-from cxr_estimator.serialization import atomic_write, writable_folder
-from cxr_estimator.versions import package_versions
+from cxr_estimator.serialization import atomic_write
 
-_DECODERS = ("cxr_estimator", "numpy", "pillow", "pydicom")  # another version may give other pixels
+# another version may give other pixels
+_DECODERS = ("cxr_estimator", "numpy", "pillow", "pydicom", "pylibjpeg-openjpeg", "pylibjpeg-rle", "python-gdcm")
+_ARRAYS = ("pixels", "content_id", "original_shape")
 
 
 class CachedImage(NamedTuple):
@@ -24,6 +27,11 @@ class CachedImage(NamedTuple):
     pixels: np.ndarray  # (C, S, S), uint8 or uint16
     content_id: str
     original_shape: tuple[int, int]
+
+
+def entry_name(content: bytes, path: str) -> str:
+    """Return the name under which the image file with this content is kept."""
+    return hashlib.sha256(content).hexdigest() + (".dcm" if has_dicom_name(path) else "")  # decides how it is read
 
 
 class ImageCache:
@@ -36,7 +44,7 @@ class ImageCache:
     Parameters
     ----------
     folder : path
-        Made if need be.
+        Made with the first entry.
     preprocessing : Preprocessing
 
     Attributes
@@ -47,23 +55,21 @@ class ImageCache:
 
     def __init__(self, folder: str | Path, preprocessing: Preprocessing) -> None:
         self._shape = (preprocessing.channels, preprocessing.image_size, preprocessing.image_size)
-        self._folder = writable_folder(Path(folder) / _key(preprocessing))
+        self._folder = Path(folder) / _key(preprocessing)
         self.problem: OSError | None = None
-
-    def name(self, path: str | Path) -> str:
-        """Return the name under which the image file at `path` is kept."""
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def get(self, name: str) -> CachedImage | None:
         """Return an entry, or None where there is no sound one."""
         try:
-            entry = read_arrays(self._path(name), ("pixels", "content_id", "original_shape"))
+            entry = read_arrays(self._path(name), _ARRAYS)
         except DataError:
             return None
-        pixels, digest, shape = entry["pixels"], entry["content_id"], entry["original_shape"].tolist()
-        is_sound = pixels.shape == self._shape and pixels.dtype in (np.uint8, np.uint16) and digest.dtype == np.uint8
-        return CachedImage(pixels, digest.tobytes().hex(), (shape[0], shape[1])) if is_sound else None
+        pixels, digest, shape = (entry[key] for key in _ARRAYS)
+        if pixels.shape != self._shape or pixels.dtype not in (np.uint8, np.uint16) or digest.dtype != np.uint8:
+            return None
+        if shape.shape != (2,) or shape.dtype.kind != "i" or shape.min() < 1:
+            return None
+        return CachedImage(pixels, digest.tobytes().hex(), (int(shape[0]), int(shape[1])))
 
     def put(self, name: str, image: CachedImage) -> None:
         """Keep an entry; on a full disk stop keeping any more."""
@@ -71,7 +77,7 @@ class ImageCache:
             return
         try:
             path = self._path(name)
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path, durable=False) as file:
                 digest = np.frombuffer(bytes.fromhex(image.content_id), dtype=np.uint8)
                 np.savez(file, pixels=image.pixels, content_id=digest, original_shape=np.array(image.original_shape))
@@ -85,6 +91,12 @@ class ImageCache:
 def _key(preprocessing: Preprocessing) -> str:
     """Name everything but the file that the pixels depend on; normalisation comes after them."""
     steps = {key: value for key, value in preprocessing.to_dict().items() if key not in ("mean", "std")}
-    versions = package_versions()
-    text = json.dumps([steps, {name: versions.get(name) for name in _DECODERS}], sort_keys=True)
+    text = json.dumps([steps, {name: _version(name) for name in _DECODERS}], sort_keys=True)
     return f"{preprocessing.image_size}px-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -14,6 +14,7 @@ import numpy as np
 
 from cxr_estimator.errors import CheckpointWarning
 from cxr_estimator.serialization import atomic_write, writable_folder
+from cxr_estimator.versions import package_versions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +47,7 @@ class CheckpointFile:
         self.fingerprint = fingerprint
         self.path = writable_folder(folder) / f"{fingerprint[:32]}.safetensors"
         self._saved_at = time.monotonic()
+        self._has_warned = False
         self._remove_stale()
 
     @property
@@ -57,14 +59,17 @@ class CheckpointFile:
         """Replace the file. Where that is impossible, warn and leave the old one: training goes on."""
         from safetensors.torch import save
 
-        facts = json.dumps({**checkpoint.facts, "fingerprint": self.fingerprint})
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+        proofs = {"fingerprint": self.fingerprint, "sha256": _digest(tensors)}
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)  # it may have been deleted in the meantime
             with atomic_write(self.path) as file:
-                file.write(save(tensors, metadata={"facts": facts}))
+                file.write(save(tensors, metadata={"facts": json.dumps(checkpoint.facts | proofs)}))
         except OSError as error:
-            reason = f"{self.path}: the checkpoint could not be written ({error.strerror}); training goes on."
-            warnings.warn(reason, CheckpointWarning, stacklevel=4)
+            if not self._has_warned:  # once is enough
+                reason = f"{self.path}: the checkpoint could not be written ({error.strerror}); training goes on."
+                warnings.warn(reason, CheckpointWarning, stacklevel=4)
+            self._has_warned = True
         self._saved_at = time.monotonic()
 
     def load(self) -> Checkpoint | None:
@@ -79,6 +84,8 @@ class CheckpointFile:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
             if facts.pop("fingerprint") != self.fingerprint:
                 raise ValueError("it belongs to another run")
+            if facts.pop("sha256") != _digest(tensors):
+                raise ValueError("its checksum is wrong")
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"{self.path}: the checkpoint is damaged ({error}); training begins anew."
             warnings.warn(reason, CheckpointWarning, stacklevel=4)
@@ -95,18 +102,24 @@ class CheckpointFile:
 
 
 def fingerprint(description: dict[str, Any], state: dict[str, Tensor], arrays: Iterable[Any]) -> str:
-    """Return the SHA-256 (hex) of plain values, of the initial weights and of the training data.
+    """Return the SHA-256 (hex) of plain values, of the initial weights, of the training data and of the versions.
 
     `arrays` hold one row per image; they are read in blocks, since they may be larger than the memory.
     """
-    digest = hashlib.sha256(json.dumps([_FORMAT, description], sort_keys=True).encode())
-    for name, tensor in state.items():
-        values = tensor.detach().cpu().contiguous().numpy()
-        digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
-        digest.update(values.tobytes())
+    versions = {name: package_versions()[name] for name in ("cxr_estimator", "torch", "timm")}
+    digest = hashlib.sha256(json.dumps([_FORMAT, versions, description, _digest(state)], sort_keys=True).encode())
     for array in arrays:
         for start in range(0, max(1, len(array)), _BLOCK):
             block = np.ascontiguousarray(array[start : start + _BLOCK])
             digest.update(f"{block.dtype.str} {block.shape}".encode())
             digest.update(block.tobytes())
+    return digest.hexdigest()
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        values = tensor.detach().cpu().contiguous().numpy()
+        digest.update(f"{name} {values.dtype.str} {values.shape}".encode())
+        digest.update(values.tobytes())
     return digest.hexdigest()

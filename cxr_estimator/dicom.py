@@ -31,7 +31,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cxr_estimator._dicom_grey import DicomError, StoredValues, grey_table, numbers, text
+from cxr_estimator._dicom_grey import DicomError, StoredValues, first_number, grey_table, text
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _NEEDED = (
@@ -178,9 +178,9 @@ def _check_one_image(dataset: Dataset) -> None:
         raise DicomError("its pixels are floating-point numbers, which are not read; save them as 16-bit integers.")
     if "PixelData" not in dataset:
         raise DicomError("it holds no pixel data: it is a report, an index (DICOMDIR), or cut off.")
-    frames = next(iter(numbers(dataset, "NumberOfFrames")), 1)
+    frames = first_number(dataset, "NumberOfFrames") or 1
     if frames > 1:
-        count = f"{frames:.0f}" if frames < 10_000 else "many"  # a larger number may be anything, a date of birth too
+        count = f"{frames:.0f}" if frames < 1000 else "many"  # a larger number may be anything, a year of birth too
         raise DicomError(f"it holds {count} frames; save the one you mean as a file of its own.")
 
 
@@ -217,18 +217,19 @@ def _check_kind(header: _Header) -> None:
         raise DicomError("its PhotometricInterpretation and SamplesPerPixel say neither grey nor RGB nor YBR colour.")
     depths = (8, 16) if is_grey else (8,)
     if header.allocated not in depths:
-        allowed = " or ".join(map(str, depths))
-        raise DicomError(f"its samples have {header.allocated} bit(s); {allowed} bits can be read: save it so.")
+        found = f"{header.allocated} bit(s)" if header.allocated <= 64 else "many bits"  # not the year of a birth
+        raise DicomError(f"its samples have {found}; {' or '.join(map(str, depths))} bits can be read: save it so.")
     if not 1 <= header.stored <= header.high_bit + 1 <= header.allocated:
         raise DicomError("the header's BitsAllocated, BitsStored and HighBit contradict each other.")
 
 
 def _whole(dataset: Dataset, keyword: str, default: int | None = None) -> int:
-    values = numbers(dataset, keyword)
-    if not values and default is None:
-        raise DicomError(f"the header lacks {keyword}.")
-    number = values[0] if values else default
-    if number is None or number != int(number) or not 0 <= number <= 65535:
+    number = first_number(dataset, keyword)
+    if number is None:
+        if default is None:
+            raise DicomError(f"the header lacks {keyword}.")
+        return default
+    if number != int(number) or not 0 <= number <= 65535:
         raise DicomError(f"the header's {keyword} is no whole number from 0 to 65535.")
     return int(number)
 

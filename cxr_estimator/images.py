@@ -20,7 +20,8 @@ from PIL import ExifTags, Image, ImageOps
 from cxr_estimator._isolation import Pool
 from cxr_estimator.errors import DataError, ImageError, InvalidTypeError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
+_DICOM_EXTENSIONS = (".dcm", ".dicom")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", *_DICOM_EXTENSIONS)
 MAX_PIXELS = 50_000_000
 _MAX_BYTES = 8 * MAX_PIXELS  # of a file
 _FORMATS = ("PNG", "JPEG", "TIFF")
@@ -68,7 +69,19 @@ class ImageSequence:
         return len(self._items)
 
     def __getitem__(self, index: int) -> DecodedImage:
-        return _decode(self._items[index], self.source(index), self._channels_first)
+        return self.decode(index, self.content(index))
+
+    def content(self, index: int) -> bytes | None:
+        """Return the bytes of the file that image `index` is, or None where it is no file."""
+        path = self.path(index)
+        return None if path is None else _read_file(Path(path), path)
+
+    def decode(self, index: int, content: bytes | None) -> DecodedImage:
+        """Return image `index`, from its `content` if it is a file."""
+        source = self.source(index)
+        if content is not None:
+            return DecodedImage(_decode_file(content, source), source)
+        return _decode(self._items[index], source, self._channels_first)
 
     def source(self, index: int) -> str:
         """Return the file name of image `index`, or "X[index]"."""
@@ -160,8 +173,6 @@ def _from_array(array: np.ndarray, prefer_first: bool) -> ImageSequence:
 
 
 def _decode(item: Any, source: str, channels_first: bool) -> DecodedImage:
-    if isinstance(item, str | os.PathLike):
-        return DecodedImage(_read_file(Path(item), source), source)
     if isinstance(item, Image.Image):
         with _decoding(source):
             return DecodedImage(_from_pil(item, source, MAX_PIXELS), source)
@@ -174,7 +185,7 @@ def _decode(item: Any, source: str, channels_first: bool) -> DecodedImage:
     return DecodedImage(_checked_array(item, source, channels_first), source)
 
 
-def _read_file(path: Path, source: str) -> np.ndarray:
+def _read_file(path: Path, source: str) -> bytes:
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -190,12 +201,19 @@ def _read_file(path: Path, source: str) -> np.ndarray:
     if status.st_size > _MAX_BYTES:
         raise ImageError(source, f"the file has {status.st_size:,} bytes, more than the limit of {_MAX_BYTES:,}.")
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageError(source, f"the file cannot be read ({error.strerror}).") from error
-    is_dicom_name = path.suffix.lower() in (".dcm", ".dicom")
+
+
+def has_dicom_name(path: str) -> bool:
+    """Whether the file's name says DICOM, so that it is read as such even without the preamble."""
+    return path.lower().endswith(_DICOM_EXTENSIONS)
+
+
+def _decode_file(content: bytes, source: str) -> np.ndarray:
     try:
-        return _files.run(content, is_dicom_name=is_dicom_name, max_pixels=MAX_PIXELS)
+        return _files.run(content, is_dicom_name=has_dicom_name(source), max_pixels=MAX_PIXELS)
     except ImageError as error:
         raise ImageError(source, error.reason) from None
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
@@ -25,6 +27,8 @@ from cxr_estimator.reading import PixelRows, PreparedImages, Reading, iter_prepa
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 _Result = TypeVar("_Result")
+# CPU, MPS, and how the libraries below CUDA say it
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 Run = Callable[[nn.Module, Tensor], Tensor]  # what to compute of a model and a batch, such as `backbones.embed`
 
@@ -98,25 +102,35 @@ class BatchLimit:
     ----------
     size : int
         Images at once to begin with.
+    least : int, default=1
+        The smallest batch; 2 for training, since batch norm cannot train on a single image.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, least: int = 1) -> None:
         self.size = size
+        self.least = least
 
     def run(self, work: Callable[[int], _Result]) -> _Result:
-        """Return `work(size)`. Where memory runs out, warn, halve the size and begin that work again."""
+        """Return `work(size)`. Where memory runs out, warn, halve the size and begin that work again.
+
+        Raises
+        ------
+        NotEnoughMemoryError
+            It does not even suffice for the smallest batch.
+        """
         while True:
             try:
                 return work(self.size)
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
-                if self.size == 1:
+                if self.size <= self.least:
+                    count = "a single image" if self.size == 1 else f"{self.size} images"
                     raise NotEnoughMemoryError(
-                        "Out of memory even for a single image: a smaller image_size or backbone is needed."
+                        f"Out of memory even for {count} at once: a smaller image_size or backbone is needed."
                     ) from error
             # outside the handler, whose traceback would keep the tensors of the failed attempt alive
-            self.size //= 2
+            self.size = max(self.least, self.size // 2)
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
@@ -124,13 +138,20 @@ class BatchLimit:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, NotEnoughMemoryError):  # has given up already
+        return False
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or any(text in str(error) for text in ("can't allocate memory", "out of memory"))  # CPU, MPS
+    return known or any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
-def batches(size: int, batch_size: int) -> list[slice]:
-    """Cut `size` rows into slices of at most `batch_size`."""
-    return [slice(start, min(start + batch_size, size)) for start in range(0, size, batch_size)]
+def batches(size: int, batch_size: int, least: int = 1) -> list[slice]:
+    """Cut `size` rows into as few slices as possible, of nearly equal lengths of at most `batch_size`.
+
+    None has less than `least` rows, if there are that many; where both cannot be had, one may have one row more.
+    """
+    count = min(math.ceil(size / batch_size), max(1, size // least))
+    edges = [round(size * number / count) for number in range(count + 1)] if size else []
+    return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from cxr_estimator._validation import check_choice, check_number, invalid
+from cxr_estimator._validation import check_choice, check_number, invalid, plain
 from cxr_estimator.errors import ImageError
 from cxr_estimator.images import DecodedImage
 
@@ -119,7 +119,10 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a description that `Preprocessing.from_dict` reads, of JSON types only."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {
+            key: [plain(item) for item in value] if isinstance(value, tuple | list) else plain(value)
+            for key, value in asdict(self).items()
+        }
 
     @classmethod
     def from_dict(cls, description: dict[str, Any]) -> Preprocessing:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cxr_estimator.cache import CachedImage, ImageCache
+from cxr_estimator.cache import CachedImage, ImageCache, entry_name
 from cxr_estimator.errors import CacheWarning, DataError, ImageError, SkippedImage
-from cxr_estimator.images import ImageSequence
+from cxr_estimator.images import DecodedImage, ImageSequence
 from cxr_estimator.preprocessing import Geometry, Preprocessing
 
 MEMORY_LIMIT = 2**30  # bytes of pixels beyond which they lie in a file instead of in memory
@@ -139,27 +139,28 @@ def _read(
     yield from _map(load, positions, reading.n_jobs, ahead)
     if cache is not None and cache.problem is not None:
         warnings.warn(
-            f"{reading.cache_dir}: not all images could be kept ({cache.problem.strerror}).", CacheWarning, stacklevel=5
+            f"{reading.cache_dir}: not all decoded images could be kept ({cache.problem.strerror}).",
+            CacheWarning,
+            stacklevel=5,
         )
 
 
 def _load(images: ImageSequence, index: int, preprocessing: Preprocessing, cache: ImageCache | None) -> CachedImage:
     path = images.path(index)
-    name = None
-    if cache is not None and path is not None and os.path.isfile(path):  # others get their message from the decoder
-        try:
-            name = cache.name(path)
-        except OSError as error:
-            raise ImageError(path, f"the file cannot be read ({error.strerror}).") from error
-        found = cache.get(name)
-        if found is not None:
-            return found
-    decoded = images[index]
-    rows, columns = decoded.pixels.shape[:2]
-    image = CachedImage(preprocessing.pixels(decoded), decoded.content_id, (rows, columns))
-    if cache is not None and name is not None:
-        cache.put(name, image)
-    return image
+    if cache is None or path is None:
+        return _prepared(images[index], preprocessing)
+    content = images.content(index)  # read once: what is decoded is what the entry is named by
+    name = entry_name(content or b"", path)
+    found = cache.get(name)
+    if found is None:
+        found = _prepared(images.decode(index, content), preprocessing)
+        cache.put(name, found)
+    return found
+
+
+def _prepared(image: DecodedImage, preprocessing: Preprocessing) -> CachedImage:
+    rows, columns = image.pixels.shape[:2]
+    return CachedImage(preprocessing.pixels(image), image.content_id, (rows, columns))
 
 
 def _map(function: Callable[[int], Any], items: Iterable[int], n_threads: int, ahead: int) -> Iterator[Any]:

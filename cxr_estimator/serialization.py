@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +31,7 @@ _KEYS = {
     "format", "schema_version", "parameters", "classes", "pos_label", "preprocessing", "image_shape",
     "operating_points", "active_operating_point", "training", "versions",
 }  # fmt: skip
-_OPTIONAL_KEYS = {"feature_names"}
+_OPTIONAL_KEYS = {"feature_names", "weights_sha256"}
 
 
 def writable_folder(path: str | Path) -> Path:
@@ -39,8 +41,8 @@ def writable_folder(path: str | Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             return path
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written to ({error.strerror}).") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise DataError(f"{path}: cannot be written to ({getattr(error, 'strerror', None) or error}).") from error
 
 
 @contextlib.contextmanager
@@ -49,17 +51,16 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
 
     A crash of the program leaves the old file or the new one; with `durable`, so does a crash of the machine.
     """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)  # missing where an interrupt comes just after the replacing
         raise
 
 
@@ -110,10 +111,12 @@ def write_folder(folder: Path, config: dict[str, Any], state: dict[str, Tensor])
     from safetensors.torch import save
 
     writable_folder(folder)
-    config = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **config}
+    weights = save({key: tensor.detach().cpu().contiguous() for key, tensor in state.items()})
+    digest = hashlib.sha256(weights).hexdigest()  # tells where a crash came between the two files
+    config = {"format": FORMAT, "schema_version": SCHEMA_VERSION, "weights_sha256": digest, **config}
     text = json.dumps(config, indent=1, allow_nan=False)
     with atomic_write(folder / WEIGHTS_NAME) as file:
-        file.write(save({key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}))
+        file.write(weights)
     with atomic_write(folder / CONFIG_NAME) as file:
         file.write(text.encode())
 
@@ -146,6 +149,17 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         return config, load_file(weights)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ModelFolderError(f"{weights}: the weights are damaged ({error}).") from error
+
+
+def check_digest(folder: Path, config: dict[str, Any]) -> None:
+    """Raise unless the weights are those that the configuration was written with; older folders do not tell."""
+    expected = config.get("weights_sha256")
+    with (folder / WEIGHTS_NAME).open("rb") as file:
+        if expected not in (None, hashlib.file_digest(file, "sha256").hexdigest()):
+            raise ModelFolderError(
+                f"{folder}: {WEIGHTS_NAME} is not the one that {CONFIG_NAME} was written with. Saving was interrupted "
+                "or a file was exchanged; save or fetch the model again."
+            )
 
 
 def to_json(value: Any) -> Any:

@@ -170,7 +170,7 @@ class _Loop:
             lr=settings.learning_rate,
             fused=settings.device.type in ("cpu", "cuda"),
         )
-        self.limit = BatchLimit(settings.batch_size)
+        self.limit = BatchLimit(settings.batch_size, least=2)
         self.position = _Position()
         self.best_state: dict[str, Tensor] | None = None
 
@@ -242,10 +242,13 @@ class _Loop:
         return self.settings.learning_rate * rate_share(step, self.total_steps)
 
     def _gradients(self, x: Tensor, target: Tensor, weight: Tensor, size: int) -> float:
-        """Accumulate the gradients of the mean loss over parts of the batch; return that loss."""
+        """Accumulate the gradients of the mean loss over parts of the batch; return that loss.
+
+        Batch norm sees each part as a batch; where memory ran out half-way, its statistics have seen some parts twice.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
-        for part in batches(len(x), size):
+        for part in batches(len(x), size, least=2):
             with self.settings.execution.autocast():
                 logits = self.model(x[part])
             losses = classification_loss(logits.float(), target[part], self.settings.label_smoothing)

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from cxr_estimator import cache
-from cxr_estimator.cache import CachedImage, ImageCache
-from cxr_estimator.errors import DataError
+from cxr_estimator.cache import CachedImage, ImageCache, entry_name
 from cxr_estimator.images import as_images
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.reading import Reading, prepare
@@ -51,7 +50,7 @@ def test_normalisation_comes_after_the_cache(tmp_path):
 
 def test_another_decoder_has_entries_of_its_own(tmp_path, monkeypatch):
     ImageCache(tmp_path, Preprocessing(8)).put("ab12", ENTRY)
-    monkeypatch.setattr(cache, "package_versions", lambda: {"pillow": "99"})
+    monkeypatch.setattr(cache, "version", lambda name: "99")
     assert ImageCache(tmp_path, Preprocessing(8)).get("ab12") is None
 
 
@@ -77,10 +76,47 @@ def test_every_damage_counts_as_missing_and_is_repaired(tmp_path):
     assert same(store.get("ab12"), ENTRY)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_no_change_of_any_byte_gives_other_pixels_or_an_error(tmp_path):
+    store = ImageCache(tmp_path, Preprocessing(8))
+    store.put("ab12", ENTRY)
+    path = entry_file(tmp_path)
+    sound = path.read_bytes()
+    for at in range(len(sound)):
+        for flip in (1, 0xFF):
+            path.write_bytes(sound[:at] + bytes([sound[at] ^ flip]) + sound[at + 1 :])
+            found = store.get("ab12")
+            assert found is None or same(found, ENTRY)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (-1, 5), (5,), (5, 5, 5), 7, (0.5, 5.0)])
+def test_an_impossible_original_shape_counts_as_missing(tmp_path, shape):
+    store = ImageCache(tmp_path, Preprocessing(8))
+    store.put("ab12", ENTRY._replace(original_shape=shape))
+    assert store.get("ab12") is None
+
+
+def test_a_folder_that_cannot_be_made_is_a_problem_and_no_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot be written to"):
-        ImageCache(tmp_path / "file", Preprocessing(8))
+    store = ImageCache(tmp_path / "file", Preprocessing(8))
+    assert store.get("ab12") is None
+    store.put("ab12", ENTRY)
+    assert isinstance(store.problem, OSError)
+
+
+def test_entries_can_be_read_by_nobody_whom_the_umask_keeps_out(tmp_path):
+    before = os.umask(0o077)
+    try:
+        ImageCache(tmp_path, Preprocessing(8)).put("ab12", ENTRY)
+    finally:
+        os.umask(before)
+    if os.name == "posix":
+        assert entry_file(tmp_path).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_name_of_an_entry():
+    assert entry_name(b"abc", "a.png") == entry_name(b"abc", "folder/b.jpeg") != entry_name(b"abd", "a.png")
+    # without the preamble the name decides that a file is read as DICOM
+    assert entry_name(b"abc", "a.DCM") == entry_name(b"abc", "a.dicom") != entry_name(b"abc", "a.png")
 
 
 def _prepare(arguments):

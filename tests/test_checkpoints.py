@@ -55,6 +55,31 @@ def test_a_damaged_file_begins_the_run_anew(tmp_path, damage):
         assert file.load() is None
 
 
+def test_a_single_wrong_bit_is_noticed(tmp_path):
+    file = CheckpointFile(tmp_path, "ab" * 32)
+    file.save(CHECKPOINT)
+    whole = bytearray(file.path.read_bytes())
+    whole[-1] ^= 1
+    file.path.write_bytes(whole)
+    with pytest.warns(CheckpointWarning, match="its checksum is wrong"):
+        assert file.load() is None
+
+
+def test_a_folder_that_vanishes_is_made_again(tmp_path):
+    file = CheckpointFile(tmp_path / "folder", "ab" * 32)
+    (tmp_path / "folder").rmdir()
+    file.save(CHECKPOINT)
+    assert file.load() is not None
+
+
+@pytest.mark.parametrize("name", ["cxr_estimator", "torch", "timm"])
+def test_another_version_begins_anew(monkeypatch, name):
+    before = fingerprint({}, {}, [])
+    versions = {**checkpoints.package_versions(), name: "99"}
+    monkeypatch.setattr(checkpoints, "package_versions", lambda: versions)
+    assert fingerprint({}, {}, []) != before
+
+
 @pytest.fixture
 def full_disk():
     """Let every write beyond 100 bytes fail, as the operating system does it."""
@@ -71,6 +96,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, request):
     request.getfixturevalue("full_disk")
     with pytest.warns(CheckpointWarning, match=r"could not be written \(.*\); training goes on"):
         file.save(CHECKPOINT._replace(tensors={"large": torch.zeros(1000)}))
+    file.save(CHECKPOINT._replace(tensors={"large": torch.zeros(1000)}))  # said once, not at every step
     assert file.path.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == [file.path.name]
 

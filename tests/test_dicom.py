@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.uid import (
     JPEG2000,
@@ -32,6 +33,7 @@ from pydicom.uid import (
 )
 
 from cxr_estimator import images as images_module
+from cxr_estimator._dicom_grey import StoredValues, grey_table
 from cxr_estimator._isolation import Pool
 from cxr_estimator.datasets import load_image_folder
 from cxr_estimator.dicom import DicomError, read_dicom
@@ -227,6 +229,24 @@ def test_a_classifier_takes_dicom_files(tmp_path, fitted, phantoms):
 )  # fmt: skip
 def test_presentation_values(value, tags, expected):
     assert shown(value, **tags) == expected
+
+
+@pytest.mark.parametrize(("signed", "vr", "value"), [(True, "US", 63536), (False, "SS", -2000)])
+def test_padding_in_the_type_of_the_other_sign_is_the_same_16_bits(signed, vr, value):
+    dataset = Dataset()
+    dataset.add_new("PixelPaddingValue", vr, value)
+    table = grey_table(dataset, StoredValues(16, 16, 15, signed), invert=True)
+    assert table[63536] == 0
+    assert np.count_nonzero(table == 0) == 2  # and the top of the range, which is black in MONOCHROME1
+
+
+@pytest.mark.parametrize("second", ["", "WIDE", "nan"])
+def test_only_the_first_window_has_to_make_sense(second):
+    dataset = Dataset()
+    dataset.add_new("WindowCenter", "LO", ["2048", second])
+    dataset.add_new("WindowWidth", "LO", ["1024", second])
+    table = grey_table(dataset, StoredValues(16, 12, 11, signed=False), invert=False)
+    assert table[[1535, 2047, 2560]].tolist() == [0, 32735, 65535]
 
 
 @pytest.mark.parametrize("syntax", NATIVE, ids=lambda uid: uid.name)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cxr_estimator import inference
 from cxr_estimator.backbones import build_backbone
@@ -225,5 +227,16 @@ def test_another_error_is_not_taken_for_it(model, X):
 
 
 def test_batches_by_hand():
-    assert [(rows.start, rows.stop) for rows in batches(7, 3)] == [(0, 3), (3, 6), (6, 7)]
+    assert [(rows.start, rows.stop) for rows in batches(7, 3)] == [(0, 2), (2, 5), (5, 7)]
+    assert [(rows.start, rows.stop) for rows in batches(6, 3)] == [(0, 3), (3, 6)]
     assert batches(0, 3) == []
+
+
+@given(st.integers(1, 500), st.integers(1, 50), st.integers(1, 3))
+def test_batches_cover_all_rows_evenly(size, batch_size, least):
+    parts = batches(size, batch_size, least)
+    lengths = [rows.stop - rows.start for rows in parts]
+    assert [row for rows in parts for row in range(rows.start, rows.stop)] == list(range(size))
+    assert max(lengths) - min(lengths) <= 1
+    assert min(lengths) >= min(size, least)
+    assert max(lengths) <= max(batch_size, 2 * least - 1)

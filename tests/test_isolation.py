@@ -95,6 +95,13 @@ def test_a_stopped_child_meets_the_time_limit(pool, monkeypatch):
     assert not is_alive(pid)
 
 
+def test_a_slow_start_is_not_blamed_on_the_file(monkeypatch):
+    monkeypatch.setattr(_isolation, "_START_SECONDS", 0.0)
+    slow = _isolation.Pool("cxr_estimator.images:decode_content", wall_seconds=0.01)
+    with pytest.raises(DecoderError, match="cannot be started"):
+        slow.run(b"x")
+
+
 def test_memory_has_a_limit(pool):
     pid = child_of(pool)
     assert pool.run(b"100000000", name="hog").size == 100_000_000

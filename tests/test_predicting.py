@@ -12,8 +12,9 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from cxr_estimator import CXRClassifier, _predicting
+from cxr_estimator._validation import plain
 from cxr_estimator.attribution import METHODS
-from cxr_estimator.errors import BatchSizeWarning, InvalidParameterError, InvalidTypeError
+from cxr_estimator.errors import BatchSizeWarning, CacheWarning, DataError, InvalidParameterError, InvalidTypeError
 from cxr_estimator.images import ImageSequence
 from tests.conftest import small_classifier
 
@@ -96,10 +97,13 @@ def test_a_bad_checkpoint_folder_is_named(phantoms, value):
 
 def test_folds_predictions_and_explanations_share_one_cache(phantoms, tmp_path, monkeypatch):
     decoded = []
-    original = ImageSequence.__getitem__
-    monkeypatch.setattr(
-        ImageSequence, "__getitem__", lambda self, index: (decoded.append(self.source(index)), original(self, index))[1]
-    )
+    original = ImageSequence.decode
+
+    def noting(self, index, content):
+        decoded.append(self.source(index))
+        return original(self, index, content)
+
+    monkeypatch.setattr(ImageSequence, "decode", noting)
     paths = [str(tmp_path / f"{number}.png") for number in range(20)]
     for path, image in zip(paths, phantoms.X[:20], strict=True):
         Image.fromarray(image).save(path)
@@ -123,3 +127,44 @@ def test_a_saved_model_does_not_tell_where_it_was_fitted(own, tmp_path):
     assert not {"cache_dir", "checkpoint_dir", "n_jobs", "verbose"} & set(json.loads(config)["parameters"])
     loaded = CXRClassifier.load(tmp_path / "model")
     assert (loaded.cache_dir, loaded.checkpoint_dir, loaded.n_jobs, loaded.verbose) == (None, None, None, 0)
+
+
+def test_folders_are_tried_before_any_image_is_read(phantoms, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(ImageSequence, "__getitem__", lambda self, index: pytest.fail("an image was read"))
+    for folder in ("checkpoint_dir", "cache_dir"):
+        for path in (tmp_path / "file" / "x", f"{tmp_path}/null\0byte"):
+            with pytest.raises(DataError, match="cannot be written to"):
+                small_classifier(**{folder: path}).fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+
+
+def test_predictions_need_no_writable_cache(own, phantoms, tmp_path):
+    (tmp_path / "file").touch()
+    Image.fromarray(phantoms.X[0]).save(tmp_path / "0.png")
+    own.set_params(cache_dir=tmp_path / "file" / "x")
+    expected = own.predict_proba(phantoms.X[:1])
+    with pytest.warns(CacheWarning, match="could be kept"):
+        found = own.predict_proba([tmp_path / "0.png"])
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_numbers_of_numpy_are_as_good_as_those_of_python(phantoms, tmp_path):
+    """They come from the grids of a search, or from `X.min()`."""
+    numbers = {
+        "image_size": np.int64(32), "max_epochs": np.int32(1), "batch_size": np.int64(16), "patience": np.uint8(2),
+        "learning_rate": np.float32(2**-10), "weight_decay": np.float64(0.05), "label_smoothing": np.float32(0.5),
+        "validation_fraction": np.float64(0.25), "random_state": np.int64(0),
+        "intensity": (phantoms.X.min(), np.float32(255)),
+    }  # fmt: skip
+    folders = {"checkpoint_dir": tmp_path / "checkpoints", "cache_dir": tmp_path / "cache"}
+    fits = [
+        small_classifier(**parameters, **folders).fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+        for parameters in (
+            numbers,
+            {name: plain(value) for name, value in numbers.items()} | {"intensity": (int(phantoms.X.min()), 255.0)},
+        )
+    ]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+    loaded = CXRClassifier.load(fits[0].save(tmp_path / "model"))
+    for clf in (fits[1], loaded):
+        np.testing.assert_array_equal(clf.predict_proba(phantoms.X), fits[0].predict_proba(phantoms.X))

@@ -231,13 +231,13 @@ def files(tmp_path):
 def decoded(monkeypatch):
     """How often each file was decoded."""
     counts = Counter()
-    original = ImageSequence.__getitem__
+    original = ImageSequence.decode
 
-    def counting(self, index):
+    def counting(self, index, content):
         counts[self.source(index)] += 1
-        return original(self, index)
+        return original(self, index, content)
 
-    monkeypatch.setattr(ImageSequence, "__getitem__", counting)
+    monkeypatch.setattr(ImageSequence, "decode", counting)
     return counts
 
 
@@ -272,6 +272,29 @@ def test_a_changed_file_is_read_anew_and_a_copied_one_is_not(files, decoded, tmp
     assert decoded[str(copy)] == 0
 
 
+def test_a_file_that_is_replaced_while_it_is_read_spoils_no_entry(files, tmp_path, monkeypatch):
+    """What is kept under the name of a content is made of that very content."""
+    original = ImageSequence.content
+
+    def replaced_at_once(self, index):
+        content = original(self, index)
+        Image.fromarray(255 - GREY).save(files[0])
+        return content
+
+    how = Reading(cache_dir=tmp_path / "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageSequence, "content", replaced_at_once)
+        prepare(as_images(files[:1]), Preprocessing(16), how)
+    Image.fromarray(GREY).save(files[0])
+    found = prepare(as_images(files[:1]), Preprocessing(16), how)
+    np.testing.assert_array_equal(found.pixels, prepare(as_images([GREY]), Preprocessing(16)).pixels)
+
+
+def test_arrays_make_no_cache(tmp_path):
+    prepare(as_images([GREY, Image.fromarray(COLOUR)]), Preprocessing(16), Reading(cache_dir=tmp_path / "cache"))
+    assert not (tmp_path / "cache").exists()
+
+
 def test_unreadable_files_are_reported_as_without_a_cache(files, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     X = [*files, str(tmp_path / "bad.png"), "missing.png", str(tmp_path), "nul\0byte"]
@@ -285,6 +308,6 @@ def test_a_full_disk_costs_the_cache_and_nothing_else(files, tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("cxr_estimator.cache.atomic_write", full)
-    with pytest.warns(CacheWarning, match=r"cache: not all images could be kept \(No space left on device\)"):
+    with pytest.warns(CacheWarning, match=r"cache: not all decoded images could be kept \(No space left on device\)"):
         found = prepare(as_images(files), Preprocessing(16), Reading(cache_dir=tmp_path / "cache"))
     assert_same(found, prepare(as_images(files), Preprocessing(16)))

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cxr_estimator import CXRClassifier, checkpoints, make_phantoms
-from cxr_estimator.errors import BatchSizeWarning, CheckpointWarning, InvalidParameterError
+from cxr_estimator.errors import BatchSizeWarning, CheckpointWarning, InvalidParameterError, NotEnoughMemoryError
 from cxr_estimator.inference import BatchLimit
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.training import TrainingData, TrainingSettings, train
@@ -164,6 +164,37 @@ def test_out_of_memory_accumulates_gradients_over_smaller_batches(monkeypatch):
         found = trained(Greedy())
     assert [str(warning.message)[-13:] for warning in said] == ["batches of 4.", "batches of 2."]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(25, [16, 9]), (11, [8, 4, 2])])
+def test_no_part_of_a_batch_is_a_single_image(n, sizes, monkeypatch):
+    """Batch norm behind a global pooling cannot train on one image: 9 images at 8 at once are 4 and 5."""
+    seen = []
+
+    class Pooled(nn.Module):
+        def forward(self, x):
+            if len(x) > (8 if n == 25 else 3):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            seen.append(len(x))
+            return x.mean(dim=(2, 3))
+
+    torch.manual_seed(3)
+    model = nn.Sequential(Pooled(), nn.BatchNorm1d(1), nn.Linear(1, 1))
+    settings = dataclasses.replace(SETTINGS, batch_size=sizes[0], max_epochs=1)
+    with pytest.warns(BatchSizeWarning):
+        train(model, Preprocessing(8), some_data(0, n), None, settings)
+    assert min(seen) >= 2
+    assert sum(seen) == n
+
+
+def test_training_needs_room_for_two_images(monkeypatch):
+    def full(self, x):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Greedy, "forward", full)
+    model = nn.Sequential(Greedy(), nn.Flatten(), nn.Linear(64, 1))
+    with pytest.warns(BatchSizeWarning), pytest.raises(NotEnoughMemoryError, match="even for 2 images at once"):
+        train(model, Preprocessing(8), some_data(0), None, SETTINGS)
 
 
 def test_the_smaller_batch_is_remembered_by_the_checkpoint(tmp_path, monkeypatch):

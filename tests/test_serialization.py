@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import json
+import os
 import time
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from cxr_estimator._fitting import build
 from cxr_estimator.errors import DataError, ModelFolderError
 from cxr_estimator.serialization import (
     atomic_write,
@@ -42,6 +44,19 @@ def test_atomic_write_leaves_the_old_file_after_an_error(tmp_path):
     with atomic_write(path) as file:
         file.write(b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_an_interrupt_just_after_the_replacing_stays_an_interrupt(tmp_path, monkeypatch):
+    original = os.replace
+
+    def replace(source, target):
+        original(source, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cxr_estimator.serialization.os.replace", replace)
+    with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "file") as file:
+        file.write(b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
 
 
 @pytest.mark.parametrize(
@@ -326,6 +341,18 @@ def test_weights_of_another_network_are_refused(folder, change, message):
         load(folder)
 
 
+def test_saving_that_is_killed_between_the_two_files_is_noticed(folder, fitted, monkeypatch):
+    """New weights with old classes or thresholds would be wrong without a sign."""
+    clf = copy.deepcopy(fitted)
+    clf.model_.head.bias.data += 1.0
+    config = (folder / "config.json").read_bytes()
+    clf.save(folder)
+    load(folder)
+    (folder / "config.json").write_bytes(config)
+    with pytest.raises(ModelFolderError, match=r"is not the one that .* was written with. Saving was"):
+        load(folder)
+
+
 # Swin and EVA keep tables outside of their weights, which have to be made anew.
 NETWORKS = ["plain_cnn", "resnet10t", "swin_tiny_patch4_window7_224", "eva02_tiny_patch14_224"]
 
@@ -336,7 +363,7 @@ def test_networks_come_back_as_they_were(phantoms, fitted, tmp_path, backbone):
     clf = copy.copy(fitted).set_params(backbone=backbone, image_size=size)
     clf.architecture_ = {**clf.architecture_, "backbone": backbone, "image_size": size}
     clf.preprocessing_ = dataclasses.replace(clf.preprocessing_, image_size=size)
-    clf.model_ = clf._build(2, pretrained=False)
+    clf.model_ = build(clf, 2, pretrained=False)
     again = load(clf.save(tmp_path / "model"))
     assert (again.predict_proba(phantoms.X[:1]) == clf.predict_proba(phantoms.X[:1])).all()
     assert [p.stride() for p in again.model_.parameters()] == [p.stride() for p in clf.model_.parameters()]

@@ -97,7 +97,8 @@ def train(
     typer.echo(f"classes: {', '.join(map(str, clf.classes_))}")
     if clf.pos_label_ is not None and clf.threshold_ is not None:
         typer.echo(f"positive label: {clf.pos_label_}, from a probability of {clf.threshold_:.3f} on")
-    typer.echo(f"validation AUROC {best['val_auroc']:.4f} after epoch {best['epoch']} of {len(clf.history_)}")
+    judged = f", validation AUROC {best['val_auroc']:.4f}" if validation_fraction else ""
+    typer.echo(f"weights of epoch {best['epoch']} of {len(clf.history_)}{judged}")
     typer.echo(f"saved to {model}")
     report_skipped(skipped)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -80,33 +81,35 @@ def test_another_version_begins_anew(monkeypatch, name):
     assert fingerprint({}, {}, []) != before
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk():
-    """Let every write beyond 100 bytes fail, as the operating system does it."""
+    """Let every write beyond 100 bytes fail, as the operating system does it (so pytest must not print meanwhile)."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_leaves_the_old_file_whole(tmp_path, request):
+def test_a_full_disk_leaves_the_old_file_whole(tmp_path):
     file = CheckpointFile(tmp_path, "ab" * 32)
     file.save(CHECKPOINT)
     before = file.path.read_bytes()
-    request.getfixturevalue("full_disk")
-    with pytest.warns(CheckpointWarning, match=r"could not be written \(.*\); training goes on"):
+    with full_disk(), pytest.warns(CheckpointWarning, match=r"could not be written \(.*\); training goes on"):
         file.save(CHECKPOINT._replace(tensors={"large": torch.zeros(1000)}))
-    file.save(CHECKPOINT._replace(tensors={"large": torch.zeros(1000)}))  # said once, not at every step
+    with full_disk():
+        file.save(CHECKPOINT._replace(tensors={"large": torch.zeros(1000)}))  # said once, not at every step
     assert file.path.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == [file.path.name]
 
 
-def test_every_atomic_write_leaves_the_old_file_whole(tmp_path, request):
-    (tmp_path / "config.json").write_text("old")
-    request.getfixturevalue("full_disk")
-    with pytest.raises(OSError, match="large"), atomic_write(tmp_path / "config.json") as file:
+def test_every_atomic_write_leaves_the_old_file_whole(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text("old")
+    with full_disk(), pytest.raises(OSError, match="large"), atomic_write(path) as file:
         file.write(b"x" * 1000)
-    assert (tmp_path / "config.json").read_text() == "old"
+    assert path.read_text() == "old"
 
 
 def test_what_killed_runs_left_is_removed_when_it_is_old(tmp_path):

@@ -16,8 +16,10 @@ from sklearn.pipeline import make_pipeline
 from cxr_estimator import CXRClassifier
 from cxr_estimator.backbones import build_backbone, embed, embedding_size
 from cxr_estimator.errors import SkippedImagesWarning
-from cxr_estimator.inference import forward
+from cxr_estimator.inference import Execution, forward
 from tests.conftest import small_classifier
+
+CPU = torch.device("cpu")
 
 LINEAR = {
     "plain_cnn": 96,
@@ -43,22 +45,22 @@ def last_layer(model):
 @pytest.mark.parametrize(("name", "width"), LINEAR.items())
 def test_the_last_layer_maps_embeddings_to_logits(name, width):
     model, x = network(name), torch.randn(2, 1, 64, 64)
-    embeddings = forward(model, x, embed)
+    embeddings = forward(model, x, Execution(CPU), run=embed)
     assert embeddings.shape == (2, width)
     assert embedding_size(model) == width
-    torch.testing.assert_close(last_layer(model)(embeddings), forward(model, x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(last_layer(model)(embeddings), forward(model, x, Execution(CPU)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["deit_tiny_distilled_patch16_224", "repvit_m0_9", "levit_128s", "efficientformer_l1"])
 def test_networks_with_two_heads(name):
     """Their logits are the mean of two heads, so no single layer maps the embeddings to them; the size still holds."""
     model = network(name, image_size=224)
-    assert forward(model, torch.randn(2, 1, 224, 224), embed).shape == (2, embedding_size(model))
+    assert forward(model, torch.randn(2, 1, 224, 224), Execution(CPU), run=embed).shape == (2, embedding_size(model))
 
 
 def test_embed_is_differentiable_and_forward_restores_the_mode():
     model, x = network("plain_cnn").train(), torch.randn(2, 1, 64, 64, requires_grad=True)
-    assert not forward(model, x, embed).requires_grad
+    assert not forward(model, x, Execution(CPU), run=embed).requires_grad
     assert model.training
     model.eval()
     embed(model, x).sum().backward()

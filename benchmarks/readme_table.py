@@ -63,7 +63,8 @@ def speed() -> str:
     rows = [
         (
             "`fit`, resnet18, beside a plain PyTorch loop with a DataLoader",
-            f"{train['plain_loop_ratio']:.2f} times as fast",
+            f"{train['plain_loop_with_2_workers_ratio']:.2f} times as fast (with 2 workers), "
+            f"{train['plain_loop_without_workers_ratio']:.2f} (without)",
         ),
         (
             "... beside bare forward and backward passes",
@@ -92,14 +93,14 @@ def speed() -> str:
     ]
     table = "\n".join(["| what | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
     return (
-        f'Batches of 32 at 224 px, {machine["cpus"]} CPU cores, {machine["precision"]} (chosen by `precision="auto"`: '
-        "this processor has no bfloat16), ours and the other taking turns in one run; `python benchmarks/NAME.py` "
+        f'Batches of 32 at 224 px, {machine["cpus"]} CPU cores, {machine["precision"]} (as `precision="auto"` chose), '
+        "ours and the other taking turns in one run; `python benchmarks/NAME.py` "
         f"repeats them.\n\n{table}"
     )
 
 
 def grown(samples: dict) -> str:
-    return f"{samples['peak_mb_in_the_last_tenth'] - samples['peak_mb_in_the_second_tenth']:.0f}"
+    return f"{max(0, samples['peak_mb_in_the_last_tenth'] - samples['peak_mb_in_the_second_tenth']):.0f}"
 
 
 def recipe() -> str:

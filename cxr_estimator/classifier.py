@@ -69,8 +69,8 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
     patient_pattern : str, optional
         Regular expression that finds the patient in a file path, for `fit` without `groups`.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        bfloat16 (autocast; weights stay float32) is chosen where the processor or GPU computes in it natively, and
-        doubles the speed there. It moves probabilities by less than 0.01.
+        bfloat16 (autocast; weights stay float32) is chosen where the processor or GPU computes in it natively. It
+        moves probabilities a little, by how much the README tells; "float32" is exact.
     device : str, default="auto"
         "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps". Where a batch does not fit into its memory,
         smaller ones are used, with a `BatchSizeWarning`.

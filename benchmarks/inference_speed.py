@@ -71,6 +71,7 @@ def main() -> None:
         "inference_speed",
         {
             "question": f"{BACKBONE} at {SIZE} px, batches of {BATCH}: seconds for {options.images} images",
+            "backbone": BACKBONE,
             "images": options.images,
             "seconds": seconds,
             "arrays_ratio": ratio(seconds, "arrays", "bare"),
@@ -78,6 +79,7 @@ def main() -> None:
             "large_files_ratio": ratio(
                 seconds, "files large", max("bare", "decode large", key=lambda name: sum(seconds[name]))
             ),
+            "bfloat16_change_at_fit": clf.bfloat16_change_,
             "bfloat16_largest_change_of_a_probability": float(np.abs(exact - rough).max()),
             "probabilities": exact[:, 1].tolist(),
         },

@@ -70,6 +70,7 @@ def main() -> None:
         "patients_shared": len(np.intersect1d(data.groups[development], data.groups[holdout])),
         "threshold_rule": "youden on the validation split inside fit",
         "bfloat16_largest_change_of_a_probability": float(np.abs(exact - rough).max()),
+        "bfloat16_change_at_fit": clf.bfloat16_change_,
         "report": report.to_dict(),
         "history": json.loads(clf.history_.to_json(orient="records")),
         "machine": {"cpus": os.cpu_count(), "processor": platform.machine(), **package_versions()},

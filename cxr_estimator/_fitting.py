@@ -30,7 +30,7 @@ from cxr_estimator.datasets.patients import patient_ids
 from cxr_estimator.datasets.split import patient_split
 from cxr_estimator.errors import DataError, EncodedLabelsWarning, PatientLeakWarning
 from cxr_estimator.images import ImageSequence, as_images
-from cxr_estimator.inference import check_device, check_precision, pixel_logits
+from cxr_estimator.inference import bfloat16_change, check_device, check_precision, pixel_logits
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.reading import PixelRows, PreparedImages, prepare
 from cxr_estimator.serialization import writable_folder
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _CLASS = "CXRClassifier"
 _CALLER = "CXRClassifier.fit"
+_PRECISION_IMAGES = 64  # on which fit measures what bfloat16 does to the probabilities
 # Parameters that a fitted network depends on: later changes by `set_params` wait for the next `fit`.
 ARCHITECTURE = ("backbone", "image_size", "channels", "resize", "intensity", "image_shape")
 
@@ -87,6 +88,9 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
         scores = logits[:, 0] if pos_label == classes[1] else -logits[:, 0]
         point = choose_point(scores, classes[validation.target] == pos_label, point[0], at_least=point[1])
 
+    pixels = data.pixels if judged is None else judged.pixels
+    sample = pixels[np.unique(np.linspace(0, len(pixels) - 1, _PRECISION_IMAGES, dtype=np.int64))]
+    clf.bfloat16_change_ = bfloat16_change(model, sample, preprocessing, settings.execution)
     clf.classes_, clf.pos_label_, clf.model_ = classes, pos_label, model
     clf.architecture_ = {name: getattr(clf, name) for name in ARCHITECTURE}
     clf.preprocessing_, clf.image_shape_ = preprocessing, image_shape

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cxr_estimator._fitting import ARCHITECTURE, build, check_image_shape, check_parameters
 from cxr_estimator._predicting import execution
+from cxr_estimator._validation import check_number
 from cxr_estimator.errors import CXRError, ModelFolderError
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.serialization import (
@@ -51,6 +52,7 @@ def save(clf: CXRClassifier, folder: Path) -> Path:
         "image_shape": to_json(clf.image_shape_),
         "operating_points": [asdict(point) for point in clf.operating_points_.values()],
         "active_operating_point": clf.active_point_,
+        "bfloat16_change": clf.bfloat16_change_,
         "training": {"history": _history_to_json(clf.history_)},
         "versions": package_versions(),
     }
@@ -103,6 +105,7 @@ def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
         raise ModelFolderError(
             f"the active operating point {clf.active_point_!r} is none of {list(clf.operating_points_)}."
         )
+    clf.bfloat16_change_ = check_number("bfloat16_change", config["bfloat16_change"], caller="load", low=0, high=1)
     clf.history_ = _history_from_json(config["training"]["history"])
     clf.skipped_ = ()
     return clf

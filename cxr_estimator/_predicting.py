@@ -19,7 +19,15 @@ from cxr_estimator._validation import check_choice, check_labels, check_number, 
 from cxr_estimator.backbones import embed, embedding_size
 from cxr_estimator.errors import DataError, ModelFolderError, SkippedImage, SkippedImagesWarning
 from cxr_estimator.images import ImageSequence, as_images
-from cxr_estimator.inference import PRECISIONS, Execution, Run, check_device, check_precision, predict_logits
+from cxr_estimator.inference import (
+    BFLOAT16_TOLERANCE,
+    PRECISIONS,
+    Execution,
+    Run,
+    check_device,
+    check_precision,
+    predict_logits,
+)
 from cxr_estimator.reading import Reading
 
 if TYPE_CHECKING:
@@ -118,4 +126,7 @@ def execution(clf: CXRClassifier) -> Execution:
     """Move the network to the device that the parameter `device` asks for now, and return how it runs there."""
     device = check_device(clf.device, caller=_CLASS)
     clf.model_.to(device)
-    return Execution(device, clf.batch_size, check_precision(clf.precision, device, caller=_CLASS))
+    precision = check_precision(clf.precision, device, caller=_CLASS)
+    if clf.precision == "auto" and not clf.bfloat16_change_ <= BFLOAT16_TOLERANCE:
+        precision = "float32"
+    return Execution(device, clf.batch_size, precision)

@@ -69,8 +69,8 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
     patient_pattern : str, optional
         Regular expression that finds the patient in a file path, for `fit` without `groups`.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
-        bfloat16 (autocast; weights stay float32) is chosen where the processor or GPU computes in it natively. It
-        moves probabilities a little, by how much the README tells; "float32" is exact.
+        "auto" computes in bfloat16 (autocast; weights stay float32) where the processor or GPU does so natively; for
+        predictions only if that moved no probability of 64 images by more than 0.005 when `fit` tried it.
     device : str, default="auto"
         "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps". Where a batch does not fit into its memory,
         smaller ones are used, with a `BatchSizeWarning`.
@@ -102,6 +102,8 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
     preprocessing_ : Preprocessing
     n_features_in_, feature_names_in_ : int and ndarray of str
         Only where X came as rows; the names, where it was a data frame.
+    bfloat16_change_ : float
+        How far bfloat16 moved a probability of 64 validation images at most (training images where there are none).
     history_ : pandas.DataFrame
         One row per epoch: epoch, train_loss, val_loss, val_auroc, learning_rate, seconds, best.
     skipped_ : tuple of SkippedImage

@@ -8,8 +8,8 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -26,6 +26,7 @@ from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.reading import PixelRows, PreparedImages, Reading, iter_prepared
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+BFLOAT16_TOLERANCE = 0.005  # how far bfloat16 may move a probability of a few images where nobody asked for it
 _Result = TypeVar("_Result")
 # CPU, MPS, and how the libraries below CUDA say it
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
@@ -244,6 +245,18 @@ def pixel_logits(
         for rows in batches(len(pixels), execution.batch_size)
     ]
     return torch.cat(outputs).cpu().numpy()
+
+
+def bfloat16_change(
+    model: nn.Module, pixels: np.ndarray | PixelRows, preprocessing: Preprocessing, execution: Execution
+) -> float:
+    """Return the largest change of a probability of these images, (N, C, S, S), between float32 and bfloat16."""
+    exact, rough = (
+        torch.from_numpy(pixel_logits(model, pixels, preprocessing, replace(execution, precision=name)))
+        for name in ("float32", "bfloat16")
+    )
+    to_proba = torch.sigmoid if exact.shape[1] == 1 else partial(torch.softmax, dim=1)
+    return float((to_proba(exact) - to_proba(rough)).abs().max())
 
 
 @torch.no_grad()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.reading import PixelRows
 from cxr_estimator.statistics import auroc, macro_auroc
 
+_M_MMAP_THRESHOLD = -3  # of malloc.h
 _GENERATORS = threading.RLock()
 
 
@@ -97,11 +100,24 @@ def train(
     list of dict
         One row per epoch: epoch, train_loss, val_loss, val_auroc, learning_rate, seconds, best.
     """
+    return_large_blocks()
     file = None
     if checkpoint_dir is not None:
         file = CheckpointFile(checkpoint_dir, _fingerprint(model, preprocessing, data, validation, settings))
     with seeded(settings.seed, settings.device):  # dropout and stochastic depth draw from the global generator
         return _Loop(model, preprocessing, data, validation, settings).run(file, progress)
+
+
+def return_large_blocks() -> None:
+    """Make the C library give freed blocks of 16 MB and more back to the system.
+
+    glibc raises that limit to 32 MB by itself, and then keeps the activations of a training step in a heap that
+    fragments: resnet18 at 224 px took a tenth more memory, and no less time. Holds for the whole process.
+    """
+    if sys.platform == "linux":
+        set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+        if set_option is not None:
+            set_option(_M_MMAP_THRESHOLD, 2**24)
 
 
 def _fingerprint(

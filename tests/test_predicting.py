@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from scipy.stats import spearmanr
 
-from cxr_estimator import CXRClassifier, _predicting
+from cxr_estimator import CXRClassifier, _predicting, inference
+from cxr_estimator._predicting import execution
 from cxr_estimator._validation import plain
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.errors import BatchSizeWarning, CacheWarning, DataError, InvalidParameterError, InvalidTypeError
@@ -29,6 +30,35 @@ def test_bfloat16_moves_no_probability_by_more_than_a_hundredth(own, phantoms):
     rough = own.set_params(precision="bfloat16").predict_proba(phantoms.X)
     assert 0 < np.abs(rough - exact).max() < 0.01
     assert own.model_.head.weight.dtype == torch.float32
+
+
+def test_fit_measures_what_bfloat16_does(phantoms):
+    X, y, groups = phantoms.X[:60], phantoms.y[:60], phantoms.groups[:60]
+    clf = small_classifier(validation_fraction=0.0).fit(X, y, groups=groups)
+    exact, rough = (clf.set_params(precision=name).predict_proba(X) for name in ("float32", "bfloat16"))
+    assert clf.bfloat16_change_ == pytest.approx(np.abs(exact - rough).max(), abs=1e-6)
+    assert clf.bfloat16_change_ > 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "change", "expected"),
+    [
+        ("auto", 0.004, "bfloat16"),
+        ("auto", 0.006, "float32"),
+        ("auto", float("nan"), "float32"),
+        ("bfloat16", 0.006, "bfloat16"),
+        ("float32", 0.0, "float32"),
+    ],
+)
+def test_predictions_are_in_bfloat16_only_where_the_network_bears_it(own, monkeypatch, asked, change, expected):
+    monkeypatch.setattr(inference, "_has_bfloat16", lambda device: True)
+    own.set_params(precision=asked).bfloat16_change_ = change
+    assert execution(own).precision == expected
+
+
+def test_what_bfloat16_does_is_saved(own, tmp_path):
+    own.save(tmp_path / "model")
+    assert type(own).load(tmp_path / "model").bfloat16_change_ == own.bfloat16_change_
 
 
 def test_it_learns_in_bfloat16(phantoms):

@@ -282,22 +282,25 @@ def to_grid(model: nn.Module, activation: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def capture(model: nn.Module, layer: str) -> Iterator[list[Tensor]]:
-    """Within the block, each forward appends the output of `layer` as a leaf that gradients reach.
+def capture(model: nn.Module, *layers: str) -> Iterator[dict[str, Tensor]]:
+    """Within the block, a forward pass leaves the outputs of `layers` by name, for gradients with respect to them.
 
-    The graph starts at that output, so a backward pass only runs through what comes behind the layer.
+    The graph starts at the first of them, so a backward pass only runs through what comes behind it.
     """
-    captured: list[Tensor] = []
+    captured: dict[str, Tensor] = {}
 
-    def hook(module: nn.Module, inputs: tuple, output: object) -> Tensor:
-        if not isinstance(output, Tensor):
-            raise invalid("layer", type(model).__name__, f"a layer that returns one tensor, unlike {layer!r}", layer)
-        leaf = output.detach().requires_grad_()
-        captured.append(leaf)
-        return leaf.clone()  # what follows may work in place, which a leaf does not allow
+    def hook_for(layer: str):
+        def hook(module: nn.Module, inputs: tuple, output: object) -> Tensor:
+            if not isinstance(output, Tensor):
+                constraint = f"a layer that returns one tensor, unlike {layer!r}"
+                raise invalid("layer", type(model).__name__, constraint, layer)
+            starts = not captured or not output.requires_grad
+            captured[layer] = output.detach().requires_grad_() if starts else output
+            return captured[layer].clone()  # what follows may work in place, which a leaf does not allow
 
-    handle = named_layer(model, layer).register_forward_hook(hook)
-    try:
+        return hook
+
+    with contextlib.ExitStack() as stack:
+        for layer in layers:
+            stack.callback(named_layer(model, layer).register_forward_hook(hook_for(layer)).remove)
         yield captured
-    finally:
-        handle.remove()

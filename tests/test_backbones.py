@@ -63,10 +63,10 @@ def test_default_cam_layer(name, layer, grid):
     assert default_cam_layer(model, x) == layer
     with torch.enable_grad(), capture(model, layer) as captured:
         logits = model(x)
-    activation = to_grid(model, captured[0])
+    activation = to_grid(model, captured[layer])
     assert activation.shape[0] == 1
     assert activation.shape[2:] == grid
-    (gradient,) = torch.autograd.grad(logits.sum(), captured[0])
+    (gradient,) = torch.autograd.grad(logits.sum(), captured[layer])
     assert to_grid(model, gradient).abs().max() > 0
 
 
@@ -94,7 +94,22 @@ def test_in_place_layers_behind_the_captured_one():
     model = nn.Sequential(nn.Conv2d(1, 2, 3), *head)
     with capture(model, "0") as captured:
         out = model(torch.randn(1, 1, 8, 8))
-    assert torch.autograd.grad(out.sum(), captured[0])[0].shape == (1, 2, 6, 6)
+    assert torch.autograd.grad(out.sum(), captured["0"])[0].shape == (1, 2, 6, 6)
+
+
+def test_the_graph_starts_at_the_first_of_several_layers_and_reaches_all():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.Conv2d(2, 2, 3), nn.Flatten(), nn.Linear(32, 1))
+    x = torch.randn(1, 1, 8, 8, requires_grad=True)
+    with capture(model, "2", "0") as captured:
+        out = model(x).sum()
+    assert captured.keys() == {"0", "2"}
+    assert captured["0"].is_leaf
+    early, late = torch.autograd.grad(out, [captured["0"], captured["2"]], retain_graph=True)
+    assert torch.equal(late.flatten(), model[4].weight.flatten())
+    expected = torch.nn.functional.conv_transpose2d(late, model[2].weight) * (captured["0"] > 0)
+    torch.testing.assert_close(early, expected)
+    with pytest.raises(RuntimeError, match="not have been used"):
+        torch.autograd.grad(out, x)
 
 
 def test_normalisation():

@@ -1,6 +1,15 @@
-"""Class activation maps."""
+"""Class activation maps: the channels of a layer, weighted and summed.
+
+In every formula A^k is channel k of the layer, g^k = d score / d A^k, and sums without an index run over positions. The
+backbone runs forward once, and gradients only pass through what follows the layer. Maps are resized bilinearly to the
+image and not normalised. `layer` names a layer with a spatial map or patch tokens (default:
+`backbones.default_cam_layer`), or several: their maps are averaged after each was divided by its largest absolute
+value.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,33 +20,156 @@ from cxr_estimator.attribution._target import TargetRule
 from cxr_estimator.attribution._types import Attribution
 from cxr_estimator.backbones import capture, default_cam_layer, to_grid
 
+_EPSILON = 1e-7  # keeps quotients finite where a channel is zero
 
-def grad_cam(model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | None = None) -> Attribution:
-    """Weight the channels of a layer by their mean gradient, sum, and keep what is positive.
 
-    L = ReLU(sum_k a_k A^k),  a_k = mean over positions of d score / d A^k  (Selvaraju et al., eq. 1 and 2),
-    resized bilinearly to the image; not normalised. Values are >= 0: evidence for the target.
+def grad_cam(model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | Sequence[str] | None = None) -> Attribution:
+    """Weight each channel by its mean gradient and keep what is positive.
 
-    The backbone runs forward once and gradients only pass through what follows the layer.
-
-    Parameters
-    ----------
-    layer : str, optional
-        Name of a layer with a spatial map or patch tokens; default `backbones.default_cam_layer`.
+    L = ReLU(sum_k a_k A^k),  a_k = mean g^k  (eq. 1 and 2). Values are >= 0: evidence for the target.
 
     References
     ----------
     Selvaraju et al. (2017), Grad-CAM, ICCV, doi:10.1109/ICCV.2017.74
     """
-    layer = default_cam_layer(model, x) if layer is None else layer
-    with torch.enable_grad(), capture(model, layer) as captured:
+    return _map(model, x, rule, layer, lambda A, g: F.relu(_weighted(A, _mean(g))))
+
+
+def grad_cam_plus_plus(
+    model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | Sequence[str] | None = None
+) -> Attribution:
+    """Weight each channel by its positive gradients, each counted for as many objects as the channel shows.
+
+    L = ReLU(sum_k w_k A^k),  w_k = sum a^k ReLU(g^k),  a^k = (g^k)^2 / (2 (g^k)^2 + (sum A^k) (g^k)^3)  (eq. 5, 7 and
+    19, for the exponential of the score). Values are >= 0.
+
+    References
+    ----------
+    Chattopadhay et al. (2018), Grad-CAM++, WACV, doi:10.1109/WACV.2018.00097
+    """
+
+    def combine(A: Tensor, g: Tensor) -> Tensor:
+        share = g.square() / (2 * g.square() + _sum(A) * g**3 + 1e-6)
+        return F.relu(_weighted(A, _sum(torch.where(g != 0, share, 0.0) * F.relu(g))))
+
+    return _map(model, x, rule, layer, combine)
+
+
+def x_grad_cam(
+    model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | Sequence[str] | None = None
+) -> Attribution:
+    """Weight each channel by its gradients where it is active, so that the map comes nearest to summing to the score.
+
+    L = ReLU(sum_k w_k A^k),  w_k = sum (g^k A^k) / sum A^k  (eq. 8). Values are >= 0.
+
+    References
+    ----------
+    Fu et al. (2020), Axiom-based Grad-CAM, BMVC, doi:10.48550/arXiv.2008.02312
+    """
+    return _map(model, x, rule, layer, lambda A, g: F.relu(_weighted(A, _sum(g * A) / (_sum(A) + _EPSILON))))
+
+
+def hi_res_cam(
+    model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | Sequence[str] | None = None
+) -> Attribution:
+    """Multiply every position of every channel by its own gradient, so that nothing is averaged away.
+
+    L = sum_k g^k A^k  (eq. 5). Signed: below 0 is evidence against the target.
+
+    References
+    ----------
+    Draelos & Carin (2020), Use HiResCAM instead of Grad-CAM, doi:10.48550/arXiv.2011.08891
+    """
+    return _map(model, x, rule, layer, lambda A, g: _weighted(A, g))
+
+
+def layer_cam(
+    model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | Sequence[str] | None = None
+) -> Attribution:
+    """Weight every position of every channel by its own positive gradient; also fit for early, finer layers.
+
+    L = ReLU(sum_k ReLU(g^k) A^k)  (eq. 4 and 5). Values are >= 0.
+
+    References
+    ----------
+    Jiang et al. (2021), LayerCAM, IEEE TIP 30, doi:10.1109/TIP.2021.3089943
+    """
+    return _map(model, x, rule, layer, lambda A, g: F.relu(_weighted(A, F.relu(g))))
+
+
+def eigen_cam(
+    model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | Sequence[str] | None = None
+) -> Attribution:
+    """Show what the channels have most in common: their first principal component. The target plays no part.
+
+    L = ReLU(M v),  M the positions x channels, centred over the positions, v its first right singular vector. Values
+    are >= 0.
+
+    Two deviations from the paper: the centring, as pytorch-grad-cam has it, and the sign of v, which a decomposition
+    leaves open. It is chosen so that the map goes with the mean activation.
+
+    References
+    ----------
+    Muhammad & Yeasin (2020), Eigen-CAM, IJCNN, doi:10.1109/IJCNN48605.2020.9206626
+    """
+    return _map(model, x, rule, layer, lambda A, g: F.relu(_first_component(A)))
+
+
+def _first_component(A: Tensor) -> Tensor:
+    M = A.flatten(2).transpose(1, 2).double()  # (n, h * w, channels)
+    M = M - M.mean(dim=1, keepdim=True)
+    left, values, _ = torch.linalg.svd(M, full_matrices=False)
+    component = left[:, :, 0] * values[:, :1]
+    mean = M.mean(dim=2)
+    sign = torch.where((component * mean).sum(dim=1, keepdim=True) < 0, -1.0, 1.0)
+    return (sign * component).view(len(A), *A.shape[2:]).float()
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.mean(dim=(2, 3), keepdim=True)
+
+
+def _sum(values: Tensor) -> Tensor:
+    return values.sum(dim=(2, 3), keepdim=True)
+
+
+def _weighted(A: Tensor, weights: Tensor) -> Tensor:
+    return (weights * A).sum(dim=1)
+
+
+def _map(
+    model: nn.Module,
+    x: Tensor,
+    rule: TargetRule,
+    layer: str | Sequence[str] | None,
+    combine: Callable[[Tensor, Tensor], Tensor],
+) -> Attribution:
+    """Return the map that `combine` makes of activations and gradients, both (n, channels, h, w)."""
+    names = [default_cam_layer(model, x)] if layer is None else [layer] if isinstance(layer, str) else list(layer)
+    if not names:
+        raise invalid("layer", type(model).__name__, "a layer, or a list of one at least", layer)
+    with torch.enable_grad(), capture(model, *names) as captured:
         logits = model(x).float()
-    if not captured:
-        raise invalid("layer", type(model).__name__, "a layer that runs when the network does", layer)
-    activation = to_grid(model, captured[-1].detach()).float()
-    score = rule.resolve(logits).score(logits)
-    (gradient,) = torch.autograd.grad(score.sum(), captured[-1])
-    weights = to_grid(model, gradient).float().mean(dim=(2, 3), keepdim=True)
-    values = F.relu((weights * activation).sum(dim=1, keepdim=True))
-    values = F.interpolate(values, size=x.shape[2:], mode="bilinear", align_corners=False)
-    return Attribution(values[:, 0], logits.detach(), layer)
+        score = rule.resolve(logits).score(logits).sum()
+    for name in names:
+        if name not in captured:
+            raise invalid("layer", type(model).__name__, "a layer that runs when the network does", name)
+    activations = [captured[name] for name in names]
+    gradients = torch.autograd.grad(score, activations, materialize_grads=True)
+    maps = [
+        combine(to_grid(model, activation.detach()).float(), to_grid(model, gradient).float())
+        for activation, gradient in zip(activations, gradients, strict=True)
+    ]
+    values = _averaged([_resized(one, x.shape[2:]) for one in maps])
+    return Attribution(values, logits.detach(), ", ".join(names))
+
+
+def _resized(values: Tensor, size: torch.Size) -> Tensor:
+    return F.interpolate(values[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def _averaged(maps: list[Tensor]) -> Tensor:
+    if len(maps) == 1:
+        return maps[0]
+    tops = [one.abs().amax(dim=(1, 2), keepdim=True) for one in maps]
+    return torch.stack([one / torch.where(top > 0, top, 1.0) for one, top in zip(maps, tops, strict=True)]).mean(dim=0)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import pytorch_grad_cam
 import torch
 from torch import nn
 
-from cxr_estimator.attribution import TargetRule
-from cxr_estimator.attribution.cam import grad_cam
+from cxr_estimator.attribution import METHODS, TargetRule
+from cxr_estimator.attribution.cam import _first_component, _resized, grad_cam
 from cxr_estimator.backbones import build_backbone, default_cam_layer, named_layer, to_grid
 from cxr_estimator.errors import InvalidParameterError
 from cxr_estimator.thresholds import number_point
@@ -54,28 +55,105 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("num_outputs", [1, 3])
-def test_equals_pytorch_grad_cam(name, num_outputs):
-    from pytorch_grad_cam import GradCAM
+PEERS = {
+    "grad_cam": "GradCAM",
+    "grad_cam_plus_plus": "GradCAMPlusPlus",
+    "x_grad_cam": "XGradCAM",
+    "layer_cam": "LayerCAM",
+    "eigen_cam": "EigenCAM",
+}
 
+
+@pytest.fixture(scope="module", params=LAYERS)
+def network(request):
     torch.manual_seed(0)
-    model = build_backbone(name, num_outputs=num_outputs, channels=1, image_size=64).eval()
+    models = {n: build_backbone(request.param, num_outputs=n, channels=1, image_size=64).eval() for n in (1, 3)}
+    return request.param, models
+
+
+@pytest.mark.parametrize("method", PEERS)
+@pytest.mark.parametrize("num_outputs", [1, 3])
+def test_equals_pytorch_grad_cam(network, num_outputs, method):
+    name, model = network[0], network[1][num_outputs]
+    torch.manual_seed(1)
     x = torch.randn(2, 1, 64, 64)
     assert default_cam_layer(model, x) == LAYERS[name]
     index = torch.tensor([1, 0] if num_outputs == 1 else [2, 0])
-    ours = grad_cam(model, x, TargetRule(None, index=index)).values.numpy()
+    ours = METHODS[method].function(model, x, TargetRule(None, index=index)).values.clamp(min=0).numpy()
 
     signs = (1.0, -1.0) if num_outputs == 1 else (1.0, 1.0)
     column = (0, 0) if num_outputs == 1 else (2, 0)
     targets = [lambda out, s=sign, c=c: s * out[c] for sign, c in zip(signs, column, strict=True)]
     reshape = (lambda tensor: to_grid(model, tensor)) if name.startswith(("vit", "swin")) else None
-    with GradCAM(model, [named_layer(model, LAYERS[name])], reshape_transform=reshape) as cam:
+    with getattr(pytorch_grad_cam, PEERS[method])(
+        model, [named_layer(model, LAYERS[name])], reshape_transform=reshape
+    ) as cam:
         theirs = cam(x, targets=targets)
-    ours = ours - ours.min(axis=(1, 2), keepdims=True)
-    top = ours.max(axis=(1, 2), keepdims=True)
-    scaled = np.divide(ours, top, out=np.zeros_like(ours), where=top > 0)
-    np.testing.assert_allclose(scaled, theirs, atol=1e-4)
+    if method == "eigen_cam":  # the peer leaves the sign to the decomposition: compare where it agrees with ours
+        agree = [np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0 for one, other in zip(ours, theirs, strict=True)]
+        ours, theirs = ours[agree], theirs[agree]
+    np.testing.assert_allclose(stretched(ours), theirs, atol=2e-4)
+
+
+def test_hi_res_cam_equals_pytorch_grad_cam_before_that_cuts_it_off_at_zero(network):
+    name, model = network[0], network[1][3]
+    layer = named_layer(model, LAYERS[name])
+    x = torch.randn(2, 1, 64, 64)
+    ours = METHODS["hi_res_cam"].function(model, x, TargetRule(None, index=torch.tensor([2, 0]))).values
+    reshape = (lambda tensor: to_grid(model, tensor)) if name.startswith(("vit", "swin")) else None
+    targets = [lambda out: out[2], lambda out: out[0]]
+    with pytorch_grad_cam.HiResCAM(model, [layer], reshape_transform=reshape) as cam:
+        cam(x, targets=targets)
+        seen = cam.activations_and_grads
+        activations, gradients = seen.activations[0].numpy(), seen.gradients[0].numpy()
+        theirs = torch.from_numpy(cam.get_cam_image(x, layer, targets, activations, gradients, False))
+    assert ours.min() < 0
+    torch.testing.assert_close(ours, _resized(theirs, x.shape[2:]), atol=1e-5, rtol=1e-3)
+
+
+def stretched(maps):
+    """Each map from 0 to 1, as the peer returns them."""
+    maps = maps - maps.min(axis=(1, 2), keepdims=True)
+    top = maps.max(axis=(1, 2), keepdims=True)
+    return np.divide(maps, top, out=np.zeros_like(maps), where=top > 0)
+
+
+def test_the_others_by_hand():
+    """A = (x, -x) with gradients 3/4 and 1/4 everywhere, x = 1 -2 / 4 0, sum x = 3."""
+    x = torch.tensor([[1.0, -2.0], [4.0, 0.0]]).view(1, 1, 2, 2)
+
+    def values(method):
+        return METHODS[method].function(TwoChannels(), x, POSITIVE).values[0].tolist()
+
+    assert values("hi_res_cam") == [[0.5, -1.0], [2.0, 0.0]]  # (3/4 - 1/4) x
+    assert values("layer_cam") == [[0.5, 0.0], [2.0, 0.0]]
+    np.testing.assert_allclose(values("x_grad_cam"), [[0.5, 0.0], [2.0, 0.0]], atol=1e-5)  # g is constant
+    # a = g^2 / (2 g^2 + sum A g^3) = 1 / (2 + sum A g) = 1 / (2 + 9/4) and 1 / (2 - 3/4); w = 4 a g
+    w = 4 * 0.75 / 4.25 - 4 * 0.25 / 1.25
+    expected = np.maximum(w * x[0, 0].numpy(), 0)
+    np.testing.assert_allclose(values("grad_cam_plus_plus"), expected, atol=1e-4)
+    # x - 3/4 and its negative have the first component +-(x - 3/4) sqrt(2); the mean activation is 0: either sign
+    component = np.sqrt(2) * (x[0, 0].numpy() - 0.75)
+    found = np.array(values("eigen_cam"))
+    assert np.allclose(found, np.maximum(component, 0)) or np.allclose(found, np.maximum(-component, 0))
+
+
+def test_the_first_component_goes_with_the_mean_activation():
+    rng = np.random.default_rng(0)
+    pattern = rng.random((4, 4))
+    activation = torch.from_numpy(pattern[None, None] * rng.random((1, 6, 1, 1)) + 0.01 * rng.random((1, 6, 4, 4)))
+    found = _first_component(activation.float())[0].numpy()
+    assert np.corrcoef(found.ravel(), pattern.ravel())[0, 1] > 0.99
+
+
+def test_several_layers_are_averaged_on_one_scale(fitted, phantoms):
+    one, other = (fitted.explain(phantoms.X[:3], layer=name).values for name in ("features.stage1", "features"))
+    both = fitted.explain(phantoms.X[:3], layer=["features.stage1", "features"])
+    expected = sum(maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-30) for maps in (one, other)) / 2
+    np.testing.assert_allclose(both.values, expected, atol=1e-5)
+    assert both.layer == "features.stage1, features"
+    with pytest.raises(InvalidParameterError, match="a list of one at least"):
+        fitted.explain(phantoms.X[:3], layer=[])
 
 
 def test_class_token_transformers_need_the_norm_before_the_last_attention():

@@ -71,7 +71,7 @@ def test_contract(classifier, phantoms, method):
     again = classifier.explain(X, method=method)
     assert (again.values == values).all()
     alone = classifier.explain(X[2:3], method=method)
-    np.testing.assert_allclose(alone.values[0], values[2], atol=1e-4 * values[2].max())
+    np.testing.assert_allclose(alone.values[0], values[2], atol=1e-4 * np.abs(values[2]).max())
     assert_same_state(before, state_of(classifier.model_))
     assert (untouched == X).all()
 

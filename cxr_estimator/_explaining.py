@@ -1,9 +1,10 @@
-"""What `CXRClassifier.explain` does: check the request, run the method batch by batch, wrap the result."""
+"""What `CXRClassifier.explain` does: check the request, run the methods batch by batch, wrap the results."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,18 +14,31 @@ import torch
 from torch import Tensor
 
 from cxr_estimator._predicting import execution, reading, report
-from cxr_estimator._validation import check_choice, check_labels, invalid
-from cxr_estimator.attribution import METHODS, Attribution
-from cxr_estimator.errors import SkippedImage
+from cxr_estimator._predicting import images as as_images
+from cxr_estimator._validation import check_choice, check_labels, check_number, check_seed, invalid, plain, wrong_type
+from cxr_estimator.attribution import METHODS, Attribution, Problem, check_supported, repeated
+from cxr_estimator.attribution import REPEATS as ERROR_BAR_REPEATS
+from cxr_estimator.errors import BackgroundWarning, DataError, SkippedImage
 from cxr_estimator.explanation import Explanation, Prediction
 from cxr_estimator.images import ImageSequence
-from cxr_estimator.inference import BatchLimit, Execution, batches, evaluating, iter_inputs
-from cxr_estimator.reading import PreparedImages
+from cxr_estimator.inference import (
+    BatchLimit,
+    Execution,
+    automatic_batch_size,
+    batches,
+    evaluating,
+    forward,
+    iter_inputs,
+    normalise,
+    unit_tensor,
+)
+from cxr_estimator.reading import PreparedImages, prepare
 from cxr_estimator.versions import package_versions
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
 
+_CALLER = "explain"
 _RULES = ("predicted", "true", "margin")
 
 
@@ -32,93 +46,258 @@ _RULES = ("predicted", "true", "margin")
 class ExplanationPlan:
     """A checked request."""
 
-    method: str
+    clf: CXRClassifier
+    images: ImageSequence
+    options: dict[str, dict[str, Any]]  # of each method
     target: Any
-    options: dict[str, Any]
     index: np.ndarray | None  # class index per image, where it does not depend on the prediction
     true_label: np.ndarray | None
+    error_bars: bool
+    execution: Execution
+    seed: int
+    background: Tensor | None
+    progress: Callable[[float, int], Any] | None
 
     @classmethod
     def check(
-        cls, clf: CXRClassifier, n_images: int, y: Any, method: str, target: Any, options: dict[str, Any]
+        cls,
+        clf: CXRClassifier,
+        X: Any,
+        y: Any,
+        methods: Sequence[str],
+        *,
+        target: Any = "predicted",
+        error_bars: bool = False,
+        batch_size: Any = None,
+        random_state: Any = None,
+        background: Any = None,
+        progress: Callable[[float, int], Any] | None = None,
+        **options: Any,
     ) -> ExplanationPlan:
-        """Return the plan, or raise before any image is read."""
-        caller = "explain"
-        entry = METHODS[check_choice("method", method, METHODS, caller=caller)]
-        allowed = [
-            name
-            for name, parameter in inspect.signature(entry.function).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        ]
-        for name in options:
-            check_choice(f"options of {method}", name, allowed, caller=caller)
-        labels = clf.classes_.tolist()
-        if isinstance(target, str) and target in _RULES and target in labels:
-            raise invalid("target", caller, "unambiguous; rename the class, which is called like a rule", target)
-        true_label = None if y is None else check_labels(y, n_images, caller=caller, classes=clf.classes_)
-        index = None
-        if isinstance(target, str) and target == "true":
-            if true_label is None:
-                raise invalid("y", caller, "given for target='true'", None)
-            index = np.searchsorted(clf.classes_, true_label)
-        elif not (isinstance(target, str) and target in _RULES):
-            check_choice("target", target, [*labels, *_RULES], caller=caller)
-            index = np.full(n_images, labels.index(target))
-        return cls(method, target, dict(options), index, true_label)
+        """Return the plan, or raise before any image is explained. For the parameters see `CXRClassifier.explain`."""
+        images = as_images(clf, X)
+        if not isinstance(error_bars, bool | np.bool_):
+            raise wrong_type("error_bars", _CALLER, "True or False", error_bars)
+        if progress is not None and not callable(progress):
+            raise wrong_type("progress", _CALLER, "None or a function", progress)
+        if not isinstance(methods, list | tuple) or not methods:
+            raise invalid("method", _CALLER, "the name of a method, or a list of one at least", methods)
+        for method in methods:
+            check_supported(check_choice("method", method, METHODS, caller=_CALLER), clf.model_, clf.backbone)
+        true_label = None if y is None else check_labels(y, len(images), caller=_CALLER, classes=clf.classes_)
+        needs_background = any(METHODS[method].needs_background for method in methods)
+        return cls(
+            clf,
+            images,
+            _options_of_each(methods, options),
+            plain(target),
+            _fixed_index(clf, len(images), plain(target), true_label),
+            true_label,
+            bool(error_bars),
+            _execution(clf, batch_size),
+            check_seed(clf.random_state if random_state is None else random_state, caller=_CALLER),
+            _background(clf, background) if needs_background or background is not None else None,
+            progress,
+        )
 
-    def run(self, clf: CXRClassifier, images: ImageSequence) -> Iterator[Explanation]:
-        """Yield an explanation for each batch."""
-        how = execution(clf)
-        limit = BatchLimit(how.batch_size)
+    def run(self) -> Iterator[dict[str, Explanation]]:
+        """Yield the explanations of each batch, by method."""
+        limit = BatchLimit(self.execution.batch_size)
         skipped: list[SkippedImage] = []
-        for prepared, x in iter_inputs(images, clf.preprocessing_, how, reading(clf)):
+        done = 0
+        for prepared, x in iter_inputs(self.images, self.clf.preprocessing_, self.execution, reading(self.clf)):
             skipped += prepared.skipped
-            yield from limit.run(partial(self._parts, clf, images, prepared, x, how))
+            done += len(prepared.skipped)
+            if len(x):
+                yield from limit.run(partial(self._parts, prepared, x, done))
+                done += len(x)
         report(tuple(skipped))
 
-    def _parts(
-        self, clf: CXRClassifier, images: ImageSequence, prepared: PreparedImages, x: Tensor, how: Execution, size: int
-    ) -> list[Explanation]:
-        return [self._explain(clf, images, prepared.part(rows), x[rows], how) for rows in batches(len(x), size)]
+    def _parts(self, prepared: PreparedImages, x: Tensor, done: int, size: int) -> list[dict[str, Explanation]]:
+        return [self._explain(prepared.part(rows), x[rows], done + rows.start) for rows in batches(len(x), size)]
 
-    def _explain(
-        self, clf: CXRClassifier, images: ImageSequence, prepared: PreparedImages, x: Tensor, how: Execution
-    ) -> Explanation:
-        entry = METHODS[self.method]
+    def _explain(self, prepared: PreparedImages, x: Tensor, done: int) -> dict[str, Explanation]:
         index = None if self.index is None else torch.from_numpy(self.index[prepared.index]).to(x.device)
-        rule = clf._target_rule(index, margin=isinstance(self.target, str) and self.target == "margin")
-        precise = how if entry.bf16_safe else replace(how, precision="float32")
-        with evaluating(clf.model_), precise.autocast():
-            result: Attribution = entry.function(clf.model_, x, rule, **self.options)
-        target = rule.resolve(result.logits)
-        logits = result.logits.cpu().numpy()
+        rule = self.clf._target_rule(index, margin=self.target == "margin" and isinstance(self.target, str))
+        problems: dict[str, Problem] = {}  # one per precision: what methods share, they share there
+        found = {}
+        with evaluating(self.clf.model_):
+            for number, (method, options) in enumerate(self.options.items()):
+                precision = self.execution.precision if METHODS[method].bf16_safe else "float32"
+                if precision not in problems:
+                    problems[precision] = Problem(
+                        self.clf.model_,
+                        x,
+                        rule,
+                        mean=self.clf.preprocessing_.mean,
+                        std=self.clf.preprocessing_.std,
+                        execution=replace(self.execution, precision=precision),
+                        seed=self.seed,
+                        image_ids=prepared.content_ids,
+                        background=self.background,
+                    )
+                problem = problems[precision]
+                before = problem.evaluations
+                start, share = done + len(x) * number / len(self.options), len(x) / len(self.options)
+                problem.progress = self._teller(start, share / (ERROR_BAR_REPEATS if self.error_bars else 1))
+                if self.error_bars:
+                    result = repeated(METHODS[method], problem, options)
+                else:
+                    result = METHODS[method].function(problem, **options)
+                self._tell(start + share)
+                found[method] = self._wrap(method, result, problem, prepared, problem.evaluations - before)
+        return found
+
+    def _teller(self, start: float, share: float) -> Callable[[float], None]:
+        at = start
+
+        def tell(part: float) -> None:
+            nonlocal at
+            at += part * share
+            self._tell(at)
+
+        return tell
+
+    def _tell(self, done: float) -> None:
+        if self.progress is not None:
+            self.progress(done, len(self.images))
+
+    def _wrap(
+        self, method: str, result: Attribution, problem: Problem, prepared: PreparedImages, evaluations: int
+    ) -> Explanation:
+        clf, entry, n = self.clf, METHODS[method], len(problem)
+        values = result.values.detach().float().cpu().numpy()
+        residual = np.full(n, np.nan, dtype=np.float32)
+        if result.difference is not None:
+            expected = result.difference.detach().double().cpu().numpy()
+            total = values.sum(axis=(1, 2), dtype=np.float64)
+            residual = (np.abs(total - expected) / np.maximum(np.abs(expected), 0.1)).astype(np.float32)
+        if result.evaluations is None:
+            counts = np.full(n, -(-evaluations // n), dtype=np.int64)
+        else:
+            counts = result.evaluations.cpu().numpy().astype(np.int64)
+        target, logits = problem.target, problem.logits
         return Explanation(
-            values=result.values.detach().cpu().numpy().astype(np.float32),
-            method=self.method,
+            values=values,
+            method=method,
             signed=entry.signed,
             target=clf.classes_[target.index.cpu().numpy()],
-            score=target.score(result.logits).cpu().numpy(),
+            score=problem.score.cpu().numpy(),
             index=prepared.index,
             image_ids=prepared.content_ids,
             geometry=prepared.geometry,
             prediction=Prediction(
                 classes=tuple(clf.classes_.tolist()),
-                proba=clf._proba(logits),
-                label=clf.classes_[rule.predicted(result.logits).cpu().numpy()],
+                proba=clf._proba(logits.cpu().numpy()),
+                label=clf.classes_[problem.rule.predicted(logits).cpu().numpy()],
                 pos_label=clf.pos_label_,
                 threshold=clf.threshold_,
                 true_label=None if self.true_label is None else self.true_label[prepared.index],
             ),
             options={
-                "target": self.target.item() if isinstance(self.target, np.generic) else self.target,
-                **self.options,
+                "target": self.target,
+                **({"error_bars": True} if self.error_bars else {}),
+                **_described(self.options[method]),
             },
+            seed=self.seed if entry.random or self.error_bars else None,
             layer=result.layer,
+            baseline=result.baseline,
             versions=package_versions(),
-            completeness_residual=np.full(len(x), np.nan, dtype=np.float32),
+            completeness_residual=residual,
+            evaluations=counts,
+            spread=None if result.spread is None else result.spread.detach().float().cpu().numpy(),
             images=_as_seen(prepared.pixels),
-            names=tuple(images.source(int(position)) for position in prepared.index),
+            names=tuple(self.images.source(int(position)) for position in prepared.index),
         )
+
+
+def joined(parts: list[Any], n_images: int) -> Any:
+    """Return the explanation, or dict of them, that was made in parts."""
+    if not parts:
+        raise DataError(f"{_CALLER}: none of the {n_images} images could be read.")
+    if isinstance(parts[0], dict):
+        return {method: Explanation.concatenate([part[method] for part in parts]) for method in parts[0]}
+    return Explanation.concatenate(parts)
+
+
+def _options_of_each(methods: Sequence[str], options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return which of the options each method takes; one that none of them takes is an error."""
+    taken = {
+        method: [
+            name
+            for name, parameter in inspect.signature(METHODS[method].function).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        ]
+        for method in methods
+    }
+    known = sorted({name for names in taken.values() for name in names})
+    for name in options:
+        if not known:
+            raise invalid(f"options of {', '.join(methods)}", _CALLER, "empty", name)
+        check_choice(f"options of {', '.join(methods)}", name, known, caller=_CALLER)
+    return {method: {name: options[name] for name in options if name in taken[method]} for method in methods}
+
+
+def _fixed_index(clf: CXRClassifier, n_images: int, target: Any, true_label: np.ndarray | None) -> np.ndarray | None:
+    """Return the class index of each image, or None where it follows from the prediction."""
+    labels = clf.classes_.tolist()
+    if isinstance(target, str) and target in _RULES and target in labels:
+        raise invalid("target", _CALLER, "unambiguous; rename the class, which is called like a rule", target)
+    if isinstance(target, str) and target == "true":
+        if true_label is None:
+            raise invalid("y", _CALLER, "given for target='true'", None)
+        return np.searchsorted(clf.classes_, true_label)
+    if isinstance(target, str) and target in _RULES:
+        return None
+    check_choice("target", target, [*labels, *_RULES], caller=_CALLER)
+    return np.full(n_images, labels.index(target))
+
+
+def _execution(clf: CXRClassifier, batch_size: Any) -> Execution:
+    """Return how the network runs; `batch_size` is None (that of the classifier), a number or "auto"."""
+    how = execution(clf)
+    if batch_size is None:
+        return how
+    if isinstance(batch_size, str):
+        check_choice("batch_size", batch_size, ("auto",), caller=_CALLER)
+        return replace(how, batch_size=automatic_batch_size(clf.model_, clf.preprocessing_, how))
+    return replace(how, batch_size=check_number("batch_size", batch_size, caller=_CALLER, low=1, integer=True))
+
+
+def _background(clf: CXRClassifier, background: Any) -> Tensor:
+    """Return the reference images (b, C, S, S), normalised: those given, or what `fit` has kept."""
+    how = execution(clf)
+    if background is None:
+        pixels = clf.background_
+        if pixels is None:
+            raise DataError(
+                f"{_CALLER}: fit kept no background, for want of 20 patients. Pass background=, some 10 images to "
+                "compare with."
+            )
+    else:
+        pixels = prepare(as_images(clf, background), clf.preprocessing_, reading(clf)).pixels
+    x = normalise(unit_tensor(pixels, how.device), clf.preprocessing_)
+    decided = clf._decide(forward(clf.model_, x, how).cpu().numpy())
+    if len(np.unique(decided)) == 1:
+        warnings.warn(
+            f"The network says {clf.classes_[decided[0]]!r} to all {len(x)} background images, so the map explains "
+            "what differs from that class only.",
+            BackgroundWarning,
+            stacklevel=5,
+        )
+    return x
+
+
+def _described(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options as JSON can hold them; arrays by their shape."""
+    return {
+        name: f"array of shape {tuple(value.shape)}"
+        if hasattr(value, "shape") and value.shape
+        else list(value)
+        if isinstance(value, tuple)
+        else plain(value)
+        for name, value in options.items()
+    }
 
 
 def _as_seen(pixels: np.ndarray) -> np.ndarray:

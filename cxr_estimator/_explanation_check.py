@@ -14,6 +14,7 @@ from cxr_estimator.preprocessing import Geometry
 # Per array: letters of the NumPy kinds that are allowed, and the number of dimensions.
 _ARRAYS = {
     "values": ("f", 3), "score": ("f", 1), "index": ("iu", 1), "completeness_residual": ("f", 1), "proba": ("f", 2),
+    "evaluations": ("iu", 1),
 }  # fmt: skip
 _TYPES: dict[str, tuple[type, ...]] = {
     "method": (str,), "signed": (bool,), "options": (dict,), "seed": (int, type(None)), "layer": (str, type(None)),
@@ -28,7 +29,9 @@ def check_arrays(arrays: dict[str, np.ndarray]) -> None:
         array = arrays[name]
         if array.dtype.kind not in kinds or array.ndim != dimensions or not array.size:
             raise DataError(f"{name!r} is of type {array.dtype} and shape {array.shape}")
-    values, images = arrays["values"], arrays.get("images")
+    values, images, spread = arrays["values"], arrays.get("images"), arrays.get("spread")
+    if spread is not None and (spread.dtype != np.float32 or spread.shape != values.shape):
+        raise DataError(f"'spread' is of type {spread.dtype} and shape {spread.shape}")
     if values.dtype != np.float32:
         raise DataError(f"'values' is of type {values.dtype}, not float32")
     if images is not None and (

@@ -12,10 +12,26 @@ from cxr_estimator.training import TrainingSettings, steps_per_epoch
 
 
 @contextlib.contextmanager
-def bar(total: int, description: str, verbose: int) -> Iterator[Callable[[int], Any]]:
+def bar(total: int, description: str, verbose: int) -> Iterator[Callable[[float], Any]]:
     """Show a bar with the time left; yields the callback that moves it."""
     with tqdm(total=total, desc=description, unit="image", disable=not verbose, leave=False) as shown:
         yield shown.update
+
+
+def told_how_far(
+    advance: Callable[[float], Any], progress: Callable[[float, int], Any] | None
+) -> Callable[[float, int], Any]:
+    """Return a callback `(done, total)` that moves a bar on, and tells `progress` if there is one."""
+    at = 0.0
+
+    def tell(done: float, total: int) -> None:
+        nonlocal at
+        advance(done - at)
+        at = done
+        if progress is not None:
+            progress(done, total)
+
+    return tell
 
 
 class FitProgress:

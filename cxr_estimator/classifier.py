@@ -13,13 +13,12 @@ from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeatures
 from sklearn.utils.validation import check_is_fitted
 
 from cxr_estimator import _fitting, _persistence, _predicting
-from cxr_estimator._explaining import ExplanationPlan
-from cxr_estimator._progress import bar
+from cxr_estimator._explaining import ExplanationPlan, joined
+from cxr_estimator._progress import bar, told_how_far
 from cxr_estimator._validation import check_choice, check_labels, invalid, wrong_type
 from cxr_estimator.attribution import TargetRule
 from cxr_estimator.backbones import embedding_size
 from cxr_estimator.errors import DataError
-from cxr_estimator.explanation import Explanation
 from cxr_estimator.thresholds import (
     DEFAULT_POINT,
     RULES,
@@ -335,7 +334,20 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
 
     # -- explain ------------------------------------------------------------------------------------------------------
 
-    def explain(self, X, y=None, *, method="grad_cam", target="predicted", **options) -> Explanation:
+    def explain(
+        self,
+        X,
+        y=None,
+        *,
+        method="grad_cam",
+        target="predicted",
+        error_bars=False,
+        batch_size=None,
+        random_state=None,
+        background=None,
+        progress=None,
+        **options,
+    ) -> Any:
         """Explain the output for each image.
 
         Parameters
@@ -344,32 +356,50 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
             As for `predict_proba`. Unreadable images are left out with `on_error="skip"`; `Explanation.index` tells.
         y : sequence of N true labels, optional
             Needed for target "true", and shown in figures.
-        method : str, default="grad_cam"
-            A key of `attribution.METHODS`.
+        method : str or list of str, default="grad_cam"
+            Keys of `attribution.METHODS`. Several share what work they can, and give a dict of explanations.
         target : label, "predicted", "true" or "margin", default="predicted"
             What is explained: the log-odds (or logit) of that class, of the decided or of the true one. "margin" is
             how far the log-odds lie beyond the operating point, on the decided side.
+        error_bars : bool, default=False
+            Repeat the method five times, over seeds where it is random and over images with 2% noise where it is not;
+            the map is the mean, and `Explanation.spread` the pointwise standard deviation.
+        batch_size : int or "auto", optional
+            Images at once, if not the `batch_size` of the classifier. "auto": as many as keep the activations under
+            1 GiB, or under half of the GPU's free memory.
+        random_state : int, optional
+            Seeds the random methods, together with each image's content; default: that of the classifier.
+        background : images, optional
+            What SHAP methods compare with; default: `background_`, made by `fit`.
+        progress : callable, optional
+            Called as `progress(done, total)` between batches, in images and fractions of one. What it raises stops the
+            work, and the network is as it was.
         **options
-            Options of the method.
+            Options of the methods; each method takes those it knows. `docs/methods.md` lists them.
 
         Returns
         -------
-        Explanation
+        Explanation, or dict of str to Explanation for a list of methods
         """
-        parts = []
-        with bar(len(X), "explaining", self.verbose) as progress:
-            for part in self.iter_explain(X, y, method=method, target=target, **options):
-                parts.append(part)
-                progress(len(part))
-        if not parts:
-            raise DataError(f"explain: none of the {len(X)} images could be read.")
-        return Explanation.concatenate(parts)
+        with bar(len(X), "explaining", self.verbose) as advance:
+            parts = self.iter_explain(
+                X,
+                y,
+                method=method,
+                target=target,
+                error_bars=error_bars,
+                batch_size=batch_size,
+                random_state=random_state,
+                background=background,
+                progress=told_how_far(advance, progress),
+                **options,
+            )
+            return joined(list(parts), len(X))
 
-    def iter_explain(self, X, y=None, *, method="grad_cam", target="predicted", **options) -> Iterator[Explanation]:
-        """Yield what `explain` returns in parts of `batch_size` images, in flat memory."""
-        images = _predicting.images(self, X)
-        plan = ExplanationPlan.check(self, len(images), y, method, target, options)
-        return plan.run(self, images)
+    def iter_explain(self, X, y=None, *, method="grad_cam", **request) -> Iterator[Any]:
+        """Yield what `explain` returns in parts of `batch_size` images, in flat memory. Takes the same parameters."""
+        plan = ExplanationPlan.check(self, X, y, [method] if isinstance(method, str) else method, **request)
+        return (found[method] if isinstance(method, str) else found for found in plan.run())
 
     # -- save and load ------------------------------------------------------------------------------------------------
 

@@ -50,6 +50,10 @@ class WeightsError(CXRError, OSError):
     """Pretrained weights cannot be downloaded or read."""
 
 
+class UnsupportedMethodError(CXRError, ValueError):
+    """An attribution method does not work on this network; the message names methods that do."""
+
+
 class ModelFolderError(CXRError, ValueError):
     """A saved model or explanation is incomplete, damaged or not one of ours."""
 
@@ -80,6 +84,10 @@ class EncodedLabelsWarning(UserWarning):
 
 class PatientLeakWarning(UserWarning):
     """Images of one patient may stand on both sides of a split, because no patients are known."""
+
+
+class BackgroundWarning(UserWarning):
+    """The reference images of a SHAP method are of one class only."""
 
 
 class CacheWarning(UserWarning):

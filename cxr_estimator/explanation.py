@@ -79,6 +79,10 @@ class Explanation:
     completeness_residual : ndarray (N,)
         |sum of values - (score - score of baseline)| / max(|score - score of baseline|, 0.1); NaN where the method
         promises no completeness.
+    evaluations : ndarray (N,), int64
+        Images that were put through the network for each map; what several methods share counts for the first.
+    spread : ndarray (N, H, W), float32, or None
+        Pointwise standard deviation over repetitions, where the method or `error_bars` repeated it.
     images : ndarray (N, H, W) or (N, H, W, 3), uint8, or None
         What the model saw, for figures. Never saved unless asked for.
     names : tuple of str
@@ -100,6 +104,8 @@ class Explanation:
     baseline: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     completeness_residual: np.ndarray = field(default_factory=lambda: np.array([]))
+    evaluations: np.ndarray = field(default_factory=lambda: np.array([], dtype=np.int64))
+    spread: np.ndarray | None = None
     images: np.ndarray | None = None
     names: tuple[str, ...] = ()
 
@@ -109,6 +115,9 @@ class Explanation:
         lengths |= {name: len(getattr(self.prediction, name)) for name in ("proba", "label")}
         if self.prediction.true_label is not None:
             lengths["true_label"] = len(self.prediction.true_label)
+        for name in _OPTIONAL:
+            if getattr(self, name) is not None:
+                lengths[name] = len(getattr(self, name))
         if self.values.ndim != 3 or set(lengths.values()) != {len(self.values)}:
             raise DataError(f"An explanation needs values (N, H, W) and N entries of each kind. Got {lengths}.")
 
@@ -130,7 +139,9 @@ class Explanation:
             label=said.label[rows],
             true_label=None if said.true_label is None else said.true_label[rows],
         )
-        return replace(self, prediction=prediction, images=None if self.images is None else self.images[rows], **cut)
+        for name in _OPTIONAL:
+            cut[name] = None if getattr(self, name) is None else getattr(self, name)[rows]
+        return replace(self, prediction=prediction, **cut)
 
     def to_original(self, i: int) -> np.ndarray:
         """Return map `i` resized to the original image, (H, W) float32; 0 where the model saw nothing."""
@@ -153,6 +164,8 @@ class Explanation:
         arrays_path, description_path = _paths(path)
         arrays = {key: getattr(self, key) for key in _ARRAYS}
         arrays["proba"] = self.prediction.proba
+        if self.spread is not None:
+            arrays["spread"] = self.spread
         if include_image and self.images is not None:
             arrays["images"] = self.images
         description = {
@@ -182,12 +195,13 @@ class Explanation:
             raise ModelFolderError(f"{description_path}: not an explanation of version {_VERSION}.")
         try:
             check_description(description)
-            arrays: dict[str, Any] = read_arrays(arrays_path, (*_ARRAYS, "proba"), optional=("images",))
+            arrays: dict[str, Any] = read_arrays(arrays_path, (*_ARRAYS, "proba"), optional=_OPTIONAL)
             check_arrays(arrays)
             said = description["prediction"]
             true_label, shape = said["true_label"], arrays["values"].shape[1:]
             return cls(
                 **{key: arrays[key] for key in _ARRAYS},
+                spread=arrays.get("spread"),
                 images=arrays.get("images"),
                 target=label_array(description["target"]),
                 image_ids=tuple(description["image_ids"]),
@@ -214,8 +228,9 @@ class Explanation:
             joined[key] = np.concatenate([getattr(part, key) for part in parts])
         for key in ("image_ids", "geometry", "names"):
             joined[key] = tuple(item for part in parts for item in getattr(part, key))
-        if first.images is not None:
-            joined["images"] = np.concatenate([part.images for part in parts])
+        for key in _OPTIONAL:
+            if getattr(first, key) is not None:
+                joined[key] = np.concatenate([getattr(part, key) for part in parts])
         prediction = replace(
             first.prediction,
             proba=np.concatenate([part.prediction.proba for part in parts]),
@@ -233,7 +248,8 @@ def _paths(path: str | Path) -> tuple[Path, Path]:
     return path.with_name(f"{path.name}.npz"), path.with_name(f"{path.name}.json")
 
 
-_ARRAYS = ("values", "score", "index", "completeness_residual")
+_ARRAYS = ("values", "score", "index", "completeness_residual", "evaluations")
+_OPTIONAL = ("spread", "images")  # arrays that may be None
 _PLAIN = ("method", "signed", "options", "seed", "layer", "baseline", "versions")
 
 

@@ -27,6 +27,8 @@ from cxr_estimator.reading import PixelRows, PreparedImages, Reading, iter_prepa
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 BFLOAT16_TOLERANCE = 0.005  # how far bfloat16 may move a probability of a few images where nobody asked for it
+_AUTOMATIC_MEMORY = 2**30  # bytes of activations that batch_size="auto" allows on a CPU
+_LARGEST_BATCH = 256  # beyond which a batch is no faster
 _Result = TypeVar("_Result")
 # CPU, MPS, and how the libraries below CUDA say it
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
@@ -247,6 +249,27 @@ def pixel_logits(
     return torch.cat(outputs).cpu().numpy()
 
 
+def automatic_batch_size(model: nn.Module, preprocessing: Preprocessing, execution: Execution) -> int:
+    """Return how many images keep what a backward pass needs within 1 GiB, or half of the GPU's free memory."""
+    size = preprocessing.image_size
+    x = torch.zeros(1, preprocessing.channels, size, size, device=execution.device, requires_grad=True)
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with evaluating(model), torch.enable_grad(), execution.autocast():
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            output = model(x)  # held, so that no storage is given away twice
+        weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+        each = sum(size for pointer, size in kept.items() if pointer not in weights)
+        del output
+    is_cuda = execution.device.type == "cuda"
+    memory = torch.cuda.mem_get_info(execution.device)[0] // 2 if is_cuda else _AUTOMATIC_MEMORY
+    return int(min(max(memory // max(each, 1), 1), _LARGEST_BATCH))
+
+
 def bfloat16_change(
     model: nn.Module, pixels: np.ndarray | PixelRows, preprocessing: Preprocessing, execution: Execution
 ) -> float:
@@ -256,7 +279,8 @@ def bfloat16_change(
         for name in ("float32", "bfloat16")
     )
     to_proba = torch.sigmoid if exact.shape[1] == 1 else partial(torch.softmax, dim=1)
-    return float((to_proba(exact) - to_proba(rough)).abs().max())
+    change = float((to_proba(exact) - to_proba(rough)).abs().max())
+    return change if math.isfinite(change) else 1.0
 
 
 @torch.no_grad()

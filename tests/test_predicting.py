@@ -17,6 +17,7 @@ from cxr_estimator._validation import plain
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.errors import BatchSizeWarning, CacheWarning, DataError, InvalidParameterError, InvalidTypeError
 from cxr_estimator.images import ImageSequence
+from tests.attribution.requests import explain
 from tests.conftest import small_classifier
 
 
@@ -68,10 +69,11 @@ def test_it_learns_in_bfloat16(phantoms):
     assert {parameter.dtype for parameter in clf.model_.parameters()} == {torch.float32}
 
 
+@pytest.mark.filterwarnings("ignore::cxr_estimator.errors.BackgroundWarning")
 @pytest.mark.parametrize("method", METHODS)
 def test_only_methods_that_bear_it_run_in_bfloat16(own, phantoms, method):
-    exact = own.explain(phantoms.X[:6], method=method).values
-    rough = own.set_params(precision="bfloat16").explain(phantoms.X[:6], method=method).values
+    exact = explain(own, phantoms.X[:6], method).values
+    rough = explain(own.set_params(precision="bfloat16"), phantoms.X[:6], method).values
     assert rough.dtype == np.float32
     if METHODS[method].bf16_safe:
         assert spearmanr(exact.ravel(), rough.ravel()).statistic > 0.98

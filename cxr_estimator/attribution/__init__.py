@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from torch import nn
+
+from cxr_estimator.attribution._problem import Problem
+from cxr_estimator.attribution._repeats import REPEATS, repeated
 from cxr_estimator.attribution._target import Target, TargetRule
 from cxr_estimator.attribution._types import Attribution, Method
 from cxr_estimator.attribution.cam import (
@@ -14,8 +18,18 @@ from cxr_estimator.attribution.cam import (
     layer_cam,
     x_grad_cam,
 )
+from cxr_estimator.errors import UnsupportedMethodError
 
-_cam = partial(Method, signed=False, localises=True, complete=False, bf16_safe=True, cost="1 forward, head backward")
+_cam = partial(
+    Method,
+    family="CAM",
+    signed=False,
+    localises=True,
+    complete=False,
+    needs_gradients=True,
+    bf16_safe=True,
+    cost="1 forward, head backward",
+)
 
 METHODS: dict[str, Method] = {
     "grad_cam": _cam(grad_cam),
@@ -23,7 +37,18 @@ METHODS: dict[str, Method] = {
     "x_grad_cam": _cam(x_grad_cam),
     "hi_res_cam": _cam(hi_res_cam, signed=True),
     "layer_cam": _cam(layer_cam),
-    "eigen_cam": _cam(eigen_cam),
+    "eigen_cam": _cam(eigen_cam, needs_gradients=False, cost="1 forward"),
 }
 
-__all__ = ["METHODS", "Attribution", "Method", "Target", "TargetRule"]
+
+def check_supported(name: str, model: nn.Module, backbone: str) -> None:
+    """Raise unless the method works on this network; the error names those that do."""
+    obstacle = METHODS[name].obstacle(model)
+    if obstacle is not None:
+        others = ", ".join(other for other, method in METHODS.items() if method.obstacle(model) is None)
+        raise UnsupportedMethodError(f"{name} does not work on {backbone!r}: {obstacle}. Methods that do: {others}.")
+
+
+__all__ = [
+    "METHODS", "REPEATS", "Attribution", "Method", "Problem", "Target", "TargetRule", "check_supported", "repeated",
+]  # fmt: skip

@@ -26,6 +26,10 @@ class Target:
     index: Tensor
     cutoff: float | None = None
 
+    def of(self, rows: Tensor | slice) -> Target:
+        """Return the target of some of the images; `rows` may name one several times."""
+        return Target(self.index[rows], self.cutoff)
+
     def score(self, logits: Tensor) -> Tensor:
         """Return the scalar (n,) for logits (n, K) of the same images."""
         if logits.shape[1] == 1:

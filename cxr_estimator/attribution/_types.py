@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Attribution(NamedTuple):
@@ -15,15 +15,26 @@ class Attribution(NamedTuple):
     Attributes
     ----------
     values : Tensor (n, H, W), float32
-    logits : Tensor (n, K)
-        Output for the unperturbed images, so that nobody needs a second forward pass.
-    layer : str or None
-        The layer that was used, for methods that use one.
+    layer, baseline : str or None
+        The layer and the reference that were used, for methods that use one.
+    difference : Tensor (n,) or None
+        What the values of an image should sum to, where the theory says so: the score minus the score of the baseline.
+    spread : Tensor (n, H, W) or None
+        Pointwise standard deviation over repetitions, for methods that repeat themselves.
+    evaluations : Tensor (n,) or None
+        Images that were put through the network for each map, for methods that decide it as they go.
     """
 
     values: Tensor
-    logits: Tensor
     layer: str | None = None
+    baseline: str | None = None
+    difference: Tensor | None = None
+    spread: Tensor | None = None
+    evaluations: Tensor | None = None
+
+
+def everywhere(model: nn.Module) -> None:
+    """Say that a method works on every network; see `Method.obstacle`."""
 
 
 @dataclass(frozen=True)
@@ -33,23 +44,34 @@ class Method:
     Attributes
     ----------
     function : callable
-        `function(model, x, rule, **options) -> Attribution` for a model in eval mode with frozen parameters,
-        x (n, C, H, W) and a `TargetRule`.
+        `function(problem, **options) -> Attribution`. Its docstring is the documentation: first line the idea, then
+        formula, deviations, "Use it for", "Fails", References.
+    family : str
+        "CAM", "gradient", "SHAP", "LIME", "perturbation", "propagation" or "combination".
     signed : bool
         Whether negative values mean evidence against the target.
     localises : bool
         Whether the map is meant to show where, rather than which pixels the score is sensitive to.
     complete : bool
         Whether the values sum to the score minus the score of a baseline.
-    bf16_safe : bool
-        Whether the network may run in bfloat16 for it: maps keep their rank order.
     cost : str
         Passes through the network per image.
+    needs_gradients, needs_background, random : bool
+        Whether it needs a backward pass, reference images, a seed.
+    bf16_safe : bool
+        Whether the network may run in bfloat16 for it: the rank correlation with the float32 map is 0.99 at least.
+    obstacle : callable
+        `obstacle(model)` returns why the method does not work on that network, or None where it does.
     """
 
     function: Callable[..., Attribution]
+    family: str
     signed: bool
     localises: bool
     complete: bool
-    bf16_safe: bool
     cost: str
+    needs_gradients: bool = False
+    needs_background: bool = False
+    random: bool = False
+    bf16_safe: bool = False
+    obstacle: Callable[[nn.Module], str | None] = everywhere

@@ -13,17 +13,17 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cxr_estimator._validation import invalid
-from cxr_estimator.attribution._target import TargetRule
+from cxr_estimator.attribution._problem import Problem
 from cxr_estimator.attribution._types import Attribution
-from cxr_estimator.backbones import capture, default_cam_layer, to_grid
+from cxr_estimator.backbones import default_cam_layer
 
 _EPSILON = 1e-7  # keeps quotients finite where a channel is zero
 
 
-def grad_cam(model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | Sequence[str] | None = None) -> Attribution:
+def grad_cam(problem: Problem, *, layer: str | Sequence[str] | None = None) -> Attribution:
     """Weight each channel by its mean gradient and keep what is positive.
 
     L = ReLU(sum_k a_k A^k),  a_k = mean g^k  (eq. 1 and 2). Values are >= 0: evidence for the target.
@@ -32,12 +32,10 @@ def grad_cam(model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | Sequ
     ----------
     Selvaraju et al. (2017), Grad-CAM, ICCV, doi:10.1109/ICCV.2017.74
     """
-    return _map(model, x, rule, layer, lambda A, g: F.relu(_weighted(A, _mean(g))))
+    return _map(problem, layer, lambda A, g: F.relu(_weighted(A, _mean(g))))
 
 
-def grad_cam_plus_plus(
-    model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | Sequence[str] | None = None
-) -> Attribution:
+def grad_cam_plus_plus(problem: Problem, *, layer: str | Sequence[str] | None = None) -> Attribution:
     """Weight each channel by its positive gradients, each counted for as many objects as the channel shows.
 
     L = ReLU(sum_k w_k A^k),  w_k = sum a^k ReLU(g^k),  a^k = (g^k)^2 / (2 (g^k)^2 + (sum A^k) (g^k)^3)  (eq. 5, 7 and
@@ -52,12 +50,10 @@ def grad_cam_plus_plus(
         share = g.square() / (2 * g.square() + _sum(A) * g**3 + 1e-6)
         return F.relu(_weighted(A, _sum(torch.where(g != 0, share, 0.0) * F.relu(g))))
 
-    return _map(model, x, rule, layer, combine)
+    return _map(problem, layer, combine)
 
 
-def x_grad_cam(
-    model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | Sequence[str] | None = None
-) -> Attribution:
+def x_grad_cam(problem: Problem, *, layer: str | Sequence[str] | None = None) -> Attribution:
     """Weight each channel by its gradients where it is active, so that the map comes nearest to summing to the score.
 
     L = ReLU(sum_k w_k A^k),  w_k = sum (g^k A^k) / sum A^k  (eq. 8). Values are >= 0.
@@ -66,12 +62,10 @@ def x_grad_cam(
     ----------
     Fu et al. (2020), Axiom-based Grad-CAM, BMVC, doi:10.48550/arXiv.2008.02312
     """
-    return _map(model, x, rule, layer, lambda A, g: F.relu(_weighted(A, _sum(g * A) / (_sum(A) + _EPSILON))))
+    return _map(problem, layer, lambda A, g: F.relu(_weighted(A, _sum(g * A) / (_sum(A) + _EPSILON))))
 
 
-def hi_res_cam(
-    model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | Sequence[str] | None = None
-) -> Attribution:
+def hi_res_cam(problem: Problem, *, layer: str | Sequence[str] | None = None) -> Attribution:
     """Multiply every position of every channel by its own gradient, so that nothing is averaged away.
 
     L = sum_k g^k A^k  (eq. 5). Signed: below 0 is evidence against the target.
@@ -80,12 +74,10 @@ def hi_res_cam(
     ----------
     Draelos & Carin (2020), Use HiResCAM instead of Grad-CAM, doi:10.48550/arXiv.2011.08891
     """
-    return _map(model, x, rule, layer, lambda A, g: _weighted(A, g))
+    return _map(problem, layer, lambda A, g: _weighted(A, g))
 
 
-def layer_cam(
-    model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | Sequence[str] | None = None
-) -> Attribution:
+def layer_cam(problem: Problem, *, layer: str | Sequence[str] | None = None) -> Attribution:
     """Weight every position of every channel by its own positive gradient; also fit for early, finer layers.
 
     L = ReLU(sum_k ReLU(g^k) A^k)  (eq. 4 and 5). Values are >= 0.
@@ -94,12 +86,10 @@ def layer_cam(
     ----------
     Jiang et al. (2021), LayerCAM, IEEE TIP 30, doi:10.1109/TIP.2021.3089943
     """
-    return _map(model, x, rule, layer, lambda A, g: F.relu(_weighted(A, F.relu(g))))
+    return _map(problem, layer, lambda A, g: F.relu(_weighted(A, F.relu(g))))
 
 
-def eigen_cam(
-    model: nn.Module, x: Tensor, rule: TargetRule, *, layer: str | Sequence[str] | None = None
-) -> Attribution:
+def eigen_cam(problem: Problem, *, layer: str | Sequence[str] | None = None) -> Attribution:
     """Show what the channels have most in common: their first principal component. The target plays no part.
 
     L = ReLU(M v),  M the positions x channels, centred over the positions, v its first right singular vector. Values
@@ -112,7 +102,7 @@ def eigen_cam(
     ----------
     Muhammad & Yeasin (2020), Eigen-CAM, IJCNN, doi:10.1109/IJCNN48605.2020.9206626
     """
-    return _map(model, x, rule, layer, lambda A, g: F.relu(_first_component(A)))
+    return _map(problem, layer, lambda A, g: F.relu(_first_component(A)))
 
 
 def _first_component(A: Tensor) -> Tensor:
@@ -138,34 +128,27 @@ def _weighted(A: Tensor, weights: Tensor) -> Tensor:
 
 
 def _map(
-    model: nn.Module,
-    x: Tensor,
-    rule: TargetRule,
-    layer: str | Sequence[str] | None,
-    combine: Callable[[Tensor, Tensor], Tensor],
+    problem: Problem, layer: str | Sequence[str] | None, combine: Callable[[Tensor, Tensor], Tensor]
 ) -> Attribution:
     """Return the map that `combine` makes of activations and gradients, both (n, channels, h, w)."""
-    names = [default_cam_layer(model, x)] if layer is None else [layer] if isinstance(layer, str) else list(layer)
+    names = layer_names(problem, layer)
+    maps = [resized(combine(*at), problem.x.shape[2:]) for at in problem.at_layers(names)]
+    return Attribution(_averaged(maps), layer=", ".join(names))
+
+
+def layer_names(problem: Problem, layer: str | Sequence[str] | None) -> list[str]:
+    """Return the layers that the option `layer` names; the default one for None."""
+    if layer is None:
+        return [default_cam_layer(problem.model, problem.x)]
+    names = [layer] if isinstance(layer, str) else list(layer)
     if not names:
-        raise invalid("layer", type(model).__name__, "a layer, or a list of one at least", layer)
-    with torch.enable_grad(), capture(model, *names) as captured:
-        logits = model(x).float()
-        score = rule.resolve(logits).score(logits).sum()
-    for name in names:
-        if name not in captured:
-            raise invalid("layer", type(model).__name__, "a layer that runs when the network does", name)
-    activations = [captured[name] for name in names]
-    gradients = torch.autograd.grad(score, activations, materialize_grads=True)
-    maps = [
-        combine(to_grid(model, activation.detach()).float(), to_grid(model, gradient).float())
-        for activation, gradient in zip(activations, gradients, strict=True)
-    ]
-    values = _averaged([_resized(one, x.shape[2:]) for one in maps])
-    return Attribution(values, logits.detach(), ", ".join(names))
+        raise invalid("layer", type(problem.model).__name__, "a layer, or a list of one at least", layer)
+    return names
 
 
-def _resized(values: Tensor, size: torch.Size) -> Tensor:
-    return F.interpolate(values[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+def resized(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Return maps (n, h, w) at the `size` of the image, bilinearly."""
+    return F.interpolate(values[:, None], size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
 def _averaged(maps: list[Tensor]) -> Tensor:

@@ -8,8 +8,8 @@ import pytorch_grad_cam
 import torch
 from torch import nn
 
-from cxr_estimator.attribution import METHODS, TargetRule
-from cxr_estimator.attribution.cam import _first_component, _resized, grad_cam
+from cxr_estimator.attribution import METHODS, Problem, TargetRule
+from cxr_estimator.attribution.cam import _first_component, grad_cam, resized
 from cxr_estimator.backbones import build_backbone, default_cam_layer, named_layer, to_grid
 from cxr_estimator.errors import InvalidParameterError
 from cxr_estimator.thresholds import number_point
@@ -35,11 +35,13 @@ NEGATIVE = TargetRule(None, index=torch.tensor([0]))
 def test_by_hand():
     """Weights are the gradients 3/4 and 1/4, so the map is ReLU((3/4 - 1/4) x) = ReLU(x / 2)."""
     x = torch.tensor([[1.0, -2.0], [4.0, 0.0]]).view(1, 1, 2, 2)
-    result = grad_cam(TwoChannels(), x, POSITIVE)
+    problem = Problem(TwoChannels(), x, POSITIVE)
+    result = grad_cam(problem)
     assert result.layer == "features"
     assert result.values.tolist() == [[[0.5, 0.0], [2.0, 0.0]]]
-    assert result.logits.item() == pytest.approx(2 * 0.75)
-    other = grad_cam(TwoChannels(), x, NEGATIVE)  # the other class: the map of -logit
+    assert problem.logits.item() == pytest.approx(2 * 0.75)
+    assert problem.evaluations == 1
+    other = grad_cam(Problem(TwoChannels(), x, NEGATIVE))  # the other class: the map of -logit
     assert other.values.tolist() == [[[0.0, 1.0], [0.0, 0.0]]]
 
 
@@ -79,7 +81,7 @@ def test_equals_pytorch_grad_cam(network, num_outputs, method):
     x = torch.randn(2, 1, 64, 64)
     assert default_cam_layer(model, x) == LAYERS[name]
     index = torch.tensor([1, 0] if num_outputs == 1 else [2, 0])
-    ours = METHODS[method].function(model, x, TargetRule(None, index=index)).values.clamp(min=0).numpy()
+    ours = METHODS[method].function(Problem(model, x, TargetRule(None, index=index))).values.clamp(min=0).numpy()
 
     signs = (1.0, -1.0) if num_outputs == 1 else (1.0, 1.0)
     column = (0, 0) if num_outputs == 1 else (2, 0)
@@ -99,7 +101,7 @@ def test_hi_res_cam_equals_pytorch_grad_cam_before_that_cuts_it_off_at_zero(netw
     name, model = network[0], network[1][3]
     layer = named_layer(model, LAYERS[name])
     x = torch.randn(2, 1, 64, 64)
-    ours = METHODS["hi_res_cam"].function(model, x, TargetRule(None, index=torch.tensor([2, 0]))).values
+    ours = METHODS["hi_res_cam"].function(Problem(model, x, TargetRule(None, index=torch.tensor([2, 0])))).values
     reshape = (lambda tensor: to_grid(model, tensor)) if name.startswith(("vit", "swin")) else None
     targets = [lambda out: out[2], lambda out: out[0]]
     with pytorch_grad_cam.HiResCAM(model, [layer], reshape_transform=reshape) as cam:
@@ -108,7 +110,7 @@ def test_hi_res_cam_equals_pytorch_grad_cam_before_that_cuts_it_off_at_zero(netw
         activations, gradients = seen.activations[0].numpy(), seen.gradients[0].numpy()
         theirs = torch.from_numpy(cam.get_cam_image(x, layer, targets, activations, gradients, False))
     assert ours.min() < 0
-    torch.testing.assert_close(ours, _resized(theirs, x.shape[2:]), atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(ours, resized(theirs, x.shape[2:]), atol=1e-5, rtol=1e-3)
 
 
 def stretched(maps):
@@ -123,7 +125,7 @@ def test_the_others_by_hand():
     x = torch.tensor([[1.0, -2.0], [4.0, 0.0]]).view(1, 1, 2, 2)
 
     def values(method):
-        return METHODS[method].function(TwoChannels(), x, POSITIVE).values[0].tolist()
+        return METHODS[method].function(Problem(TwoChannels(), x, POSITIVE)).values[0].tolist()
 
     assert values("hi_res_cam") == [[0.5, -1.0], [2.0, 0.0]]  # (3/4 - 1/4) x
     assert values("layer_cam") == [[0.5, 0.0], [2.0, 0.0]]
@@ -161,8 +163,8 @@ def test_class_token_transformers_need_the_norm_before_the_last_attention():
     torch.manual_seed(0)
     model = build_backbone("vit_tiny_patch16_224", num_outputs=1, channels=1, image_size=64).eval()
     x = torch.randn(1, 1, 64, 64)
-    assert grad_cam(model, x, POSITIVE, layer="norm").values.abs().max() == 0
-    assert grad_cam(model, x, POSITIVE).values.std() + grad_cam(model, x, NEGATIVE).values.std() > 0
+    assert grad_cam(Problem(model, x, POSITIVE), layer="norm").values.abs().max() == 0
+    assert grad_cam(Problem(model, x, POSITIVE)).values.std() + grad_cam(Problem(model, x, NEGATIVE)).values.std() > 0
 
 
 def test_another_layer(fitted, phantoms):
@@ -203,4 +205,4 @@ def test_scores_of_several_classes_by_hand():
 def test_layers_without_a_map_are_refused(name, layer):
     model = build_backbone(name, num_outputs=1, channels=1, image_size=64).eval()
     with pytest.raises(InvalidParameterError, match="'layer' parameter"):
-        grad_cam(model, torch.randn(1, 1, 64, 64), POSITIVE, layer=layer)
+        grad_cam(Problem(model, torch.randn(1, 1, 64, 64), POSITIVE), layer=layer)

@@ -1,0 +1,67 @@
+"""Reference images: what stands for "nothing to see"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cxr_estimator._validation import check_choice, invalid
+from cxr_estimator.attribution._problem import Problem
+
+BASELINES = ("black", "mean", "blur", "background")
+
+
+def baseline(problem: Problem, kind: Any, *, caller: str) -> Tensor:
+    """Return the baseline of each image, (n, C, H, W), in the units of `problem.x`.
+
+    Parameters
+    ----------
+    kind : {"black", "mean", "blur", "background"} or array
+        "black": pixels of 0 (before normalisation). "mean": each image's own mean per channel. "blur": the image under
+        a Gaussian of a tenth of its side. "background": the mean of the background images. An array holds pixels in
+        [0, 1], (H, W), (C, H, W) or (n, C, H, W), at the size that the network sees.
+    """
+    if not isinstance(kind, str):
+        return problem.normalised(_given(problem, kind, caller)).expand_as(problem.x)
+    check_choice("baseline", kind, BASELINES, caller=caller)
+    if kind == "black":
+        return problem.normalised(torch.zeros_like(problem.x))
+    if kind == "mean":
+        return problem.x.mean(dim=(2, 3), keepdim=True).expand_as(problem.x)
+    if kind == "blur":
+        return blurred(problem.x)
+    if problem.background is None:
+        raise invalid("background", "explain", "given for baseline='background'", None)
+    return problem.background.mean(dim=0, keepdim=True).expand_as(problem.x)
+
+
+def blurred(x: Tensor) -> Tensor:
+    """Return images (n, C, H, W) under a Gaussian whose standard deviation is a tenth of the longer side."""
+    sigma = max(x.shape[2:]) / 10
+    reach = min(int(3 * sigma), *(side - 1 for side in x.shape[2:]))
+    offsets = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).view(1, 1, -1, 1)
+    planes = x.reshape(-1, 1, *x.shape[2:])
+    planes = F.conv2d(F.pad(planes, (0, 0, reach, reach), mode="reflect"), kernel)
+    planes = F.conv2d(F.pad(planes, (reach, reach, 0, 0), mode="reflect"), kernel.transpose(2, 3))
+    return planes.reshape(x.shape)
+
+
+def _given(problem: Problem, values: Any, caller: str) -> Tensor:
+    n, *shape = problem.x.shape
+    try:
+        unit = torch.as_tensor(np.asarray(values, dtype=np.float32)).to(problem.x.device)
+    except (TypeError, ValueError) as error:
+        raise invalid("baseline", caller, f"one of {', '.join(map(repr, BASELINES))} or an array", values) from error
+    allowed = [tuple(shape), (n, *shape), tuple(shape[1:])]
+    if tuple(unit.shape) not in allowed:
+        constraint = f"an array of shape {tuple(shape[1:])} or {tuple(shape)}, as the network sees an image"
+        raise invalid("baseline", caller, constraint, f"shape {tuple(unit.shape)}")
+    if not bool(((unit >= 0) & (unit <= 1)).all()):
+        raise invalid("baseline", caller, "an array of pixels in [0, 1]", f"values from {unit.min()} to {unit.max()}")
+    return unit

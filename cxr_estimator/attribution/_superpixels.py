@@ -1,0 +1,60 @@
+"""Images cut into segments of like pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cxr_estimator._validation import check_choice, check_number, invalid
+from cxr_estimator.attribution._problem import Problem
+
+SEGMENTATIONS = ("slic", "quickshift", "felzenszwalb", "grid")
+
+
+def superpixels(problem: Problem, segmentation: str, n_segments: int, *, caller: str) -> Tensor:
+    """Return the segment (0, 1, ...) of each pixel, (n, H, W) int64, on the device of the images.
+
+    Parameters
+    ----------
+    segmentation : {"slic", "quickshift", "felzenszwalb", "grid"}
+        scikit-image's algorithms, or equal rectangles. All are deterministic.
+    n_segments : int
+        Wanted number of segments; "slic" and "grid" come near it, the others find their own number from a scale that
+        is chosen so that it is of that order.
+    """
+    check_choice("segmentation", segmentation, SEGMENTATIONS, caller=caller)
+    check_number("n_segments", n_segments, caller=caller, low=2, integer=True)
+    height, width = problem.x.shape[2:]
+    if n_segments > height * width:
+        constraint = f"at most the {height * width} pixels of an image of {height} x {width}"
+        raise invalid("n_segments", caller, constraint, n_segments)
+    if segmentation == "grid":
+        segments = np.broadcast_to(_grid(height, width, n_segments), (len(problem), height, width))
+    else:
+        pixels = problem.unit().clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy().astype(np.float64)
+        segments = np.stack([_segments(image, segmentation, n_segments) for image in pixels])
+    return torch.from_numpy(np.ascontiguousarray(segments, dtype=np.int64)).to(problem.x.device)
+
+
+def _grid(height: int, width: int, n_segments: int) -> np.ndarray:
+    rows = max(1, min(height, round((n_segments * height / width) ** 0.5)))
+    columns = max(1, min(width, round(n_segments / rows)))
+    row, column = np.arange(height) * rows // height, np.arange(width) * columns // width
+    return row[:, None] * columns + column[None, :]
+
+
+def _segments(image: np.ndarray, segmentation: str, n_segments: int) -> np.ndarray:
+    """Return the segments of one image (H, W, C) in [0, 1], numbered from 0 without gaps."""
+    from skimage.segmentation import felzenszwalb, quickshift, slic
+
+    area = image.shape[0] * image.shape[1] / n_segments
+    if segmentation == "slic":
+        found = slic(image, n_segments=n_segments, compactness=0.1, start_label=0, channel_axis=-1)
+    elif segmentation == "quickshift":
+        colour = image if image.shape[2] == 3 else np.repeat(image, 3, axis=2)
+        reach = max(area**0.5 / 2, 1.0)
+        found = quickshift(colour, kernel_size=reach / 2, max_dist=reach, ratio=0.5, rng=0)
+    else:
+        found = felzenszwalb(image, scale=area, sigma=0.8, min_size=max(int(area / 4), 1), channel_axis=-1)
+    return np.unique(found, return_inverse=True)[1].reshape(found.shape)

@@ -1,0 +1,17 @@
+"""How tests ask for each method."""
+
+from __future__ import annotations
+
+from cxr_estimator.attribution import METHODS
+
+# What makes a method cheap enough to be tested everywhere: at most 32 evaluations of the network per image.
+CHEAP: dict[str, dict] = {}
+# The backbones on which a method need not work: the only gaps there may be.
+GAPS: dict[str, tuple[str, ...]] = {}
+
+
+def explain(clf, X, method, *, background=None, **options):
+    """Explain X with the options of `CHEAP`; the first images are the background of methods that need one."""
+    if METHODS[method].needs_background:
+        options["background"] = X[:4] if background is None else background
+    return clf.explain(X, method=method, **{**CHEAP.get(method, {}), **options})

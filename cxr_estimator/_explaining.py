@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cxr_estimator._predicting import execution, reading, report
 from cxr_estimator._predicting import images as as_images
+from cxr_estimator._progress import check_callback
 from cxr_estimator._validation import check_choice, check_labels, check_number, check_seed, invalid, plain, wrong_type
 from cxr_estimator.attribution import METHODS, Attribution, Problem, check_supported, repeated
 from cxr_estimator.attribution import REPEATS as ERROR_BAR_REPEATS
@@ -78,12 +79,11 @@ class ExplanationPlan:
         images = as_images(clf, X)
         if not isinstance(error_bars, bool | np.bool_):
             raise wrong_type("error_bars", _CALLER, "True or False", error_bars)
-        if progress is not None and not callable(progress):
-            raise wrong_type("progress", _CALLER, "None or a function", progress)
+        check_callback(progress)
         if not isinstance(methods, list | tuple) or not methods:
             raise invalid("method", _CALLER, "the name of a method, or a list of one at least", methods)
         for method in methods:
-            check_supported(check_choice("method", method, METHODS, caller=_CALLER), clf.model_, clf.backbone)
+            check_supported(check_choice("method", method, METHODS, caller=_CALLER), clf.model_)
         true_label = None if y is None else check_labels(y, len(images), caller=_CALLER, classes=clf.classes_)
         needs_background = any(METHODS[method].needs_background for method in methods)
         return cls(

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
+from cxr_estimator._background import make_background
 from cxr_estimator._predicting import check_folder, check_run_parameters, reading, report
 from cxr_estimator._progress import FitProgress, bar
 from cxr_estimator._rows import check_training_rows, intensity_range, is_table, remember
@@ -88,9 +89,12 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
         scores = logits[:, 0] if pos_label == classes[1] else -logits[:, 0]
         point = choose_point(scores, classes[validation.target] == pos_label, point[0], at_least=point[1])
 
+    owners = None if groups is None else groups[kept][sides[0]]
+    background = make_background(data.pixels, data.target, owners, seed)
     pixels = data.pixels if judged is None else judged.pixels
     sample = pixels[np.unique(np.linspace(0, len(pixels) - 1, _PRECISION_IMAGES, dtype=np.int64))]
     clf.bfloat16_change_ = bfloat16_change(model, sample, preprocessing, settings.execution)
+    clf.background_ = background
     clf.classes_, clf.pos_label_, clf.model_ = classes, pos_label, model
     clf.architecture_ = {name: getattr(clf, name) for name in ARCHITECTURE}
     clf.preprocessing_, clf.image_shape_ = preprocessing, image_shape

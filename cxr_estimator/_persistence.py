@@ -34,6 +34,7 @@ from cxr_estimator.versions import package_versions
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
 
+_BACKGROUND = "cxr_estimator.background"  # a tensor beside the weights
 _LARGE = 1e6  # beyond what pixels in [0, 1] can have as mean, or as 1 / standard deviation
 
 
@@ -58,7 +59,10 @@ def save(clf: CXRClassifier, folder: Path) -> Path:
     }
     if hasattr(clf, "feature_names_in_"):
         config["feature_names"] = clf.feature_names_in_.tolist()
-    write_folder(folder, config, clf.model_.state_dict())
+    state = clf.model_.state_dict()
+    if clf.background_ is not None:
+        state = {**state, _BACKGROUND: torch.from_numpy(clf.background_)}
+    write_folder(folder, config, state)
     return folder
 
 
@@ -71,6 +75,7 @@ def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
         raise
     except (CXRError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelFolderError(f"{folder / CONFIG_NAME}: not a valid configuration ({error}).") from error
+    clf.background_ = _background(clf, state.pop(_BACKGROUND, None), folder)
     clf.model_ = _network(clf, state, folder)
     check_digest(folder, config)
     clf.device = device
@@ -126,6 +131,16 @@ def _restore_columns(clf: CXRClassifier, config: dict[str, Any]) -> None:
     if not is_list or not all(isinstance(name, str) for name in names):
         raise ModelFolderError(f"'feature_names' must be {clf.n_features_in_} texts. Got {names!r:.200}.")
     clf.feature_names_in_ = np.array(names, dtype=object)
+
+
+def _background(clf: CXRClassifier, tensor: Tensor | None, folder: Path) -> np.ndarray | None:
+    if tensor is None:
+        return None
+    shape = (clf.channels, clf.image_size, clf.image_size)
+    if tensor.dtype != torch.uint8 or tensor.ndim != 4 or tuple(tensor.shape[1:]) != shape or not len(tensor):
+        fault = f"{_BACKGROUND!r} is {tensor.dtype} of shape {tuple(tensor.shape)}, not uint8 of (b, {shape})"
+        raise ModelFolderError(f"{folder / WEIGHTS_NAME}: {fault}.")
+    return tensor.clone().numpy()
 
 
 def _network(clf: CXRClassifier, state: dict[str, Tensor], folder: Path) -> nn.Module:

@@ -29,6 +29,7 @@ from cxr_estimator.inference import (
     predict_logits,
 )
 from cxr_estimator.reading import Reading
+from cxr_estimator.thresholds import RULES, OperatingPoint, check_at_least, choose_point, number_point
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
@@ -71,6 +72,29 @@ def logits(clf: CXRClassifier, X: Any) -> np.ndarray:
     """Return the logits (N, 1) or (N, K), float32; the row of an unreadable image is NaN, and it is reported."""
     sequence = images(clf, X)
     return _run(clf, sequence, 1 if len(clf.classes_) == 2 else len(clf.classes_))
+
+
+def operating_point(clf: CXRClassifier, rule: Any, at_least: float | None, X: Any, y: Any, name: Any) -> OperatingPoint:
+    """Return the cut-off that `CXRClassifier.set_threshold` is asked for."""
+    caller = "set_threshold"
+    check_is_fitted(clf, "model_")
+    if not isinstance(name, str) or not name:
+        raise wrong_type("name", caller, "a text that is not empty", name)
+    if len(clf.classes_) > 2:
+        raise DataError("set_threshold needs two classes; for several the largest logit decides.")
+    if not isinstance(rule, str):
+        if at_least is not None:
+            raise invalid("at_least", caller, "None for a number", at_least)
+        return number_point(rule, name=name, caller=caller)
+    check_choice("rule", rule, RULES, caller=caller)
+    check_at_least(rule, at_least, caller=caller)
+    if X is None or y is None:
+        raise invalid("X" if X is None else "y", caller, f"given for the rule {rule!r}", None)
+    found = clf._logits(X)
+    labels = check_labels(y, len(found), caller=caller, classes=clf.classes_)
+    readable = ~np.isnan(found).any(axis=1)
+    scores, positive = clf._scores(found[readable]), labels[readable] == clf.pos_label_
+    return choose_point(scores, positive, rule, at_least=at_least, name=name)
 
 
 def score(clf: CXRClassifier, X: Any, y: Any, sample_weight: Any) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from cxr_estimator._validation import wrong_type
 from cxr_estimator.training import TrainingSettings, steps_per_epoch
 
 
@@ -18,10 +19,17 @@ def bar(total: int, description: str, verbose: int) -> Iterator[Callable[[float]
         yield shown.update
 
 
+def check_callback(progress: Any) -> None:
+    """Raise unless `progress` is None or can be called."""
+    if progress is not None and not callable(progress):
+        raise wrong_type("progress", "explain", "None or a function", progress)
+
+
 def told_how_far(
     advance: Callable[[float], Any], progress: Callable[[float, int], Any] | None
 ) -> Callable[[float, int], Any]:
     """Return a callback `(done, total)` that moves a bar on, and tells `progress` if there is one."""
+    check_callback(progress)
     at = 0.0
 
     def tell(done: float, total: int) -> None:

@@ -15,18 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 from cxr_estimator import _fitting, _persistence, _predicting
 from cxr_estimator._explaining import ExplanationPlan, joined
 from cxr_estimator._progress import bar, told_how_far
-from cxr_estimator._validation import check_choice, check_labels, invalid, wrong_type
 from cxr_estimator.attribution import TargetRule
 from cxr_estimator.backbones import embedding_size
-from cxr_estimator.errors import DataError
-from cxr_estimator.thresholds import (
-    DEFAULT_POINT,
-    RULES,
-    OperatingPoint,
-    check_at_least,
-    choose_point,
-    number_point,
-)
+from cxr_estimator.thresholds import DEFAULT_POINT, OperatingPoint
 
 
 class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -101,6 +92,9 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
     preprocessing_ : Preprocessing
     n_features_in_, feature_names_in_ : int and ndarray of str
         Only where X came as rows; the names, where it was a data frame.
+    background_ : ndarray (b, C, S, S), uint8, or None
+        What SHAP methods compare with: means of at least 20 patients each, at model size, at most four per class.
+        None where there were fewer patients.
     bfloat16_change_ : float
         How far bfloat16 moved a probability of 64 validation images at most (training images where there are none).
     history_ : pandas.DataFrame
@@ -281,31 +275,10 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
             Not the images the network was trained on, nor those it will be judged on.
         name : str, default="default"
         """
-        caller = "set_threshold"
-        check_is_fitted(self, "model_")
-        if not isinstance(name, str) or not name:
-            raise wrong_type("name", caller, "a text that is not empty", name)
-        if len(self.classes_) > 2:
-            raise DataError("set_threshold needs two classes; for several the largest logit decides.")
-        if not isinstance(rule, str):
-            if at_least is not None:
-                raise invalid("at_least", caller, "None for a number", at_least)
-            self._activate(number_point(rule, name=name, caller=caller))
-            return self
-        check_choice("rule", rule, RULES, caller=caller)
-        check_at_least(rule, at_least, caller=caller)
-        if X is None or y is None:
-            raise invalid("X" if X is None else "y", caller, f"given for the rule {rule!r}", None)
-        logits = self._logits(X)
-        labels = check_labels(y, len(logits), caller=caller, classes=self.classes_)
-        readable = ~np.isnan(logits).any(axis=1)
-        scores, positive = self._scores(logits[readable]), labels[readable] == self.pos_label_
-        self._activate(choose_point(scores, positive, rule, at_least=at_least, name=name))
-        return self
-
-    def _activate(self, point: OperatingPoint) -> None:
+        point = _predicting.operating_point(self, rule, at_least, X, y, name)
         self.operating_points_ = {**self.operating_points_, point.name: point}
         self.active_point_ = point.name
+        return self
 
     def _logits(self, X: Any) -> np.ndarray:
         """Return the logits (N, 1) or (N, K), float32; a row of NaN for an unreadable image."""

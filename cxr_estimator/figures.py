@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,16 +19,23 @@ DPI = 150
 # Both stay readable with colour-vision deficiency; "jet" is there for those who must compare with old figures.
 CMAP_UNSIGNED = "inferno"
 CMAP_SIGNED = "PuOr_r"
+_ACRONYMS = {"cam", "shap", "lime", "lrp", "rise"}
+_COLUMNS = 6  # of a sheet
 _INK, _MUTED = "#1a1a1a", "#5f5f5f"
 _FIRST, _SECOND = "#4c6a92", "#c1673a"
 
 
 def heatmap(values: np.ndarray, *, signed: bool) -> np.ndarray:
-    """Scale an attribution (H, W) for display: signed to [-1, 1] around 0, unsigned to [0, 1]; all-zero stays zero."""
-    top = float(np.abs(values).max())
+    """Scale an attribution (H, W) for display: signed to [-1, 1] around 0, unsigned to [0, 1]; all-zero stays zero.
+
+    The strongest half percent of the pixels are all shown alike: one single pixel, as gradients have them, would leave
+    the rest of a map dark.
+    """
+    strength = np.abs(values)
+    top = float(np.percentile(strength, 99.5, method="higher")) or float(strength.max())
     if top == 0.0 or not np.isfinite(top):
         return np.zeros_like(values, dtype=np.float32)
-    return (values / top if signed else np.clip(values, 0.0, None) / top).astype(np.float32)
+    return np.clip(values / top, -1.0 if signed else 0.0, 1.0).astype(np.float32)
 
 
 def overlay(explanation: Explanation, i: int = 0, *, cmap: str | None = None, opacity: float = 0.5) -> np.ndarray:
@@ -81,6 +89,44 @@ def plot_explanation(explanation: Explanation, i: int = 0, *, cmap: str | None =
     scale.set_ticklabels(labels, parse_math=False)
     scale.ax.tick_params(labelsize=8, length=0)
     _details(axes[3], explanation, i)
+    return figure
+
+
+def plot_methods(explanations: Mapping[str, Explanation], i: int = 0, *, cmap: str | None = None) -> Figure:
+    """Return a sheet (150 dpi) of one image: the radiograph, then the overlay of each method under its name.
+
+    Parameters
+    ----------
+    explanations : mapping of str to Explanation
+        As `explain` returns it for a list of methods.
+    i : int, default=0
+    cmap : str, optional
+        As for `plot_explanation`.
+    """
+    from matplotlib.figure import Figure
+
+    first = next(iter(explanations.values()))
+    image = _image(first, i)
+    columns = min(_COLUMNS, len(explanations) + 1)
+    rows = -(-(len(explanations) + 1) // columns)
+    figure = Figure(figsize=(2.2 * columns, 2.45 * rows + 0.4), dpi=DPI, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes:
+        ax.set_axis_off()
+    said = first.prediction
+    axes[0].imshow(image, cmap="gray", vmin=0, vmax=255)
+    axes[0].set_title("radiograph", fontsize=9, color=_INK)
+    for ax, (name, explanation) in zip(axes[1:], explanations.items(), strict=False):
+        ax.imshow(overlay(explanation, i, cmap=cmap, opacity=0.75))
+        ax.set_title(_title(name) + (" (signed)" if explanation.signed else ""), fontsize=9, color=_INK)
+    target = _short(first.target[i], 24)
+    figure.suptitle(
+        f"decision: {_short(said.label[i], 24)} ({float(said.proba[i].max()):.1%}); explained: {target}. Each map on "
+        "its own scale.\nSigned maps: violet against, orange for. Research and education only, not a medical device.",
+        fontsize=8.5,
+        color=_MUTED,
+        parse_math=False,
+    )
     return figure
 
 
@@ -147,7 +193,7 @@ def _guide(explanation: Explanation) -> str:
     else:
         colours = "Bright regions raised the score of the explained class;\ndark ones had little to do with it."
     return (
-        f"{colours}\nThe map is scaled to its own maximum: compare places\n"
+        f"{colours}\nThe map is scaled to its own strongest pixels: compare places\n"
         "within it, not brightness between images. It shows what\n"
         "the model used, not where disease is.\n"
         "Research and education only, not a medical device."
@@ -174,7 +220,8 @@ def _colormap(explanation: Explanation, cmap: str | None) -> Colormap:
 
 
 def _title(method: str) -> str:
-    return {"grad_cam": "Grad-CAM"}.get(method, method.replace("_", " "))
+    words = [word.upper() if word in _ACRONYMS else word for word in method.split("_")]
+    return " ".join(words).replace(" plus plus", "++").replace(" CAM", "-CAM").replace("grad-", "Grad-")
 
 
 def _short(label: object, length: int) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cxr_estimator.errors import InvalidParameterError, InvalidTypeError
-from cxr_estimator.figures import DPI, heatmap, overlay, plot_explanation
+from cxr_estimator.figures import DPI, heatmap, overlay, plot_explanation, plot_methods
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,13 @@ def test_heatmap_by_hand():
     np.testing.assert_allclose(heatmap(np.array([[0.0, 2.0, 1.0]]), signed=False), [[0, 1, 0.5]])
     np.testing.assert_allclose(heatmap(np.array([[0.0, 2.0, -4.0]]), signed=True), [[0, 0.5, -1]])
     assert (heatmap(np.zeros((2, 2)), signed=True) == 0).all()
+
+
+def test_one_strong_pixel_does_not_darken_the_rest():
+    values = np.full((20, 20), 1.0)
+    values[3, 3] = 1000.0  # 0.25% of the pixels
+    assert (heatmap(values, signed=False) == 1.0).all()
+    assert heatmap(-values, signed=True).min() == -1.0
 
 
 def test_overlay_by_hand(explanation):
@@ -141,3 +148,16 @@ def test_text_does_not_overlap_with_five_classes(explanation, tmp_path):
     ordered = sorted(boxes, key=lambda box: -box.y1)
     assert all(above.y0 >= below.y1 - 2 for above, below in pairwise(ordered))
     assert ordered[-1].y0 >= 0
+
+
+def test_a_sheet_of_several_methods(fitted, phantoms):
+    found = fitted.explain(phantoms.X[:2], method=["grad_cam", "hi_res_cam", "grad_cam_plus_plus"])
+    figure = plot_methods(found, 1)
+    assert figure.dpi == DPI
+    assert [ax.get_title() for ax in figure.axes] == ["radiograph", "Grad-CAM", "hi res-CAM (signed)", "Grad-CAM++"]
+    shown = [ax.get_images()[0].get_array() for ax in figure.axes]
+    np.testing.assert_array_equal(shown[0], found["grad_cam"].images[1][..., None].repeat(3, axis=2))
+    np.testing.assert_array_equal(shown[2], overlay(found["hi_res_cam"], 1, opacity=0.75))
+    assert f"explained: {found['grad_cam'].target[1]}" in figure.get_suptitle()
+    many = plot_methods({f"method_{number}": found["grad_cam"] for number in range(7)}, 0)
+    assert len(many.axes) == 12  # two rows of six

@@ -18,7 +18,7 @@ ORDER = [
     "images", "preprocessing", "cache", "reading", "backbones", "statistics", "thresholds",
     "_explanation_check", "explanation", "figures",
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
-    "datasets", "_rows", "_predicting", "_fitting", "_explaining", "_persistence", "classifier",
+    "datasets", "_rows", "_predicting", "_background", "_fitting", "_explaining", "_persistence", "classifier",
     "evaluation", "quickstart",
     "cli",
 ]  # fmt: skip

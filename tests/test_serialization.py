@@ -363,6 +363,7 @@ def test_networks_come_back_as_they_were(phantoms, fitted, tmp_path, backbone):
     clf = copy.copy(fitted).set_params(backbone=backbone, image_size=size)
     clf.architecture_ = {**clf.architecture_, "backbone": backbone, "image_size": size}
     clf.preprocessing_ = dataclasses.replace(clf.preprocessing_, image_size=size)
+    clf.background_ = None  # of another size
     clf.model_ = build(clf, 2, pretrained=False)
     again = load(clf.save(tmp_path / "model"))
     assert (again.predict_proba(phantoms.X[:1]) == clf.predict_proba(phantoms.X[:1])).all()

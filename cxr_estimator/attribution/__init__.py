@@ -41,12 +41,12 @@ METHODS: dict[str, Method] = {
 }
 
 
-def check_supported(name: str, model: nn.Module, backbone: str) -> None:
+def check_supported(name: str, model: nn.Module) -> None:
     """Raise unless the method works on this network; the error names those that do."""
     obstacle = METHODS[name].obstacle(model)
     if obstacle is not None:
         others = ", ".join(other for other, method in METHODS.items() if method.obstacle(model) is None)
-        raise UnsupportedMethodError(f"{name} does not work on {backbone!r}: {obstacle}. Methods that do: {others}.")
+        raise UnsupportedMethodError(f"{name} does not work on this network: {obstacle}. Methods that do: {others}.")
 
 
 __all__ = [

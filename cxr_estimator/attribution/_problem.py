@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -170,6 +171,24 @@ class Problem:
                 for name, gradient in zip(key, found, strict=True)
             ]
         return self._at_layers[key]
+
+    @contextlib.contextmanager
+    def portion(self, share: float) -> Iterator[None]:
+        """Within the block, what is told to `progress` counts as this share of the whole, and at its end it is all."""
+        outer, told = self.progress, 0.0
+
+        def tell(part: float) -> None:
+            nonlocal told
+            told += part * share
+            if outer is not None:
+                outer(part * share)
+
+        self.progress = tell
+        try:
+            yield
+            tell(1.0 - told / share)
+        finally:
+            self.progress = outer
 
     def variant(self, *, seed: int, x: Tensor | None = None) -> Problem:
         """Return the same problem with another seed, and `x` (n, C, H, W) in place of the images.

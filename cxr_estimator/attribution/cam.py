@@ -28,6 +28,10 @@ def grad_cam(problem: Problem, *, layer: str | Sequence[str] | None = None) -> A
 
     L = ReLU(sum_k a_k A^k),  a_k = mean g^k  (eq. 1 and 2). Values are >= 0: evidence for the target.
 
+    Use it for: a first look: cheap, coarse, insensitive to noise, and the map most readers know.
+    Fails: where the classes differ by fine structure (maps have the resolution of the layer); opposing gradients
+    average out, so that places that count can stay dark.
+
     References
     ----------
     Selvaraju et al. (2017), Grad-CAM, ICCV, doi:10.1109/ICCV.2017.74
@@ -40,6 +44,9 @@ def grad_cam_plus_plus(problem: Problem, *, layer: str | Sequence[str] | None = 
 
     L = ReLU(sum_k w_k A^k),  w_k = sum a^k ReLU(g^k),  a^k = (g^k)^2 / (2 (g^k)^2 + (sum A^k) (g^k)^3)  (eq. 5, 7 and
     19, for the exponential of the score). Values are >= 0.
+
+    Use it for: several separate findings in one image, of which grad_cam shows the largest only.
+    Fails: where negative gradients matter: they are cut off, so maps of different classes look alike.
 
     References
     ----------
@@ -58,6 +65,9 @@ def x_grad_cam(problem: Problem, *, layer: str | Sequence[str] | None = None) ->
 
     L = ReLU(sum_k w_k A^k),  w_k = sum (g^k A^k) / sum A^k  (eq. 8). Values are >= 0.
 
+    Use it for: a Grad-CAM that comes nearer to summing to the score.
+    Fails: where channels sum to almost zero, as behind a batch norm without ReLU: the weights blow up.
+
     References
     ----------
     Fu et al. (2020), Axiom-based Grad-CAM, BMVC, doi:10.48550/arXiv.2008.02312
@@ -70,6 +80,9 @@ def hi_res_cam(problem: Problem, *, layer: str | Sequence[str] | None = None) ->
 
     L = sum_k g^k A^k  (eq. 5). Signed: below 0 is evidence against the target.
 
+    Use it for: maps that are faithful by construction where pooling and one linear layer follow the layer.
+    Fails: like all last-layer maps at fine structure; with more than a linear layer behind, it is no decomposition.
+
     References
     ----------
     Draelos & Carin (2020), Use HiResCAM instead of Grad-CAM, doi:10.48550/arXiv.2011.08891
@@ -81,6 +94,9 @@ def layer_cam(problem: Problem, *, layer: str | Sequence[str] | None = None) -> 
     """Weight every position of every channel by its own positive gradient; also fit for early, finer layers.
 
     L = ReLU(sum_k ReLU(g^k) A^k)  (eq. 4 and 5). Values are >= 0.
+
+    Use it for: early layers, whose maps are finer, and averages over several layers.
+    Fails: with late layers it hardly differs from grad_cam; negative evidence is cut off.
 
     References
     ----------
@@ -97,6 +113,9 @@ def eigen_cam(problem: Problem, *, layer: str | Sequence[str] | None = None) -> 
 
     Two deviations from the paper: the centring, as pytorch-grad-cam has it, and the sign of v, which a decomposition
     leaves open. It is chosen so that the map goes with the mean activation.
+
+    Use it for: seeing what dominates the features, without any gradient or class.
+    Fails: as an explanation of a decision: the map is the same for every class, and often is the body's outline.
 
     References
     ----------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,13 +24,27 @@ from cxr_estimator.cli._common import (
 )
 from cxr_estimator.errors import DataError
 
+if TYPE_CHECKING:
+    from cxr_estimator.classifier import CXRClassifier
+
 
 def explain(
     images: ImagesArgument,
     model: ModelOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the figures and the table.")],
-    method: Annotated[str, typer.Option(help="Attribution method, such as grad_cam.")] = "grad_cam",
+    method: Annotated[
+        str,
+        typer.Option(help="Attribution method, several with commas, or 'all' that the network supports (takes long)."),
+    ] = "grad_cam",
     target: Annotated[str, typer.Option(help="A class label, predicted, or margin.")] = "predicted",
+    option: Annotated[
+        list[str] | None, typer.Option(help="Option of the methods, such as n_samples=64; may be given several times.")
+    ] = None,
+    background: Annotated[
+        Path | None, typer.Option(help="Folder of images that SHAP methods compare with, instead of the model's own.")
+    ] = None,
+    error_bars: Annotated[bool, typer.Option("--error-bars", help="Repeat, and keep the spread (see --maps).")] = False,
+    batch_size: Annotated[str | None, typer.Option(help="Images at once, or auto.")] = None,
     cmap: Annotated[
         str | None, typer.Option(help="Colour map of matplotlib, such as jet. Default: colour-blind safe.")
     ] = None,
@@ -38,40 +54,92 @@ def explain(
     jobs: JobsOption = -1,
     quiet: QuietOption = False,
 ) -> None:
-    """Draw the four-panel figure of each image, and write a table of what was explained."""
-    from cxr_estimator._progress import bar
+    """Draw the figure of each image, and write a table of what was explained.
+
+    One method gives the four-panel figure, several give a sheet with one overlay each.
+    """
+    from cxr_estimator._progress import bar, told_how_far
     from cxr_estimator.classifier import CXRClassifier
+    from cxr_estimator.figures import plot_methods
     from cxr_estimator.serialization import writable_folder
 
     clf = CXRClassifier.load(model, device=device)
     clf.set_params(on_error="skip", n_jobs=jobs)
     labels = {str(label): label for label in clf.classes_.tolist()}
     files = find_images(images)
+    request: dict[str, Any] = {
+        "method": chosen_methods(clf, method, has_background=background is not None),
+        "target": labels.get(target, target),
+        "error_bars": error_bars,
+        "batch_size": _number_or_text(batch_size),
+        "background": None if background is None else find_images([background]),
+        **dict(map(_parse_option, option or [])),
+    }
     writable_folder(output)
     rows = []
-    with collect_skipped() as skipped, bar(len(files), "explaining", not quiet) as progress:
-        for part in clf.iter_explain(files, method=method, target=labels.get(target, target)):
-            for i, name in enumerate(part.names):
-                stem = f"{part.index[i] + 1:04d}_{Path(name).stem[:80]}"
-                part.plot(i, cmap=cmap).savefig(output / f"{stem}.png")
-                if maps:
-                    part[i].save(output / stem)
-                rows.append(
-                    {
-                        "image": name,
-                        "figure": f"{stem}.png",
-                        "decision": part.prediction.label[i].item(),
-                        **{f"p_{label}": float(part.prediction.proba[i, k]) for k, label in enumerate(labels)},
-                        "explained": part.target[i].item(),
-                        "score": float(part.score[i]),
-                    }
-                )
-                progress(1)
+    with collect_skipped() as skipped, bar(len(files), "explaining", not quiet) as advance:
+        for part in clf.iter_explain(files, progress=told_how_far(advance, None), **request):
+            first = next(iter(part.values()))
+            for i, name in enumerate(first.names):
+                stem = f"{first.index[i] + 1:04d}_{Path(name).stem[:80]}"
+                figure = first.plot(i, cmap=cmap) if len(part) == 1 else plot_methods(part, i, cmap=cmap)
+                figure.savefig(output / f"{stem}.png")
+                for key, explanation in part.items():
+                    if maps:
+                        explanation[i].save(output / (stem if len(part) == 1 else f"{stem}.{key}"))
+                    rows.append(_row(explanation, i, f"{stem}.png", labels))
     if not rows:
         raise DataError(
             "None of the images could be read: " + "; ".join(f"{s.source}: {s.reason}" for s in skipped[:5])
         )
     table = output / f"explanations.{format.value}"
     write_rows(rows, table, format)
-    typer.echo(f"{len(rows)} figures and {table.name} in {output}")
+    typer.echo(f"{len({row['figure'] for row in rows})} figures and {table.name} in {output}")
     report_skipped(skipped)
+
+
+def chosen_methods(clf: CXRClassifier, names: str, *, has_background: bool) -> list[str]:
+    """Return the methods that `names` asks for; of "all" those are left out, and named, that cannot work."""
+    from cxr_estimator.attribution import METHODS
+
+    if names != "all":
+        return [name.strip() for name in names.split(",")]
+    chosen = []
+    for name, method in METHODS.items():
+        obstacle = method.obstacle(clf.model_)
+        if obstacle is None and method.needs_background and not has_background and clf.background_ is None:
+            obstacle = "the model has no background; see --background"
+        if obstacle is None:
+            chosen.append(name)
+        else:
+            typer.echo(f"left out: {name}: {obstacle}", err=True)
+    return chosen
+
+
+def _row(explanation: Any, i: int, figure: str, labels: Sequence[str] | dict[str, Any]) -> dict[str, Any]:
+    said = explanation.prediction
+    return {
+        "image": explanation.names[i],
+        "figure": figure,
+        "method": explanation.method,
+        "decision": said.label[i].item(),
+        **{f"p_{label}": float(said.proba[i, k]) for k, label in enumerate(labels)},
+        "explained": explanation.target[i].item(),
+        "score": float(explanation.score[i]),
+        "evaluations": int(explanation.evaluations[i]),
+    }
+
+
+def _parse_option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise DataError(f"--option must be NAME=VALUE, such as n_samples=64. Got {text!r}.")
+    return name, _number_or_text(value)
+
+
+def _number_or_text(text: str | None) -> Any:
+    """Return what the text is in JSON (numbers, lists, true, null), or the text itself."""
+    try:
+        return text if text is None else json.loads(text)
+    except ValueError:
+        return text

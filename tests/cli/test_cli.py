@@ -132,6 +132,29 @@ def test_explain(folder, model, tmp_path):
         np.testing.assert_allclose(saved.values[0], values, atol=1e-6)
 
 
+def test_explain_with_several_methods_and_options(folder, model, tmp_path):
+    image = sorted((folder / "test" / "PNEUMONIA").iterdir())[0]
+    options = ("--method", "grad_cam,smooth_grad", "--option", "n_samples=3", "--option", "layer=features.stage1")
+    done = cxr("explain", "--model", model, image, "--output", tmp_path / "o", *options, "--maps", "--error-bars", "-q")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "o" / "explanations.csv").read_text())))
+    assert [(row["method"], row["evaluations"]) for row in rows] == [("grad_cam", "5"), ("smooth_grad", "15")]
+    assert len({row["figure"] for row in rows}) == 1
+    saved = Explanation.load(tmp_path / "o" / f"{rows[0]['figure'].removesuffix('.png')}.smooth_grad")
+    assert saved.options["n_samples"] == 3
+    assert saved.spread.shape == (1, 32, 32)
+
+
+def test_all_methods_are_those_the_network_supports(model, capsys):
+    clf = CXRClassifier.load(model)
+    chosen = chosen_methods(clf, "all", has_background=True)
+    assert chosen == [name for name, method in METHODS.items() if method.obstacle(clf.model_) is None]
+    clf.background_ = None
+    without = chosen_methods(clf, "all", has_background=False)
+    assert without == [name for name in chosen if not METHODS[name].needs_background]
+    assert "left out: deep_shap: the model has no background; see --background" in capsys.readouterr().err
+
+
 TRAIN = "train --data {folder} --model {tmp}/m --backbone plain_cnn"
 EXPLAIN = "explain --model {model} --output {tmp}/o"
 
@@ -147,6 +170,10 @@ EXPLAIN = "explain --model {model} --output {tmp}/o"
         (f"{TRAIN} --epochs many", "--epochs"),
         ("train --data {folder}", "--model"),
         (EXPLAIN + " {tmp}", "holds no .png"),
+        (f"{EXPLAIN} x.png --option n_samples", "--option must be NAME=VALUE"),
+        (f"{EXPLAIN} x.png --option n_samples=3", "'options of grad_cam'"),
+        (f"{EXPLAIN} x.png --method grad_cam,none", "'method'"),
+        (f"{EXPLAIN} x.png --batch-size many", "'batch_size'"),
         (f"{EXPLAIN} x.png", "there is no such file"),
         (f"{EXPLAIN} x.png --method lime9", "'method' parameter"),
         ("quickstart --data {tmp}/none", "there is no such folder"),

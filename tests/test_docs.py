@@ -1,0 +1,21 @@
+"""The pages in docs/ are what the code says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from cxr_estimator.attribution import METHODS
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_methods_page_is_up_to_date():
+    subprocess.run([sys.executable, ROOT / "docs" / "make_methods.py", "--check"], check=True)
+    page = (ROOT / "docs" / "methods.md").read_text()
+    for name in METHODS:
+        section = page.split(f"### {name}\n")[1].split("\n### ")[0]
+        assert "**Use it for**: " in section
+        assert "**Fails**: " in section
+        assert "https://doi.org/10." in section

@@ -17,7 +17,9 @@ import pytest
 from PIL import Image
 
 from cxr_estimator import CXRClassifier, Explanation
+from cxr_estimator.attribution import METHODS
 from cxr_estimator.cli import main
+from cxr_estimator.cli.explain import chosen_methods
 
 
 class Done(NamedTuple):

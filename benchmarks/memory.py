@@ -25,7 +25,7 @@ import warnings
 from itertools import cycle, islice
 from pathlib import Path
 
-from _common import peak_memory, write  # first: it sets OpenMP up
+from _common import RESULTS, peak_memory, write  # first: it sets OpenMP up
 
 from cxr_estimator import CXRClassifier, load_image_folder
 from cxr_estimator.errors import PatientLeakWarning
@@ -126,14 +126,16 @@ PARTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default=os.environ.get("CXR_DATA_DIR"))
-    parser.add_argument("--part", choices=PARTS, help="run one part only and print it")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="the others stay as measured")
+    parser.add_argument("--print", choices=PARTS, help="run one part in this process and print it")
     options = parser.parse_args()
-    if options.part:
-        print(json.dumps(PARTS[options.part](options.data)))
+    if options.print:
+        print(json.dumps(PARTS[options.print](options.data)))
         return
-    result = {"question": "peak memory of fit in GB; memory over 100,000 paths in MB"}
-    for name in PARTS:
-        command = [sys.executable, __file__, "--data", options.data, "--part", name]
+    result = json.loads((RESULTS / "memory.json").read_text()) if len(options.parts) < len(PARTS) else {}
+    result["question"] = "peak memory of fit in GB; memory over many paths in MB; each part in a process of its own"
+    for name in options.parts:
+        command = [sys.executable, __file__, "--data", options.data, "--print", name]
         result[name] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         print(name, {key: value for key, value in result[name].items() if key != "samples_mb"}, flush=True)
     write("memory", result)

@@ -97,6 +97,7 @@ def speed() -> str:
             f"{grown(memory['predict_100000_paths'])} MB more at the end than near the beginning in `predict_proba`, "
             f"{grown(memory['prepare_100000_paths_at_128'])} MB when prepared for `fit`",
         ),
+        ("Memory over 10,000 explained files", f"{grown(memory['explain_10000_paths'])} MB more, by `iter_explain`"),
         *(
             (f"bfloat16 moves a probability of {result['backbone']} by at most", bfloat16(result))
             for result in (predict, real)

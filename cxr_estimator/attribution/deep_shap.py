@@ -18,7 +18,7 @@ from cxr_estimator.attribution._types import Attribution
 
 Rule = Callable[..., Any]  # what the call was given for the baseline, the function, its arguments -> its value
 
-_TINY = 1e-6  # differences below this share of the values themselves are rounding errors
+_SMALL = 1e-3  # share of the values below which a quotient of differences is worse than a derivative, in float32
 
 _ELEMENTWISE = (
     "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish", "prelu", "relu",
@@ -90,10 +90,9 @@ def _rescaled(baselines: Tensor, score: Score, rows: slice) -> Iterator[None]:
 
 def _elementwise(before: tuple[Any, ...], function: Callable[..., Any], z: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     z_b = before[0]
-    leaf = z.detach().requires_grad_()
-    y = function(leaf.clone(), *args, **kwargs)  # cloned, since the function may work in place
-    (slope,) = torch.autograd.grad(y.sum(), leaf)
-    y_b = function(z_b.clone(), *args, **kwargs)
+    y, y_b = (function(value.detach().clone(), *args, **kwargs) for value in (z, z_b))  # it may work in place
+    middle = ((z.detach() + z_b) / 2).requires_grad_()
+    (slope,) = torch.autograd.grad(function(middle.clone(), *args, **kwargs).sum(), middle)
     return _with_slope(y, (z, _quotient(y, y_b, z, z_b, slope)))
 
 
@@ -117,7 +116,8 @@ def _max_pool(before: tuple[Any, ...], function: Callable[..., Any], z: Tensor, 
         return value.flatten(2).gather(2, winner).view_as(y)
 
     there = at_winner(z)
-    return _with_slope(y, (there, _quotient(y, y_b, there, at_winner(z_b), torch.ones_like(y))))
+    difference = there.detach() - at_winner(z_b)
+    return _with_slope(y, (there, torch.where(difference == 0, 1.0, (y - y_b) / difference)))
 
 
 def _logsumexp(
@@ -129,16 +129,19 @@ def _logsumexp(
     top = torch.maximum(z, z_b).detach().amax(dim, keepdim=True)
     e, e_b = (z.detach() - top).exp(), (z_b - top).exp()
     s, s_b = e.sum(dim, keepdim=True), e_b.sum(dim, keepdim=True)
-    slope = _quotient(e, e_b, z, z_b, e) * _quotient(s.log(), s_b.log(), s, s_b, 1 / s)
+    slope = _quotient(e, e_b, z, z_b, (e + e_b) / 2) * _quotient(s.log(), s_b.log(), s, s_b, 2 / (s + s_b))
     return y + (slope * (z - z.detach())).sum(dim, keepdim=keepdim)
 
 
 def _quotient(y: Tensor, y_b: Tensor, z: Tensor, z_b: Tensor, slope: Tensor) -> Tensor:
-    """Return (y - y_b) / (z - z_b), and `slope` where the difference is nothing but rounding."""
+    """Return (y - y_b) / (z - z_b), and `slope`, that of the function halfway, where rounding would show in it.
+
+    Measured against the values, a difference is never small where they lie on either side of 0, where ReLU has its kink.
+    """
     z = z.detach()
     difference = z - z_b
-    is_real = difference.abs() > _TINY * (z.abs() + z_b.abs())
-    return torch.where(is_real, (y.detach() - y_b) / torch.where(is_real, difference, 1.0), slope)
+    is_real = difference.abs() > _SMALL * (z.abs() + z_b.abs() + y.abs() + y_b.abs())
+    return torch.where(is_real, (y - y_b) / torch.where(is_real, difference, 1.0), slope)
 
 
 def _with_slope(y: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:

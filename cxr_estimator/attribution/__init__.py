@@ -18,6 +18,10 @@ from cxr_estimator.attribution.cam import (
     layer_cam,
     x_grad_cam,
 )
+from cxr_estimator.attribution.deep_shap import deep_shap
+from cxr_estimator.attribution.gradient_shap import gradient_shap
+from cxr_estimator.attribution.kernel_shap import kernel_shap
+from cxr_estimator.attribution.partition_shap import partition_shap
 from cxr_estimator.errors import UnsupportedMethodError
 
 _cam = partial(
@@ -31,6 +35,8 @@ _cam = partial(
     cost="1 forward, head backward",
 )
 
+_shap = partial(Method, family="SHAP", signed=True)
+
 METHODS: dict[str, Method] = {
     "grad_cam": _cam(grad_cam),
     "grad_cam_plus_plus": _cam(grad_cam_plus_plus),
@@ -38,6 +44,25 @@ METHODS: dict[str, Method] = {
     "hi_res_cam": _cam(hi_res_cam, signed=True),
     "layer_cam": _cam(layer_cam),
     "eigen_cam": _cam(eigen_cam, needs_gradients=False, cost="1 forward"),
+    "deep_shap": _shap(
+        deep_shap,
+        localises=False,
+        complete=True,
+        needs_gradients=True,
+        needs_background=True,
+        cost="2 forward, 1 backward per background image",
+    ),
+    "gradient_shap": _shap(
+        gradient_shap,
+        localises=False,
+        complete=False,  # in expectation only
+        needs_gradients=True,
+        needs_background=True,
+        random=True,
+        cost="64 forward, 64 backward",
+    ),
+    "kernel_shap": _shap(kernel_shap, localises=True, complete=True, random=True, cost="1000 forward"),
+    "partition_shap": _shap(partition_shap, localises=True, complete=True, cost="500 forward"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ from cxr_estimator._validation import invalid
 from cxr_estimator.attribution._target import Target, TargetRule
 from cxr_estimator.backbones import capture, to_grid
 from cxr_estimator.inference import BatchLimit, Execution, batches, forward
+
+Score = Callable[[Tensor], Tensor]  # images (m, C, H, W) -> explained numbers (m,)
 
 
 class Chunk(NamedTuple):
@@ -103,6 +106,25 @@ class Problem:
         """The explained number (n,) of each image."""
         return self.target.score(self.logits)
 
+    @property
+    def references(self) -> Tensor:
+        """The background images (b, C, H, W), for a method that cannot do without them."""
+        if self.background is None:
+            raise invalid("background", "explain", "given for methods that compare with other images", None)
+        return self.background
+
+    @cached_property
+    def background_logits(self) -> Tensor:
+        """Logits (b, K) of the background images."""
+        return self._forward(self.references)
+
+    @property
+    def background_score(self) -> Tensor:
+        """The mean score (n,) of the background images, for the target of each image."""
+        logits = self.background_logits
+        owner = torch.arange(len(self), device=logits.device).repeat_interleave(len(logits))
+        return self.target.of(owner).score(logits.repeat(len(self), 1)).view(len(self), -1).mean(dim=1)
+
     def normalised(self, unit: Tensor) -> Tensor:
         """Return pixels in [0, 1], (..., C, H, W), in the units of `x`."""
         mean, std = (torch.tensor(values, device=unit.device).view(-1, 1, 1) for values in (self.mean, self.std))
@@ -131,21 +153,35 @@ class Problem:
             owner, number = images[flat // count], start + flat % count
             yield Chunk(owner.to(self.x.device), number.to(self.x.device))
             position += len(flat)
-            if self.progress is not None:
-                self.progress(len(flat) / (len(self) * count))
+            self.advance(len(flat) / (len(self) * count))
+
+    def advance(self, share: float) -> None:
+        """Tell `progress` that this share of the work on the batch was done; for loops other than over `chunks`."""
+        if self.progress is not None:
+            self.progress(share)
 
     def scores(self, x: Tensor, owner: Tensor) -> Tensor:
         """Return the scores (m,) of `x` (m, C, H, W), each for the target of image `owner[j]`."""
         return self.target.of(owner).score(self._forward(x))
 
-    def gradients(self, x: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the scores (m,) of `x` (m, C, H, W) and their gradients (m, C, H, W) with respect to it."""
+    def gradients(
+        self, x: Tensor, owner: Tensor, around: Callable[[Score, slice], AbstractContextManager[Any]] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the scores (m,) of `x` (m, C, H, W) and their gradients (m, C, H, W) with respect to it.
+
+        `around(score, rows)`, if given, is what the forward passes run in: those of `x[rows]` together, whose scores
+        `score` gives, also for other images in their place.
+        """
         target = self.target.of(owner)
 
         def part(rows: slice) -> tuple[Tensor, Tensor]:
+            def score_of(images: Tensor) -> Tensor:
+                return target.of(rows).score(self.model(images).float())
+
             leaf = x[rows].detach().requires_grad_()
             with torch.enable_grad(), self.execution.autocast():
-                score = target.of(rows).score(self.model(leaf).float())
+                with nullcontext() if around is None else around(score_of, rows):
+                    score = score_of(leaf)
                 (gradient,) = torch.autograd.grad(score.sum(), leaf)
             return score.detach(), gradient.float()
 

@@ -10,6 +10,11 @@ from cxr_estimator._validation import check_choice, check_number, invalid
 from cxr_estimator.attribution._problem import Problem
 
 SEGMENTATIONS = ("slic", "quickshift", "felzenszwalb", "grid")
+_NEAR_ENOUGH = 0.2  # |log(found / wanted)| at which the search for a scale ends
+_COMPACTNESS = (0.1, 0.3, 1.0, 3.0, 10.0)  # noise needs more, or all segments merge
+_REACH = (1.0, 0.7, 1.4, 0.5, 2.0, 0.35)  # of the wanted width of a segment
+_MERGING = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01, 0.001, 2.0, 4.0)
+_QUICKSHIFT_WIDTH = 10
 
 
 def superpixels(problem: Problem, segmentation: str, n_segments: int, *, caller: str) -> Tensor:
@@ -34,7 +39,7 @@ def superpixels(problem: Problem, segmentation: str, n_segments: int, *, caller:
     else:
         pixels = problem.unit().clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy().astype(np.float64)
         segments = np.stack([_segments(image, segmentation, n_segments) for image in pixels])
-    return torch.from_numpy(np.ascontiguousarray(segments, dtype=np.int64)).to(problem.x.device)
+    return torch.from_numpy(np.array(segments, dtype=np.int64)).to(problem.x.device)
 
 
 def _grid(height: int, width: int, n_segments: int) -> np.ndarray:
@@ -45,16 +50,50 @@ def _grid(height: int, width: int, n_segments: int) -> np.ndarray:
 
 
 def _segments(image: np.ndarray, segmentation: str, n_segments: int) -> np.ndarray:
-    """Return the segments of one image (H, W, C) in [0, 1], numbered from 0 without gaps."""
-    from skimage.segmentation import felzenszwalb, quickshift, slic
+    """Return the segments of one image (H, W, C) in [0, 1], numbered from 0 without gaps.
+
+    What scale gives how many segments depends on the image. So several are tried, and the nearest number is taken.
+    """
+    cut, scales = {
+        "slic": (_slic, _COMPACTNESS),
+        "quickshift": (_quickshift, _REACH),
+        "felzenszwalb": (_felzenszwalb, _MERGING),
+    }[segmentation]
+    best, miss = np.zeros(image.shape[:2], dtype=np.int64), np.inf
+    for scale in scales:
+        labels = np.unique(cut(image, n_segments, scale), return_inverse=True)[1].reshape(image.shape[:2])
+        distance = abs(np.log((labels.max() + 1) / n_segments))
+        if distance < miss:
+            best, miss = labels, distance
+        if miss < _NEAR_ENOUGH:
+            break
+    return best
+
+
+def _slic(image: np.ndarray, n_segments: int, compactness: float) -> np.ndarray:
+    from skimage.segmentation import slic
+
+    options = {"compactness": compactness, "start_label": 0, "channel_axis": -1, "convert2lab": False}
+    return slic(image, n_segments=n_segments, **options)  # in RGB, a colour counts for as much as a grey level does
+
+
+def _quickshift(image: np.ndarray, n_segments: int, reach: float) -> np.ndarray:
+    """Work on an image so small that a segment is some 10 pixels wide: the time grows with the square of that width."""
+    from skimage.segmentation import quickshift
+    from skimage.transform import resize
+
+    height, width = image.shape[:2]
+    shrink = min(1.0, _QUICKSHIFT_WIDTH * (n_segments / (height * width)) ** 0.5)
+    rows, columns = max(round(height * shrink), 1), max(round(width * shrink), 1)
+    small = resize(image, (rows, columns), anti_aliasing=shrink < 1)
+    colour = small if image.shape[2] == 3 else np.repeat(small[:, :, :1], 3, axis=2)
+    side = (rows * columns / n_segments) ** 0.5 * reach
+    found = quickshift(colour, kernel_size=max(side / 4, 1.0), max_dist=max(side / 2, 1.0), ratio=0.5, rng=0)
+    return found[np.arange(height)[:, None] * rows // height, np.arange(width)[None, :] * columns // width]
+
+
+def _felzenszwalb(image: np.ndarray, n_segments: int, merging: float) -> np.ndarray:
+    from skimage.segmentation import felzenszwalb
 
     area = image.shape[0] * image.shape[1] / n_segments
-    if segmentation == "slic":
-        found = slic(image, n_segments=n_segments, compactness=0.1, start_label=0, channel_axis=-1)
-    elif segmentation == "quickshift":
-        colour = image if image.shape[2] == 3 else np.repeat(image, 3, axis=2)
-        reach = max(area**0.5 / 2, 1.0)
-        found = quickshift(colour, kernel_size=reach / 2, max_dist=reach, ratio=0.5, rng=0)
-    else:
-        found = felzenszwalb(image, scale=area, sigma=0.8, min_size=max(int(area / 4), 1), channel_axis=-1)
-    return np.unique(found, return_inverse=True)[1].reshape(found.shape)
+    return felzenszwalb(image, scale=area * merging, sigma=0.8, min_size=max(int(area / 4), 1), channel_axis=-1)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from cxr_estimator.attribution import METHODS
 
 # What makes a method cheap enough to be tested everywhere: at most 32 evaluations of the network per image.
-CHEAP: dict[str, dict] = {}
+CHEAP: dict[str, dict] = {
+    "gradient_shap": {"n_samples": 16},
+    "kernel_shap": {"n_samples": 28, "n_segments": 9, "segmentation": "grid"},
+    "partition_shap": {"n_evaluations": 30},
+}
 # The backbones on which a method need not work: the only gaps there may be.
 GAPS: dict[str, tuple[str, ...]] = {}
 

@@ -6,6 +6,7 @@ from functools import partial
 
 from torch import nn
 
+from cxr_estimator.attribution import lime, score_cam
 from cxr_estimator.attribution._problem import Problem
 from cxr_estimator.attribution._repeats import REPEATS, repeated
 from cxr_estimator.attribution._target import Target, TargetRule
@@ -18,6 +19,7 @@ from cxr_estimator.attribution.cam import (
     layer_cam,
     x_grad_cam,
 )
+from cxr_estimator.attribution.perturbation import occlusion, rise, superpixel_occlusion
 from cxr_estimator.errors import UnsupportedMethodError
 
 _cam = partial(
@@ -30,6 +32,7 @@ _cam = partial(
     bf16_safe=True,
     cost="1 forward, head backward",
 )
+_perturbation = partial(Method, family="perturbation", signed=True, localises=True, complete=False)
 
 METHODS: dict[str, Method] = {
     "grad_cam": _cam(grad_cam),
@@ -38,6 +41,11 @@ METHODS: dict[str, Method] = {
     "hi_res_cam": _cam(hi_res_cam, signed=True),
     "layer_cam": _cam(layer_cam),
     "eigen_cam": _cam(eigen_cam, needs_gradients=False, cost="1 forward"),
+    "score_cam": _cam(score_cam.score_cam, needs_gradients=False, bf16_safe=False, cost="1 forward per channel"),
+    "lime": _perturbation(lime.lime, family="LIME", random=True, cost="1000 forward (n_samples)"),
+    "occlusion": _perturbation(occlusion, cost="225 forward (windows)"),
+    "superpixel_occlusion": _perturbation(superpixel_occlusion, cost="50 forward (n_segments)"),
+    "rise": _perturbation(rise, random=True, cost="1000 forward (n_masks)"),
 }
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from cxr_estimator.attribution import METHODS
 
 # What makes a method cheap enough to be tested everywhere: at most 32 evaluations of the network per image.
-CHEAP: dict[str, dict] = {}
+CHEAP: dict[str, dict] = {
+    "score_cam": {"channels": 16},
+    "lime": {"n_samples": 24, "n_segments": 8},
+    "occlusion": {"window": 16, "stride": 12},
+    "superpixel_occlusion": {"n_segments": 16},
+    "rise": {"n_masks": 24},
+}
 # The backbones on which a method need not work: the only gaps there may be.
 GAPS: dict[str, tuple[str, ...]] = {}
 

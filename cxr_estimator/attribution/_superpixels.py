@@ -38,7 +38,7 @@ def superpixels(problem: Problem, segmentation: str, n_segments: int, *, caller:
     else:
         pixels = problem.unit().clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy().astype(np.float64)
         segments = np.stack([_segments(image, segmentation, n_segments) for image in pixels])
-    return torch.from_numpy(np.ascontiguousarray(segments, dtype=np.int64)).to(problem.x.device)
+    return torch.from_numpy(np.array(segments, dtype=np.int64)).to(problem.x.device)
 
 
 def without_segments(problem: Problem, segments: Tensor, kind: Any, *, caller: str) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -181,10 +182,13 @@ class _Masks:
     def __init__(self, problem: Problem, count: int, grid: int, p: float) -> None:
         n, _, *size = problem.x.shape
         cell = [math.ceil(side / grid) for side in size]
-        rngs = [problem.generator(row) for row in range(n)]
         device = problem.x.device
-        self._on = torch.stack([torch.from_numpy(rng.random((count, grid, grid)) < p) for rng in rngs]).to(device)
-        self._corner = torch.stack([torch.from_numpy(rng.integers(0, cell, (count, 2))) for rng in rngs]).to(device)
+        # mask by mask, so that more masks begin with the same ones
+        draws = [problem.generator(row).random((count, grid * grid + 2)) for row in range(n)]
+        on = np.stack([draw[:, 2:] < p for draw in draws])
+        corner = np.stack([(draw[:, :2] * cell).astype(np.int64) for draw in draws])
+        self._on = torch.from_numpy(on).unflatten(2, (grid, grid)).to(device)
+        self._corner = torch.from_numpy(corner).to(device)
         self._resize = [_upsampling(grid, (grid + 1) * one).to(device) for one in cell]
         self._offsets = [torch.arange(side, device=device) for side in size]
 

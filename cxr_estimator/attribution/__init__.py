@@ -6,6 +6,7 @@ from functools import partial
 
 from torch import nn
 
+from cxr_estimator.attribution import lime, score_cam
 from cxr_estimator.attribution._problem import Problem
 from cxr_estimator.attribution._repeats import REPEATS, repeated
 from cxr_estimator.attribution._target import Target, TargetRule
@@ -22,6 +23,7 @@ from cxr_estimator.attribution.deep_shap import deep_shap
 from cxr_estimator.attribution.gradient_shap import gradient_shap
 from cxr_estimator.attribution.kernel_shap import kernel_shap
 from cxr_estimator.attribution.partition_shap import partition_shap
+from cxr_estimator.attribution.perturbation import occlusion, rise, superpixel_occlusion
 from cxr_estimator.errors import UnsupportedMethodError
 
 _cam = partial(
@@ -34,6 +36,7 @@ _cam = partial(
     bf16_safe=True,
     cost="1 forward, head backward",
 )
+_perturbation = partial(Method, family="perturbation", signed=True, localises=True, complete=False)
 
 _shap = partial(Method, family="SHAP", signed=True)
 
@@ -63,6 +66,11 @@ METHODS: dict[str, Method] = {
     ),
     "kernel_shap": _shap(kernel_shap, localises=True, complete=True, random=True, cost="1000 forward"),
     "partition_shap": _shap(partition_shap, localises=True, complete=True, cost="500 forward"),
+    "score_cam": _cam(score_cam.score_cam, needs_gradients=False, bf16_safe=False, cost="1 forward per channel"),
+    "lime": _perturbation(lime.lime, family="LIME", random=True, cost="1000 forward (n_samples)"),
+    "occlusion": _perturbation(occlusion, cost="225 forward (windows)"),
+    "superpixel_occlusion": _perturbation(superpixel_occlusion, cost="50 forward (n_segments)"),
+    "rise": _perturbation(rise, random=True, cost="1000 forward (n_masks)"),
 }
 
 

@@ -86,6 +86,7 @@ class Problem:
         self.progress = progress
         self.evaluations = 0  # images put through the network so far
         self._limit = BatchLimit(self.execution.batch_size)
+        self._activations: dict[tuple[str, ...], list[Tensor]] = {}
         self._at_layers: dict[tuple[str, ...], list[AtLayer]] = {}
 
     def __len__(self) -> int:
@@ -140,20 +141,22 @@ class Problem:
         """Return a new generator that follows from the seed and the content of image `row` alone."""
         return np.random.default_rng([self.seed, int(self.image_ids[row], 16)])
 
-    def chunks(self, count: int, rows: Sequence[int] | None = None, start: int = 0) -> Iterator[Chunk]:
+    def chunks(
+        self, count: int, rows: Sequence[int] | None = None, start: int = 0, total: int | None = None
+    ) -> Iterator[Chunk]:
         """Yield the evaluations `start` to `start + count - 1` of each image (or of those in `rows`), in batches.
 
-        Batches are filled across images. After each one `progress` is told.
+        Batches are filled across images. After each one `progress` is told; where this is one of several rounds,
+        `total` is the number of evaluations of an image in all of them.
         """
         images = torch.arange(len(self)) if rows is None else torch.as_tensor(rows, dtype=torch.int64)
-        total = len(images) * count
         position = 0
-        while position < total:
-            flat = torch.arange(position, min(position + self._limit.size, total))
+        while position < len(images) * count:
+            flat = torch.arange(position, min(position + self._limit.size, len(images) * count))
             owner, number = images[flat // count], start + flat % count
             yield Chunk(owner.to(self.x.device), number.to(self.x.device))
             position += len(flat)
-            self.advance(len(flat) / (len(self) * count))
+            self.advance(len(flat) / (len(self) * (total or count)))
 
     def advance(self, share: float) -> None:
         """Tell `progress` that this share of the work on the batch was done; for loops other than over `chunks`."""
@@ -189,23 +192,28 @@ class Problem:
         parts = self._limit.run(lambda size: [part(rows) for rows in batches(len(x), size)])
         return torch.cat([score for score, _ in parts]), torch.cat([gradient for _, gradient in parts])
 
+    def activations(self, names: Sequence[str]) -> list[Tensor]:
+        """Return the activation (n, channels, h, w) at each layer, float32; done once for all methods."""
+        key = tuple(names)
+        if key not in self._activations:
+            with torch.no_grad():
+                captured, _ = self._captured(key)
+            self._activations[key] = [to_grid(self.model, captured[name].detach()).float() for name in key]
+        return self._activations[key]
+
     def at_layers(self, names: Sequence[str]) -> list[AtLayer]:
         """Return activation and gradient at each layer. The backward pass ends there; done once for all methods."""
         key = tuple(names)
         if key not in self._at_layers:
-            with torch.enable_grad(), self.execution.autocast(), capture(self.model, *key) as captured:
-                logits = self.model(self.x).float()
-                self.evaluations += len(self.x)
-                self.__dict__.setdefault("logits", logits.detach())  # spares the forward pass of `logits`
+            with torch.enable_grad():
+                captured, logits = self._captured(key)
                 score = self.target.score(logits).sum()
-            for name in key:
-                if name not in captured:
-                    raise invalid("layer", type(self.model).__name__, "a layer that runs when the network does", name)
             found = torch.autograd.grad(score, [captured[name] for name in key], materialize_grads=True)
             self._at_layers[key] = [
                 AtLayer(*(to_grid(self.model, tensor).float() for tensor in (captured[name].detach(), gradient)))
                 for name, gradient in zip(key, found, strict=True)
             ]
+            self._activations[key] = [at.activation for at in self._at_layers[key]]
         return self._at_layers[key]
 
     @contextlib.contextmanager
@@ -225,6 +233,17 @@ class Problem:
             tell(1.0 - told / share)
         finally:
             self.progress = outer
+
+    def _captured(self, names: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
+        """Run the network; return the outputs of the layers and the logits."""
+        with self.execution.autocast(), capture(self.model, *names) as captured:
+            logits = self.model(self.x).float()
+        self.evaluations += len(self.x)
+        self.__dict__.setdefault("logits", logits.detach())  # spares the forward pass of `logits`
+        for name in names:
+            if name not in captured:
+                raise invalid("layer", type(self.model).__name__, "a layer that runs when the network does", name)
+        return captured, logits
 
     def variant(self, *, seed: int, x: Tensor | None = None) -> Problem:
         """Return the same problem with another seed, and `x` (n, C, H, W) in place of the images.

@@ -1,12 +1,15 @@
-"""Images cut into segments of like pixels."""
+"""Images cut into segments of like pixels, and what stands for an absent segment."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cxr_estimator._validation import check_choice, check_number, invalid
+from cxr_estimator.attribution._baselines import BASELINES, baseline
 from cxr_estimator.attribution._problem import Problem
 
 SEGMENTATIONS = ("slic", "quickshift", "felzenszwalb", "grid")
@@ -15,6 +18,7 @@ _COMPACTNESS = (0.1, 0.3, 1.0, 3.0, 10.0)  # noise needs more, or all segments m
 _REACH = (1.0, 0.7, 1.4, 0.5, 2.0, 0.35)  # of the wanted width of a segment
 _MERGING = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02, 0.01, 0.001, 2.0, 4.0)
 _QUICKSHIFT_WIDTH = 10
+SEGMENT_MEAN = "segment_mean"
 
 
 def superpixels(problem: Problem, segmentation: str, n_segments: int, *, caller: str) -> Tensor:
@@ -40,6 +44,31 @@ def superpixels(problem: Problem, segmentation: str, n_segments: int, *, caller:
         pixels = problem.unit().clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy().astype(np.float64)
         segments = np.stack([_segments(image, segmentation, n_segments) for image in pixels])
     return torch.from_numpy(np.array(segments, dtype=np.int64)).to(problem.x.device)
+
+
+def without_segments(problem: Problem, segments: Tensor, kind: Any, *, caller: str) -> Tensor:
+    """Return each image with all of its `segments` (n, H, W) absent, (n, C, H, W), in the units of `problem.x`.
+
+    `kind` is "segment_mean", each segment filled with its own mean per channel, or a kind of `_baselines.baseline`.
+    """
+    if isinstance(kind, str):
+        check_choice("baseline", kind, (SEGMENT_MEAN, *BASELINES), caller=caller)
+        if kind == SEGMENT_MEAN:
+            return _segment_means(problem.x, segments)
+    return baseline(problem, kind, caller=caller)
+
+
+def painted(values: Tensor, segments: Tensor) -> Tensor:
+    """Return the value of each pixel's segment, (m, H, W): `values` is (m, most segments), `segments` (m, H, W)."""
+    return values.gather(1, segments.flatten(1)).view(segments.shape)
+
+
+def _segment_means(x: Tensor, segments: Tensor) -> Tensor:
+    index = segments.flatten(1)[:, None].expand(-1, x.shape[1], -1)  # (n, C, H * W)
+    empty = x.new_zeros(*x.shape[:2], int(segments.max()) + 1)
+    sums = empty.scatter_add(2, index, x.flatten(2))
+    counts = empty.scatter_add(2, index, torch.ones_like(x).flatten(2))
+    return (sums / counts.clamp(min=1)).gather(2, index).view(x.shape)
 
 
 def _grid(height: int, width: int, n_segments: int) -> np.ndarray:

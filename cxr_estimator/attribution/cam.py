@@ -121,7 +121,8 @@ def eigen_cam(problem: Problem, *, layer: str | Sequence[str] | None = None) -> 
     ----------
     Muhammad & Yeasin (2020), Eigen-CAM, IJCNN, doi:10.1109/IJCNN48605.2020.9206626
     """
-    return _map(problem, layer, lambda A, g: F.relu(_first_component(A)))
+    names = layer_names(problem, layer)
+    return combined(problem, names, [F.relu(_first_component(A)) for A in problem.activations(names)])
 
 
 def _first_component(A: Tensor) -> Tensor:
@@ -151,8 +152,7 @@ def _map(
 ) -> Attribution:
     """Return the map that `combine` makes of activations and gradients, both (n, channels, h, w)."""
     names = layer_names(problem, layer)
-    maps = [resized(combine(*at), problem.x.shape[2:]) for at in problem.at_layers(names)]
-    return Attribution(_averaged(maps), layer=", ".join(names))
+    return combined(problem, names, [combine(*at) for at in problem.at_layers(names)])
 
 
 def layer_names(problem: Problem, layer: str | Sequence[str] | None) -> list[str]:
@@ -163,6 +163,11 @@ def layer_names(problem: Problem, layer: str | Sequence[str] | None) -> list[str
     if not names:
         raise invalid("layer", type(problem.model).__name__, "a layer, or a list of one at least", layer)
     return names
+
+
+def combined(problem: Problem, names: Sequence[str], maps: Sequence[Tensor]) -> Attribution:
+    """Return the attribution that the maps (n, h, w) of the layers in `names` make at the size of the image."""
+    return Attribution(_averaged([resized(one, problem.x.shape[2:]) for one in maps]), layer=", ".join(names))
 
 
 def resized(values: Tensor, size: Sequence[int]) -> Tensor:

@@ -9,6 +9,11 @@ CHEAP: dict[str, dict] = {
     "gradient_shap": {"n_samples": 16},
     "kernel_shap": {"n_samples": 28, "n_segments": 9, "segmentation": "grid"},
     "partition_shap": {"n_evaluations": 30},
+    "score_cam": {"channels": 16},
+    "lime": {"n_samples": 24, "n_segments": 8},
+    "occlusion": {"window": 16, "stride": 12},
+    "superpixel_occlusion": {"n_segments": 16},
+    "rise": {"n_masks": 24},
 }
 # The backbones on which a method need not work: the only gaps there may be.
 GAPS: dict[str, tuple[str, ...]] = {}

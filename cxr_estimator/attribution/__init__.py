@@ -10,6 +10,12 @@ from cxr_estimator.attribution._problem import Problem
 from cxr_estimator.attribution._repeats import REPEATS, repeated
 from cxr_estimator.attribution._target import Target, TargetRule
 from cxr_estimator.attribution._types import Attribution, Method
+from cxr_estimator.attribution.attention import (
+    attention_rollout,
+    gradient_attention,
+    without_attention,
+    without_token_attention,
+)
 from cxr_estimator.attribution.cam import (
     eigen_cam,
     grad_cam,
@@ -18,6 +24,7 @@ from cxr_estimator.attribution.cam import (
     layer_cam,
     x_grad_cam,
 )
+from cxr_estimator.attribution.lrp import lrp, without_rules
 from cxr_estimator.errors import UnsupportedMethodError
 
 _cam = partial(
@@ -30,6 +37,7 @@ _cam = partial(
     bf16_safe=True,
     cost="1 forward, head backward",
 )
+_propagation = partial(Method, family="propagation", localises=True, needs_gradients=True)
 
 METHODS: dict[str, Method] = {
     "grad_cam": _cam(grad_cam),
@@ -38,6 +46,18 @@ METHODS: dict[str, Method] = {
     "hi_res_cam": _cam(hi_res_cam, signed=True),
     "layer_cam": _cam(layer_cam),
     "eigen_cam": _cam(eigen_cam, needs_gradients=False, cost="1 forward"),
+    "lrp": _propagation(lrp, signed=True, complete=True, cost="2 forward, 1 backward", obstacle=without_rules),
+    "attention_rollout": _propagation(
+        attention_rollout,
+        signed=False,
+        complete=False,
+        needs_gradients=False,
+        cost="1 forward",
+        obstacle=without_token_attention,
+    ),
+    "gradient_attention": _propagation(
+        gradient_attention, signed=False, complete=False, cost="1 forward, 1 backward", obstacle=without_attention
+    ),
 }
 
 

@@ -156,11 +156,8 @@ class Problem:
         """Return activation and gradient at each layer. The backward pass ends there; done once for all methods."""
         key = tuple(names)
         if key not in self._at_layers:
-            with torch.enable_grad(), self.execution.autocast(), capture(self.model, *key) as captured:
-                logits = self.model(self.x).float()
-                self.evaluations += len(self.x)
-                self.__dict__.setdefault("logits", logits.detach())  # spares the forward pass of `logits`
-                score = self.target.score(logits).sum()
+            with capture(self.model, *key) as captured:
+                score = self.score_with_graph().sum()
             for name in key:
                 if name not in captured:
                     raise invalid("layer", type(self.model).__name__, "a layer that runs when the network does", name)
@@ -170,6 +167,17 @@ class Problem:
                 for name, gradient in zip(key, found, strict=True)
             ]
         return self._at_layers[key]
+
+    def score_with_graph(self) -> Tensor:
+        """Return the scores (n,) of one pass of all images, for derivatives with respect to what lies between.
+
+        The graph holds what follows the first tensor that requires a gradient; the images do not.
+        """
+        with torch.enable_grad(), self.execution.autocast():
+            logits = self.model(self.x).float()
+            self.evaluations += len(self.x)
+            self.__dict__.setdefault("logits", logits.detach())  # spares the forward pass of `logits`
+            return self.target.score(logits)
 
     def variant(self, *, seed: int, x: Tensor | None = None) -> Problem:
         """Return the same problem with another seed, and `x` (n, C, H, W) in place of the images.

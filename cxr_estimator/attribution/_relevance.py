@@ -78,15 +78,20 @@ class LayerRule:
             if bool((below < 0).any()):  # never behind a ReLU: half the work
                 positive = positive + affine.apply(below, losses)
                 negative = negative + affine.apply(below, gains)
-        linear = (positive + negative).detach() if self.box is None else affine.apply(x, affine.weight)
-        R = multiplier * (linear + affine.bias)
-        # inputs within a box are compared with its corners, where the bias cancels out
-        bias = affine.bias if self.box is None else torch.zeros_like(affine.bias)
-        gain, loss = bias.clamp(min=0), bias.clamp(max=0)
-        a, b = self.rule(R, positive.detach() + gain, negative.detach() + loss)
+        if self.box is None:
+            gain, loss = affine.bias.clamp(min=0), affine.bias.clamp(max=0)
+            speaks_for, speaks_against = positive.detach() + gain, negative.detach() + loss
+            y = speaks_for + speaks_against  # to the last bit as the rule sees it, since it is divided by that
+        else:  # compared with a corner of the box, where the bias cancels out
+            gain = loss = torch.zeros_like(affine.bias)
+            speaks_for, speaks_against = positive.detach(), negative.detach()
+            y = affine.apply(x, affine.weight) + affine.bias
+        a, b = self.rule(multiplier * y, speaks_for, speaks_against)
         if self.shares_bias:
-            total = (positive - negative).detach()
-            share = torch.where(total > _LEAST, (a * gain + b * loss) / total.clamp(min=_LEAST), 0.0)
+            total, taken = (positive - negative).detach(), a * gain + b * loss
+            if affine.name == "batch_norm":  # a bias has no place: all positions of the channel share it
+                total, taken = (values.flatten(2).sum(dim=2)[..., None, None] for values in (total, taken))
+            share = torch.where(total > _LEAST, taken / total.clamp(min=_LEAST), 0.0)
             a, b = a + share, b - share
         up, down = torch.autograd.grad((positive, negative), (above, below), (a, b), materialize_grads=True)
         return above.detach(), below.detach(), up, down

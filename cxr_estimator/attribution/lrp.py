@@ -52,8 +52,9 @@ def lrp(
     beta : float, default=1
         Weight of what speaks against; alpha is 1 + beta. With 0, maps of different classes are nearly the same.
     bias : {"share", "absorb"}
-        What happens to the share of the biases b_j: it goes to the inputs in proportion to |c_ij|, so that the map sums
-        to the score; or it is lost, as in the papers.
+        What happens to the relevance of the biases b_j: it goes to the inputs in proportion to |c_ij|, so that the map
+        sums to the score (for a batch norm that is not merged: in proportion over all positions of the channel); or it
+        is lost, as in the papers, and the map may sum to anything.
 
     Use it for: fine maps of a plain convolutional network that sum to the score.
 

@@ -277,10 +277,12 @@ def test_any_order_of_layers(net):
     """Nothing is merged that must not be, and the image may be read by any layer."""
     torch.manual_seed(0)
     for module in net.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()  # they were made before the seed was set
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
-    problem = Problem(net.eval(), torch.rand(2, 1, 8, 8), TargetRule(None, index=torch.tensor([1, 0])))
+    problem = Problem(net.eval(), torch.randn(2, 1, 8, 8), TargetRule(None, index=torch.tensor([1, 0])))
     assert_same_maps(lrp(problem, rule="epsilon", epsilon=1e-12, bias="absorb").values, input_times_gradient(problem))
     assert without_rules(net) is None
 

@@ -52,6 +52,7 @@ METHODS: dict[str, Method] = {
         signed=False,
         complete=False,
         needs_gradients=False,
+        bf16_safe=True,
         cost="1 forward",
         obstacle=without_token_attention,
     ),

@@ -88,13 +88,18 @@ class LayerRule:
             y = affine.apply(x, affine.weight) + affine.bias
         a, b = self.rule(multiplier * y, speaks_for, speaks_against)
         if self.shares_bias:
-            total, taken = (positive - negative).detach(), a * gain + b * loss
-            if affine.name == "batch_norm":  # a bias has no place: all positions of the channel share it
-                total, taken = (values.flatten(2).sum(dim=2)[..., None, None] for values in (total, taken))
-            share = torch.where(total > _LEAST, taken / total.clamp(min=_LEAST), 0.0)
+            share = _share(a * gain + b * loss, (positive - negative).detach(), affine)
             a, b = a + share, b - share
         up, down = torch.autograd.grad((positive, negative), (above, below), (a, b), materialize_grads=True)
         return above.detach(), below.detach(), up, down
+
+
+def _share(taken: Tensor, total: Tensor, affine: _Affine) -> Tensor:
+    """Return the relevance that biases have taken, per unit of the absolute contributions of the inputs."""
+    if affine.name == "batch_norm" and total.ndim > 2:
+        # A pixel that stands alone with a bias, and is nearly 0, would get it all; and a bias has no place.
+        taken, total = (values.flatten(2).sum(dim=2)[..., None, None] for values in (taken, total))
+    return torch.where(total > _LEAST, taken / total.clamp(min=_LEAST), 0.0)
 
 
 class _Multiplier(torch.autograd.Function):

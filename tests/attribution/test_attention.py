@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from scipy.stats import spearmanr
 from timm.utils import AttentionExtract
 
 from cxr_estimator.attribution import METHODS, Problem, TargetRule
@@ -21,6 +22,7 @@ from cxr_estimator.attribution.attention import (
 from cxr_estimator.attribution.cam import resized
 from cxr_estimator.backbones import build_backbone
 from cxr_estimator.errors import InvalidParameterError
+from cxr_estimator.inference import Execution
 
 INDEX = torch.tensor([2, 0])
 
@@ -228,6 +230,15 @@ def test_only_one_of_the_two_depends_on_the_class(vit, x):
     )
     one, two = (gradient_attention(problem_for(vit, x, index)).values.flatten() for index in (INDEX, other))
     assert np.corrcoef(one.numpy(), two.numpy())[0, 1] < 0.99
+
+
+def test_rollout_bears_bfloat16(vit, x):
+    execution = Execution(x.device, precision="bfloat16")
+    rough = attention_rollout(Problem(vit, x, TargetRule(None, index=INDEX), execution=execution)).values
+    exact = attention_rollout(problem_for(vit, x)).values
+    for one, other in zip(rough, exact, strict=True):
+        assert spearmanr(one.flatten(), other.flatten()).statistic > 0.99
+    assert METHODS["attention_rollout"].bf16_safe
 
 
 def test_networks_whose_parameters_are_not_frozen(vit, x):

@@ -269,9 +269,11 @@ def test_equals_captum(options, rule):
                       nn.Linear(72, 1)),
         nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 1)),
         nn.Sequential(nn.Flatten(), nn.Linear(64, 5, bias=False), nn.BatchNorm1d(5), nn.LeakyReLU(), nn.Linear(5, 1)),
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.LeakyReLU(), nn.BatchNorm1d(5), nn.Linear(5, 1)),
         nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, affine=False), nn.Flatten(), nn.Linear(72, 1)),
     ],
-    ids=["pooled image", "norms before and after", "ReLU before the norm", "dense with norm", "norm without weights"],
+    ids=["pooled image", "norms before and after", "ReLU before the norm", "dense with norm",
+         "dense before a norm", "norm without weights"],
 )  # fmt: skip
 def test_any_order_of_layers(net):
     """Nothing is merged that must not be, and the image may be read by any layer."""
@@ -283,7 +285,10 @@ def test_any_order_of_layers(net):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
     problem = Problem(net.eval(), torch.randn(2, 1, 8, 8), TargetRule(None, index=torch.tensor([1, 0])))
-    assert_same_maps(lrp(problem, rule="epsilon", epsilon=1e-12, bias="absorb").values, input_times_gradient(problem))
+    found = lrp(problem, rule="epsilon", epsilon=1e-12, bias="absorb")
+    assert_same_maps(found.values, input_times_gradient(problem))
+    for rule in ("composite", "epsilon"):
+        torch.testing.assert_close(lrp(problem, rule=rule).values.sum(dim=(1, 2)), problem.score, rtol=1e-3, atol=1e-4)
     assert without_rules(net) is None
 
 

@@ -11,6 +11,12 @@ from cxr_estimator.attribution._problem import Problem
 from cxr_estimator.attribution._repeats import REPEATS, repeated
 from cxr_estimator.attribution._target import Target, TargetRule
 from cxr_estimator.attribution._types import Attribution, Method
+from cxr_estimator.attribution.attention import (
+    attention_rollout,
+    gradient_attention,
+    without_attention,
+    without_token_attention,
+)
 from cxr_estimator.attribution.cam import (
     eigen_cam,
     grad_cam,
@@ -22,6 +28,7 @@ from cxr_estimator.attribution.cam import (
 from cxr_estimator.attribution.deep_shap import deep_shap
 from cxr_estimator.attribution.gradient_shap import gradient_shap
 from cxr_estimator.attribution.kernel_shap import kernel_shap
+from cxr_estimator.attribution.lrp import lrp, without_rules
 from cxr_estimator.attribution.partition_shap import partition_shap
 from cxr_estimator.attribution.perturbation import occlusion, rise, superpixel_occlusion
 from cxr_estimator.errors import UnsupportedMethodError
@@ -39,6 +46,7 @@ _cam = partial(
 _perturbation = partial(Method, family="perturbation", signed=True, localises=True, complete=False)
 
 _shap = partial(Method, family="SHAP", signed=True)
+_propagation = partial(Method, family="propagation", localises=True, needs_gradients=True)
 
 METHODS: dict[str, Method] = {
     "grad_cam": _cam(grad_cam),
@@ -71,6 +79,19 @@ METHODS: dict[str, Method] = {
     "occlusion": _perturbation(occlusion, cost="225 forward (windows)"),
     "superpixel_occlusion": _perturbation(superpixel_occlusion, cost="50 forward (n_segments)"),
     "rise": _perturbation(rise, random=True, cost="1000 forward (n_masks)"),
+    "lrp": _propagation(lrp, signed=True, complete=True, cost="2 forward, 1 backward", obstacle=without_rules),
+    "attention_rollout": _propagation(
+        attention_rollout,
+        signed=False,
+        complete=False,
+        needs_gradients=False,
+        bf16_safe=True,
+        cost="1 forward",
+        obstacle=without_token_attention,
+    ),
+    "gradient_attention": _propagation(
+        gradient_attention, signed=False, complete=False, cost="1 forward, 1 backward", obstacle=without_attention
+    ),
 }
 
 

@@ -234,12 +234,26 @@ class Problem:
         finally:
             self.progress = outer
 
-    def _captured(self, names: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
-        """Run the network; return the outputs of the layers and the logits."""
-        with self.execution.autocast(), capture(self.model, *names) as captured:
+    def score_with_graph(self) -> Tensor:
+        """Return the scores (n,) of one pass of all images, for derivatives with respect to what lies between.
+
+        The graph holds what follows the first tensor that requires a gradient; the images do not.
+        """
+        with torch.enable_grad():
+            return self.target.score(self._pass())
+
+    def _pass(self) -> Tensor:
+        """Run the network on the images; return the logits (n, K), with their graph if one is wanted."""
+        with self.execution.autocast():
             logits = self.model(self.x).float()
         self.evaluations += len(self.x)
         self.__dict__.setdefault("logits", logits.detach())  # spares the forward pass of `logits`
+        return logits
+
+    def _captured(self, names: Sequence[str]) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the outputs of the layers in a pass of the images, and the logits."""
+        with capture(self.model, *names) as captured:
+            logits = self._pass()
         for name in names:
             if name not in captured:
                 raise invalid("layer", type(self.model).__name__, "a layer that runs when the network does", name)

@@ -16,7 +16,13 @@ CHEAP: dict[str, dict] = {
     "rise": {"n_masks": 24},
 }
 # The backbones on which a method need not work: the only gaps there may be.
-GAPS: dict[str, tuple[str, ...]] = {}
+_CNNS = "plain_cnn", "resnet18", "densenet121", "convnextv2_atto", "tf_efficientnetv2_s"
+_TRANSFORMERS = "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"
+GAPS: dict[str, tuple[str, ...]] = {
+    "lrp": ("convnextv2_atto", "tf_efficientnetv2_s", *_TRANSFORMERS),
+    "attention_rollout": (*_CNNS, "swin_tiny_patch4_window7_224"),
+    "gradient_attention": _CNNS,
+}
 
 
 def explain(clf, X, method, *, background=None, **options):

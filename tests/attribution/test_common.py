@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from cxr_estimator import CXRClassifier
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.errors import InvalidParameterError, UnsupportedMethodError
 from tests.attribution.requests import GAPS, explain
@@ -32,6 +33,31 @@ def classifier(request, phantoms):
         backbone=request.param, image_size=64, max_epochs=1, learning_rate=1e-4, validation_fraction=0.0
     )
     return clf.fit(phantoms.X[:16], phantoms.y[:16], groups=phantoms.groups[:16])
+
+
+@pytest.fixture(scope="module")
+def fitted_vit(phantoms):
+    """A small vision transformer, for methods that need attention."""
+    clf = small_classifier(backbone="test_vit", max_epochs=1)
+    return clf.fit(phantoms.X[:32], phantoms.y[:32], groups=phantoms.groups[:32])
+
+
+@pytest.fixture(scope="module")
+def three_classes_vit(three_classes):
+    X, y, _ = three_classes
+    clf = CXRClassifier("test_vit", image_size=32, channels=3, max_epochs=1, batch_size=12, random_state=0)
+    return X, y, clf.fit(X, y, groups=np.arange(60))
+
+
+@pytest.fixture
+def fitted_for(method, fitted, fitted_vit):
+    """A fitted network on which the method works."""
+    return fitted_vit if "plain_cnn" in GAPS.get(method, ()) else fitted
+
+
+@pytest.fixture
+def three_classes_for(method, three_classes, three_classes_vit):
+    return three_classes_vit if "plain_cnn" in GAPS.get(method, ()) else three_classes
 
 
 def state_of(model):
@@ -94,23 +120,23 @@ def test_contract(classifier, phantoms, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_state_is_restored_after_an_error(fitted, phantoms, method, monkeypatch):
-    before = state_of(fitted.model_)
+def test_state_is_restored_after_an_error(fitted_for, phantoms, method, monkeypatch):
+    before = state_of(fitted_for.model_)
     with monkeypatch.context() as patch:
-        patch.setattr(fitted.model_.head, "forward", fail)
+        patch.setattr(fitted_for.model_.head, "forward", fail)
         with pytest.raises(RuntimeError, match="boom"):
-            explain(fitted, phantoms.X[:2], method)
-    assert_same_state(before, state_of(fitted.model_))
+            explain(fitted_for, phantoms.X[:2], method)
+    assert_same_state(before, state_of(fitted_for.model_))
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_eight_threads_give_what_one_gives(fitted, phantoms, method):
-    expected = [explain(fitted, phantoms.X[i : i + 2], method, background=phantoms.X[:4]).values for i in range(8)]
+def test_eight_threads_give_what_one_gives(fitted_for, phantoms, method):
+    expected = [explain(fitted_for, phantoms.X[i : i + 2], method, background=phantoms.X[:4]).values for i in range(8)]
     got: dict[int, np.ndarray] = {}
 
     def work(i):
-        got[i] = explain(fitted, phantoms.X[i : i + 2], method, background=phantoms.X[:4]).values
-        fitted.predict_proba(phantoms.X[i : i + 2])
+        got[i] = explain(fitted_for, phantoms.X[i : i + 2], method, background=phantoms.X[:4]).values
+        fitted_for.predict_proba(phantoms.X[i : i + 2])
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
     for thread in threads:
@@ -122,10 +148,10 @@ def test_eight_threads_give_what_one_gives(fitted, phantoms, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_several_classes_and_colour(three_classes, method):
-    X, y, clf = three_classes
+def test_several_classes_and_colour(three_classes_for, method):
+    X, y, clf = three_classes_for
     explanation = explain(clf, X[:6], method, y=y[:6], target="true")
-    assert explanation.values.shape == (6, 24, 24)
+    assert explanation.values.shape == (6, clf.image_size, clf.image_size)
     assert explanation.target.tolist() == y[:6].tolist()
     rows = np.arange(6)
     np.testing.assert_allclose(
@@ -134,13 +160,13 @@ def test_several_classes_and_colour(three_classes, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_binary_margin_map_is_the_map_of_the_decided_class(fitted, phantoms, method):
-    margin = explain(fitted, phantoms.X[:6], method, target="margin")
-    decided = explain(fitted, phantoms.X[:6], method, target="predicted")
+def test_binary_margin_map_is_the_map_of_the_decided_class(fitted_for, phantoms, method):
+    margin = explain(fitted_for, phantoms.X[:6], method, target="margin")
+    decided = explain(fitted_for, phantoms.X[:6], method, target="predicted")
     np.testing.assert_allclose(margin.values, decided.values, atol=1e-6)
-    cutoff = fitted.operating_points_[fitted.active_point_].score
+    cutoff = fitted_for.operating_points_[fitted_for.active_point_].score
     sign = np.where(decided.target == "PNEUMONIA", 1, -1)
-    np.testing.assert_allclose(margin.score, sign * (fitted.decision_function(phantoms.X[:6]) - cutoff), atol=1e-5)
+    np.testing.assert_allclose(margin.score, sign * (fitted_for.decision_function(phantoms.X[:6]) - cutoff), atol=1e-5)
     assert (margin.score >= 0).all()
 
 

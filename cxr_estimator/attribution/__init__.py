@@ -18,6 +18,14 @@ from cxr_estimator.attribution.cam import (
     layer_cam,
     x_grad_cam,
 )
+from cxr_estimator.attribution.gradient import (
+    input_x_gradient,
+    integrated_gradients,
+    saliency,
+    smooth_grad,
+    var_grad,
+)
+from cxr_estimator.attribution.guided import guided_backprop, guided_grad_cam, no_relu
 from cxr_estimator.errors import UnsupportedMethodError
 
 _cam = partial(
@@ -30,6 +38,15 @@ _cam = partial(
     bf16_safe=True,
     cost="1 forward, head backward",
 )
+_gradient = partial(
+    Method,
+    family="gradient",
+    signed=False,
+    localises=False,
+    complete=False,
+    needs_gradients=True,
+    cost="1 forward + backward",
+)
 
 METHODS: dict[str, Method] = {
     "grad_cam": _cam(grad_cam),
@@ -38,6 +55,15 @@ METHODS: dict[str, Method] = {
     "hi_res_cam": _cam(hi_res_cam, signed=True),
     "layer_cam": _cam(layer_cam),
     "eigen_cam": _cam(eigen_cam, needs_gradients=False, cost="1 forward"),
+    "saliency": _gradient(saliency),
+    "input_x_gradient": _gradient(input_x_gradient, signed=True, localises=True),
+    "smooth_grad": _gradient(smooth_grad, random=True, cost="n_samples forward + backward"),
+    "var_grad": _gradient(var_grad, random=True, cost="n_samples forward + backward"),
+    "integrated_gradients": _gradient(
+        integrated_gradients, signed=True, localises=True, complete=True, cost="n_steps forward + backward"
+    ),
+    "guided_backprop": _gradient(guided_backprop, obstacle=no_relu),
+    "guided_grad_cam": _gradient(guided_grad_cam, localises=True, obstacle=no_relu),
 }
 
 

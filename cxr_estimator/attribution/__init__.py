@@ -6,91 +6,93 @@ from functools import partial
 
 from torch import nn
 
-from cxr_estimator.attribution import lime, score_cam
+from cxr_estimator.attribution import (
+    attention,
+    cam,
+    deep_shap,
+    ensemble,
+    gradient,
+    gradient_shap,
+    guided,
+    kernel_shap,
+    lime,
+    lrp,
+    partition_shap,
+    perturbation,
+    score_cam,
+)
 from cxr_estimator.attribution._problem import Problem
 from cxr_estimator.attribution._repeats import REPEATS, repeated
 from cxr_estimator.attribution._target import Target, TargetRule
 from cxr_estimator.attribution._types import Attribution, Method
-from cxr_estimator.attribution.attention import (
-    attention_rollout,
-    gradient_attention,
-    without_attention,
-    without_token_attention,
-)
-from cxr_estimator.attribution.cam import (
-    eigen_cam,
-    grad_cam,
-    grad_cam_plus_plus,
-    hi_res_cam,
-    layer_cam,
-    x_grad_cam,
-)
-from cxr_estimator.attribution.deep_shap import deep_shap
-from cxr_estimator.attribution.gradient_shap import gradient_shap
-from cxr_estimator.attribution.kernel_shap import kernel_shap
-from cxr_estimator.attribution.lrp import lrp, without_rules
-from cxr_estimator.attribution.partition_shap import partition_shap
-from cxr_estimator.attribution.perturbation import occlusion, rise, superpixel_occlusion
 from cxr_estimator.errors import UnsupportedMethodError
 
+_row = partial(Method, signed=False, localises=False, complete=False)
 _cam = partial(
-    Method,
-    family="CAM",
-    signed=False,
-    localises=True,
-    complete=False,
-    needs_gradients=True,
-    bf16_safe=True,
-    cost="1 forward, head backward",
+    _row, family="CAM", localises=True, needs_gradients=True, bf16_safe=True, cost="1 forward, head backward"
 )
-_perturbation = partial(Method, family="perturbation", signed=True, localises=True, complete=False)
-
-_shap = partial(Method, family="SHAP", signed=True)
-_propagation = partial(Method, family="propagation", localises=True, needs_gradients=True)
+_gradient = partial(_row, family="gradient", needs_gradients=True, cost="1 forward, 1 backward")
+_shap = partial(_row, family="SHAP", signed=True)
+_perturbation = partial(_row, family="perturbation", signed=True, localises=True)
+_propagation = partial(_row, family="propagation", localises=True, needs_gradients=True, cost="1 forward, 1 backward")
 
 METHODS: dict[str, Method] = {
-    "grad_cam": _cam(grad_cam),
-    "grad_cam_plus_plus": _cam(grad_cam_plus_plus),
-    "x_grad_cam": _cam(x_grad_cam),
-    "hi_res_cam": _cam(hi_res_cam, signed=True),
-    "layer_cam": _cam(layer_cam),
-    "eigen_cam": _cam(eigen_cam, needs_gradients=False, cost="1 forward"),
+    "grad_cam": _cam(cam.grad_cam),
+    "grad_cam_plus_plus": _cam(cam.grad_cam_plus_plus),
+    "x_grad_cam": _cam(cam.x_grad_cam),
+    "hi_res_cam": _cam(cam.hi_res_cam, signed=True),
+    "layer_cam": _cam(cam.layer_cam),
+    "score_cam": _cam(
+        score_cam.score_cam, needs_gradients=False, bf16_safe=False, cost="1 forward per channel of the layer"
+    ),
+    "eigen_cam": _cam(cam.eigen_cam, needs_gradients=False, cost="1 forward"),
+    "saliency": _gradient(gradient.saliency),
+    "input_x_gradient": _gradient(gradient.input_x_gradient, signed=True, localises=True),
+    "smooth_grad": _gradient(gradient.smooth_grad, random=True, cost="50 forward, 50 backward"),
+    "var_grad": _gradient(gradient.var_grad, random=True, cost="50 forward, 50 backward"),
+    "integrated_gradients": _gradient(
+        gradient.integrated_gradients, signed=True, localises=True, complete=True, cost="64 forward, 64 backward"
+    ),
+    "guided_backprop": _gradient(guided.guided_backprop, obstacle=guided.no_relu),
+    "guided_grad_cam": _gradient(guided.guided_grad_cam, localises=True, obstacle=guided.no_relu),
     "deep_shap": _shap(
-        deep_shap,
-        localises=False,
+        deep_shap.deep_shap,
+        localises=True,
         complete=True,
         needs_gradients=True,
         needs_background=True,
         cost="2 forward, 1 backward per background image",
     ),
     "gradient_shap": _shap(
-        gradient_shap,
-        localises=False,
-        complete=False,  # in expectation only
+        gradient_shap.gradient_shap,
+        localises=True,
         needs_gradients=True,
         needs_background=True,
         random=True,
         cost="64 forward, 64 backward",
     ),
-    "kernel_shap": _shap(kernel_shap, localises=True, complete=True, random=True, cost="1000 forward"),
-    "partition_shap": _shap(partition_shap, localises=True, complete=True, cost="500 forward"),
-    "score_cam": _cam(score_cam.score_cam, needs_gradients=False, bf16_safe=False, cost="1 forward per channel"),
-    "lime": _perturbation(lime.lime, family="LIME", random=True, cost="1000 forward (n_samples)"),
-    "occlusion": _perturbation(occlusion, cost="225 forward (windows)"),
-    "superpixel_occlusion": _perturbation(superpixel_occlusion, cost="50 forward (n_segments)"),
-    "rise": _perturbation(rise, random=True, cost="1000 forward (n_masks)"),
-    "lrp": _propagation(lrp, signed=True, complete=True, cost="2 forward, 1 backward", obstacle=without_rules),
+    "partition_shap": _shap(partition_shap.partition_shap, localises=True, complete=True, cost="500 forward"),
+    "kernel_shap": _shap(kernel_shap.kernel_shap, localises=True, complete=True, random=True, cost="1000 forward"),
+    "lime": _perturbation(lime.lime, family="LIME", random=True, cost="1000 forward"),
+    "occlusion": _perturbation(perturbation.occlusion, cost="225 forward"),
+    "superpixel_occlusion": _perturbation(perturbation.superpixel_occlusion, cost="50 forward"),
+    "rise": _perturbation(perturbation.rise, random=True, cost="1000 forward"),
+    "lrp": _propagation(lrp.lrp, signed=True, complete=True, obstacle=lrp.without_rules),
     "attention_rollout": _propagation(
-        attention_rollout,
-        signed=False,
-        complete=False,
+        attention.attention_rollout,
         needs_gradients=False,
         bf16_safe=True,
         cost="1 forward",
-        obstacle=without_token_attention,
+        obstacle=attention.without_token_attention,
     ),
-    "gradient_attention": _propagation(
-        gradient_attention, signed=False, complete=False, cost="1 forward, 1 backward", obstacle=without_attention
+    "gradient_attention": _propagation(attention.gradient_attention, obstacle=attention.without_attention),
+    "ensemble": _row(
+        ensemble.ensemble,
+        family="combination",
+        localises=True,
+        needs_gradients=True,
+        random=True,
+        cost="that of its methods",
     ),
 }
 

@@ -137,9 +137,13 @@ class Problem:
         mean, std = (torch.tensor(values, device=x.device).view(-1, 1, 1) for values in (self.mean, self.std))
         return x * std + mean
 
-    def generator(self, row: int) -> np.random.Generator:
-        """Return a new generator that follows from the seed and the content of image `row` alone."""
-        return np.random.default_rng([self.seed, int(self.image_ids[row], 16)])
+    def generator(self, row: int, *stream: int) -> np.random.Generator:
+        """Return a new generator that follows from the seed and the content of image `row` alone.
+
+        `stream` gives one of several that are independent of each other, such as one for each evaluation, which then
+        does not depend on how evaluations fall into batches.
+        """
+        return np.random.default_rng([self.seed, int(self.image_ids[row], 16), *stream])
 
     def chunks(
         self, count: int, rows: Sequence[int] | None = None, start: int = 0, total: int | None = None

@@ -136,7 +136,8 @@ def _logsumexp(
 def _quotient(y: Tensor, y_b: Tensor, z: Tensor, z_b: Tensor, slope: Tensor) -> Tensor:
     """Return (y - y_b) / (z - z_b), and `slope`, that of the function halfway, where rounding would show in it.
 
-    Measured against the values, a difference is never small where they lie on either side of 0, where ReLU has its kink.
+    Measured against the values, a difference is never small where they lie on either side of 0, where ReLU has its
+    kink.
     """
     z = z.detach()
     difference = z - z_b

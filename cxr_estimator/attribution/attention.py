@@ -49,18 +49,22 @@ def attention_rollout(problem: Problem, *, fusion: str = "mean") -> Attribution:
     Abnar & Zuidema (2020), Quantifying attention flow in transformers, ACL, doi:10.18653/v1/2020.acl-main.385
     """
     check_choice("fusion", fusion, _FUSIONS, caller="attention_rollout")
-    recorder = _Recorder(lambda A: _FUSIONS[fusion](A.detach()))
+    recorder = _Recorder(lambda A: _FUSIONS[fusion](A.detach().float()))
     with Override(recorder.replacements):
         problem.score_with_graph()
-    mixed = [A + torch.eye(A.shape[-1], device=A.device) for A in recorder.found]
-    return _attribution(problem, _through_tokens(problem, [M / M.sum(dim=-1, keepdim=True) for M in mixed]))
+    row = _first_row(problem, recorder.found[-1])
+    for A in reversed(recorder.found):
+        M = A + torch.eye(A.shape[-1], device=A.device)
+        row = row @ (M / M.sum(dim=-1, keepdim=True))
+    return _attribution(problem, _on_grid(problem, row))
 
 
 def gradient_attention(problem: Problem) -> Attribution:
     """Count attention only as far as more of it would raise the score, and follow that through all blocks.
 
     M_b = I + mean over heads of ReLU(A_b * d score / d A_b)  (eq. 5 and 6). The row starts at the class token, or
-    uniformly where the network pools its tokens. In Swin each window passes relevance on between its own tokens, and a
+    uniformly where the network pools its tokens; what a patch started with is left out of the map, since it is the same
+    for all and often a hundred times the rest. In Swin each window passes relevance on between its own tokens, and a
     merged token hands a quarter to each of its four; that is an extension of the paper.
 
     Use it for: transformers; it depends on the class, unlike rollout.
@@ -71,14 +75,13 @@ def gradient_attention(problem: Problem) -> Attribution:
     ----------
     Chefer et al. (2021), Generic attention-model explainability, ICCV, doi:10.1109/ICCV48922.2021.00045
     """
-    recorder = _Recorder(_start_of_graph)
+    recorder = _Recorder(lambda A: A, begins_graph=True)
     with Override(recorder.replacements):
         score = problem.score_with_graph()
     gradients = torch.autograd.grad(score.sum(), recorder.found)
-    found = [F.relu(A.detach() * g).mean(dim=1) for A, g in zip(recorder.found, gradients, strict=True)]
-    if _is_swin(problem.model):
-        return _attribution(problem, _through_windows(problem, found))
-    return _attribution(problem, _through_tokens(problem, [A + torch.eye(A.shape[-1], device=A.device) for A in found]))
+    found = [F.relu(A.detach().float() * g).mean(dim=1) for A, g in zip(recorder.found, gradients, strict=True)]
+    follow = _through_windows if _is_swin(problem.model) else _through_tokens
+    return _attribution(problem, follow(problem, found))
 
 
 def without_attention(model: nn.Module) -> str | None:
@@ -107,29 +110,27 @@ def _is_swin(model: nn.Module) -> bool:
     return isinstance(model, SwinTransformer)
 
 
-def _start_of_graph(attention: Tensor) -> Tensor:
-    """Return the attention as it goes on: the graph begins at that of the first block."""
-    return attention if attention.requires_grad else attention.detach().requires_grad_()
-
-
 class _Recorder:
     """Takes down the attention of each block, in order, as `keep` returns it.
 
     The fused function never has it as a matrix, and is replaced by its definition. Where timm does without that
-    function, the softmax over keys is the attention.
+    function, the softmax over keys is the attention. With `begins_graph`, the graph begins at that of the first block.
     """
 
-    def __init__(self, keep: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, keep: Callable[[Tensor], Tensor], *, begins_graph: bool = False) -> None:
         self.found: list[Tensor] = []
         self.replacements: dict[str, Replacement] = {
             "scaled_dot_product_attention": self._attend,
             "softmax": self._softmax,
         }
         self._keep = keep
+        self._begins_graph = begins_graph
 
     def _note(self, attention: Tensor) -> Tensor:
+        if self._begins_graph and not attention.requires_grad:
+            attention = attention.detach().requires_grad_()
         self.found.append(self._keep(attention))
-        return self.found[-1] if self.found[-1].shape == attention.shape else attention
+        return attention
 
     def _attend(
         self,
@@ -157,20 +158,31 @@ class _Recorder:
 
 def _attribution(problem: Problem, relevance: Tensor) -> Attribution:
     """Return relevance on the grid of patches, (n, rows, columns), at the size of the image."""
-    return Attribution(resized(relevance.float(), problem.x.shape[2:]))
+    return Attribution(resized(relevance, problem.x.shape[2:]))
 
 
-def _through_tokens(problem: Problem, matrices: Sequence[Tensor]) -> Tensor:
+def _first_row(problem: Problem, attention: Tensor) -> Tensor:
+    """Return the row (n, 1, tokens) of the class token, which comes first, or of the mean of the patches."""
     model: Any = problem.model
-    prefix = model.num_prefix_tokens  # the class token, if there is one, comes first; registers may follow
-    row = torch.zeros_like(matrices[-1][:, :1])
+    row = torch.zeros_like(attention[:, :1])
     if model.global_pool == "token":
         row[:, :, 0] = 1.0
     else:
-        row[:, :, prefix:] = 1.0 / (row.shape[2] - prefix)
-    for matrix in reversed(matrices):
-        row = row @ matrix
-    return row[:, 0, prefix:].unflatten(1, token_grid(model) or (-1,))
+        row[:, :, model.num_prefix_tokens :] = 1.0 / (row.shape[2] - model.num_prefix_tokens)
+    return row
+
+
+def _on_grid(problem: Problem, row: Tensor) -> Tensor:
+    model: Any = problem.model
+    return row[:, 0, model.num_prefix_tokens :].unflatten(1, token_grid(model) or (-1,))
+
+
+def _through_tokens(problem: Problem, attentions: Sequence[Tensor]) -> Tensor:
+    start = _first_row(problem, attentions[-1])
+    gained = torch.zeros_like(start)
+    for attention in reversed(attentions):
+        gained = gained + (start + gained) @ attention
+    return _on_grid(problem, gained)
 
 
 def _through_windows(problem: Problem, attentions: Sequence[Tensor]) -> Tensor:
@@ -179,16 +191,21 @@ def _through_windows(problem: Problem, attentions: Sequence[Tensor]) -> Tensor:
     kinds = SwinTransformerBlock, PatchMerging
     layers: list[Any] = [layer for layer in problem.model.modules() if isinstance(layer, kinds)]
     rows, columns = layers[-1].input_resolution
-    relevance = problem.x.new_full((len(problem), rows, columns), 1.0 / (rows * columns))
+    start = problem.x.new_full((len(problem), rows, columns), 1.0 / (rows * columns))
+    gained = torch.zeros_like(start)
     left = list(attentions)
     for layer in reversed(layers):
         if isinstance(layer, PatchMerging):
-            relevance = relevance.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2) / 4
+            start, gained = (_unmerged(values) for values in (start, gained))
         else:
             rows, columns = layer.input_resolution  # an odd one was padded before it was merged
-            relevance = relevance[:, :rows, :columns]
-            relevance = relevance + _within_windows(layer, relevance, left.pop())
-    return relevance
+            start, gained = (values[:, :rows, :columns] for values in (start, gained))
+            gained = gained + _within_windows(layer, start + gained, left.pop())
+    return gained
+
+
+def _unmerged(relevance: Tensor) -> Tensor:
+    return relevance.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2) / 4
 
 
 def _within_windows(block: Any, relevance: Tensor, attention: Tensor) -> Tensor:

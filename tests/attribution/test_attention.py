@@ -156,7 +156,7 @@ def test_without_a_class_token_all_patches_begin(x):
         rollout = (0.5 * A.mean(dim=1) + 0.5 * torch.eye(18)) @ rollout
         relevance = relevance + (A * g).clamp(min=0).mean(dim=1) @ relevance
     for method, product in ((attention_rollout, rollout), (gradient_attention, relevance)):
-        expected = product[:, 2:, 2:].mean(dim=1).view(2, 4, 4)
+        expected = product[:, 2:, 2:].mean(dim=1).view(2, 4, 4) - (method is gradient_attention) / 16
         found = method(problem_for(model, x)).values
         torch.testing.assert_close(found, resized(expected, (64, 64)), atol=1e-6, rtol=1e-4)
 
@@ -198,15 +198,16 @@ def test_swin_equals_the_product_of_matrices(size):
     expected = []
     for row in range(2):
         grid, number = size // 4, 0
-        product = np.eye(grid**2)
+        product = start = np.eye(grid**2)
         for stage, layer in enumerate(model.layers):
             if stage:
-                product, grid = merging_matrix(grid, grid) @ product, -(-grid // 2)
+                product, start = (merging_matrix(grid, grid) @ matrix for matrix in (product, start))
+                grid = -(-grid // 2)
             for block in layer.blocks:
                 windows = weighed[number].reshape(2, -1, *weighed[number].shape[1:])[row]
                 product = product + window_matrix(block, windows, grid, grid) @ product
                 number += 1
-        expected.append(product.mean(axis=0).reshape(size // 4, size // 4))
+        expected.append((product - start).mean(axis=0).reshape(size // 4, size // 4))
     expected = resized(torch.from_numpy(np.stack(expected)).float(), (size, size))
     found = gradient_attention(problem_for(model, x)).values
     torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-4)

@@ -65,7 +65,7 @@ class ExplanationPlan:
         clf: CXRClassifier,
         X: Any,
         y: Any,
-        methods: Sequence[str],
+        method: Sequence[str],
         *,
         target: Any = "predicted",
         error_bars: bool = False,
@@ -80,16 +80,16 @@ class ExplanationPlan:
         if not isinstance(error_bars, bool | np.bool_):
             raise wrong_type("error_bars", _CALLER, "True or False", error_bars)
         check_callback(progress)
-        if not isinstance(methods, list | tuple) or not methods:
-            raise invalid("method", _CALLER, "the name of a method, or a list of one at least", methods)
-        for method in methods:
-            check_supported(check_choice("method", method, METHODS, caller=_CALLER), clf.model_)
+        if not isinstance(method, list | tuple) or not method:
+            raise invalid("method", _CALLER, "the name of a method, or a list of one at least", method)
+        for name in method:
+            check_supported(check_choice("method", name, METHODS, caller=_CALLER), clf.model_)
         true_label = None if y is None else check_labels(y, len(images), caller=_CALLER, classes=clf.classes_)
-        needs_background = any(METHODS[method].needs_background for method in methods)
+        needs_background = any(METHODS[name].needs_background for name in method)
         return cls(
             clf,
             images,
-            _options_of_each(methods, options),
+            _options_of_each(method, options),
             plain(target),
             _fixed_index(clf, len(images), plain(target), true_label),
             true_label,

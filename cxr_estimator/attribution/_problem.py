@@ -244,7 +244,8 @@ class Problem:
         The graph holds what follows the first tensor that requires a gradient; the images do not.
         """
         with torch.enable_grad():
-            return self.target.score(self._pass())
+            logits = self._pass()  # first, since `target` needs them too
+            return self.target.score(logits)
 
     def _pass(self) -> Tensor:
         """Run the network on the images; return the logits (n, K), with their graph if one is wanted."""

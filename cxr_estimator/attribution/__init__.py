@@ -61,8 +61,8 @@ METHODS: dict[str, Method] = {
         random=True,
         cost="64 forward, 64 backward",
     ),
-    "kernel_shap": _shap(kernel_shap, localises=True, complete=True, random=True, cost="1000 forward"),
-    "partition_shap": _shap(partition_shap, localises=True, complete=True, cost="500 forward"),
+    "kernel_shap": _shap(kernel_shap, localises=True, complete=True, random=True, bf16_safe=True, cost="1000 forward"),
+    "partition_shap": _shap(partition_shap, localises=True, complete=True, bf16_safe=True, cost="500 forward"),
 }
 
 

@@ -31,8 +31,8 @@ def deep_shap(problem: Problem) -> Attribution:
 
     phi = mean_b sum_channels m_b (x - b) over the background images b. The multipliers m_b follow from the chain rule
     (DeepLIFT eq. 3), in which a non-linearity y(z) has (y(z_x) - y(z_b)) / (z_x - z_b) in place of its derivative
-    (eq. 11 to 13); where the difference is below 0.1% of the values, and would drown in rounding, the derivative halfway
-    stands for it. All that is linear passes gradients as usual. Values sum to score(x) - mean_b score(b).
+    (eq. 11 to 13); where the difference is below 0.1% of the values, and would drown in rounding, the derivative
+    halfway stands for it. All that is linear passes gradients as usual. Values sum to score(x) - mean_b score(b).
 
     Maxima over windows give their difference to the winner of the larger one, as the shap library does. Beyond the
     paper, a product of two activations, such as a squeeze-and-excitation gate, shares its difference as the Shapley

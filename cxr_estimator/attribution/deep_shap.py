@@ -31,8 +31,8 @@ def deep_shap(problem: Problem) -> Attribution:
 
     phi = mean_b sum_channels m_b (x - b) over the background images b. The multipliers m_b follow from the chain rule
     (DeepLIFT eq. 3), in which a non-linearity y(z) has (y(z_x) - y(z_b)) / (z_x - z_b) in place of its derivative
-    (eq. 11 to 13); the derivative stands where the difference is nothing but rounding. All that is linear passes
-    gradients as usual. Values sum to score(x) - mean_b score(b).
+    (eq. 11 to 13); where the difference is below 0.1% of the values, and would drown in rounding, the derivative
+    halfway stands for it. All that is linear passes gradients as usual. Values sum to score(x) - mean_b score(b).
 
     Maxima over windows give their difference to the winner of the larger one, as the shap library does. Beyond the
     paper, a product of two activations, such as a squeeze-and-excitation gate, shares its difference as the Shapley
@@ -40,8 +40,8 @@ def deep_shap(problem: Problem) -> Attribution:
     norm), softmax and attention have no such rule and pass their gradient: there, values sum to less or more, and the
     completeness residual says by how much.
 
-    Use it for: pixel-level evidence with an exact budget in convolutional networks with batch norm, at the price of two
-    gradients per background image.
+    Use it for: pixel-level evidence with an exact budget in convolutional networks with batch norm, at the price of a
+    gradient and a forward pass per background image.
 
     Fails: on transformers and ConvNeXt the sum is off (see the residual); maps are as grainy as gradients; and the
     choice of the background decides what counts as evidence. It is not implementation invariant: two networks that
@@ -136,8 +136,7 @@ def _logsumexp(
 def _quotient(y: Tensor, y_b: Tensor, z: Tensor, z_b: Tensor, slope: Tensor) -> Tensor:
     """Return (y - y_b) / (z - z_b), and `slope`, that of the function halfway, where rounding would show in it.
 
-    Measured against the values, a difference is never small where they lie on either side of 0, where ReLU has its
-    kink.
+    Measured by the values, a difference is never small where they lie on both sides of 0, where ReLU has its kink.
     """
     z = z.detach()
     difference = z - z_b

@@ -72,7 +72,7 @@ def kernel_shap(
         shares = _shapley_values(present, weights, gains, float(difference[row]))
         shares /= np.bincount(segments[row].flatten().cpu().numpy())
         values[row] = torch.from_numpy(shares).to(values)[segments[row]]
-    return Attribution(values, baseline=baseline if isinstance(baseline, str) else "given", difference=difference)
+    return Attribution(values, baseline=baseline if isinstance(baseline, str) else "array", difference=difference)
 
 
 def _scores(problem: Problem, row: int, segments: Tensor, reference: Tensor, present: np.ndarray) -> np.ndarray:

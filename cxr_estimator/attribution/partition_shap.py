@@ -29,7 +29,8 @@ def partition_shap(problem: Problem, *, n_evaluations: int = 500, baseline: Any 
     score(baseline).
 
     This runs `shap.PartitionExplainer` with a masker of our own, which hides all channels of a pixel together, and with
-    32 images per step instead of 10. Where effects tie, the engine cuts at random: here with a fixed seed.
+    32 images per step instead of 10. Where effects tie, the engine cuts at random: here with a fixed seed. The first
+    call in a process takes some 15 seconds more, in which the engine is compiled.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def partition_shap(problem: Problem, *, n_evaluations: int = 500, baseline: Any 
         values[row] = torch.from_numpy(found.values[0]).to(values)
         base[row] = float(found.base_values[0])
     return Attribution(
-        values, baseline=baseline if isinstance(baseline, str) else "given", difference=problem.score - base
+        values, baseline=baseline if isinstance(baseline, str) else "array", difference=problem.score - base
     )
 
 

@@ -137,7 +137,7 @@ def test_segmentations_and_given_baselines(segmentation):
     segments = superpixels(problem, segmentation, 8, caller="t")
     for values, where in zip(result.values, segments, strict=True):
         assert all(len(values[where == k].unique()) == 1 for k in range(int(where.max()) + 1))
-    assert result.baseline == "given"
+    assert result.baseline == "array"
     torch.testing.assert_close(result.values.sum(dim=(1, 2)), result.difference, atol=1e-6, rtol=1e-5)
 
 

@@ -11,8 +11,8 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from cxr_estimator.attribution import METHODS, Problem, TargetRule
+from cxr_estimator.attribution._random_masks import RandomMasks, reliability
 from cxr_estimator.attribution._superpixels import superpixels
-from cxr_estimator.attribution.perturbation import _Masks, _reliability
 from cxr_estimator.backbones import build_backbone
 from cxr_estimator.errors import InvalidParameterError, InvalidTypeError
 from tests.attribution.networks import NEGATIVE, POSITIVE, Linear, positive
@@ -145,7 +145,7 @@ def test_rise_equals_its_definition(centre, p):
 
 def test_masks_lie_in_the_unit_interval_with_mean_p():
     problem = Problem(Curved(), torch.randn(1, 1, 28, 28), POSITIVE)
-    masks = _Masks(problem, 3000, 7, 0.3)
+    masks = RandomMasks(problem, 3000, 7, 0.3)
     drawn = masks.of(torch.zeros(3000, dtype=torch.int64), torch.arange(3000))
     assert drawn.min() == 0
     assert drawn.max() == pytest.approx(1.0)
@@ -205,7 +205,7 @@ def test_reliability_by_hand():
     """Ranks 0 1 2 3 and 1 0 2 3 correlate by 1 - 6 * 2 / (4 * 15) = 0.8: 1.6 / 1.8. Opposite halves promise nothing."""
     one = torch.tensor([[[0.0, 1.0], [2.0, 9.0]], [[0.0, 1.0], [2.0, 3.0]]])
     other = torch.tensor([[[0.5, 0.1], [3.0, 4.0]], [[3.0, 2.0], [1.0, 0.0]]])
-    found = _reliability(torch.stack([one, other]))
+    found = reliability(torch.stack([one, other]))
     assert found[0].item() == pytest.approx(1.6 / 1.8, abs=1e-6)
     assert found[1].item() < 0
 

@@ -139,7 +139,7 @@ class ExplanationPlan:
                 problem = problems[precision]
                 before = problem.evaluations
                 start, share = done + len(x) * number / len(self.options), len(x) / len(self.options)
-                problem.progress = self._teller(start, share / (ERROR_BAR_REPEATS if self.error_bars else 1))
+                problem.progress = self._teller(start, share)
                 if self.error_bars:
                     result = repeated(METHODS[method], problem, options)
                 else:
@@ -148,12 +148,14 @@ class ExplanationPlan:
                 found[method] = self._wrap(method, result, problem, prepared, problem.evaluations - before)
         return found
 
-    def _teller(self, start: float, share: float) -> Callable[[float], None]:
+    def _teller(self, start: float, images: float) -> Callable[[float], None]:
+        """Return the callback of a method that counts for so many `images`; repetitions count for a share each."""
         at = start
+        repeats = ERROR_BAR_REPEATS if self.error_bars else 1
 
         def tell(part: float) -> None:
             nonlocal at
-            at += part * share
+            at = min(at + part * images / repeats, start + images)  # not beyond, by rounding
             self._tell(at)
 
         return tell
@@ -280,7 +282,7 @@ def _background(clf: CXRClassifier, background: Any) -> Tensor:
     decided = clf._decide(forward(clf.model_, x, how).cpu().numpy())
     if len(np.unique(decided)) == 1:
         warnings.warn(
-            f"The network says {clf.classes_[decided[0]]!r} to all {len(x)} background images, so the map explains "
+            f"The network says {plain(clf.classes_[decided[0]])!r} to all {len(x)} background images, so the map explains "
             "what differs from that class only.",
             BackgroundWarning,
             stacklevel=5,

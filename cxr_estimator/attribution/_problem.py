@@ -100,7 +100,7 @@ class Problem:
     @cached_property
     def target(self) -> Target:
         """What is explained; the same for every perturbed version of an image."""
-        return self.rule.resolve(self.logits)
+        return self.rule.resolve(lambda: self.logits)
 
     @property
     def score(self) -> Tensor:

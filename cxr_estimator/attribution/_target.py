@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -71,9 +72,9 @@ class TargetRule:
         positive = self.point.is_positive(log_odds)
         return torch.where(positive, self.positive_index, 1 - self.positive_index)
 
-    def resolve(self, logits: Tensor) -> Target:
-        """Return the target for images with these `logits` (n, K)."""
-        index = self.predicted(logits.detach()) if self.index is None else self.index.to(logits.device)
+    def resolve(self, logits: Callable[[], Tensor]) -> Target:
+        """Return the target for images whose logits (n, K) the function `logits` gives, if they are needed."""
+        index = self.predicted(logits().detach()) if self.index is None else self.index
         return Target(index, self._cutoff() if self.margin else None)
 
     def _cutoff(self) -> float:

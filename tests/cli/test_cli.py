@@ -140,7 +140,7 @@ def test_explain_with_several_methods_and_options(folder, model, tmp_path):
     done = cxr("explain", "--model", model, image, "--output", tmp_path / "o", *options, "--maps", "--error-bars", "-q")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO((tmp_path / "o" / "explanations.csv").read_text())))
-    assert [(row["method"], row["evaluations"]) for row in rows] == [("grad_cam", "5"), ("smooth_grad", "15")]
+    assert [(row["method"], row["evaluations"]) for row in rows] == [("grad_cam", "6"), ("smooth_grad", "15")]
     assert len({row["figure"] for row in rows}) == 1
     saved = Explanation.load(tmp_path / "o" / f"{rows[0]['figure'].removesuffix('.png')}.smooth_grad")
     assert saved.options["n_samples"] == 3

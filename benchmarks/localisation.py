@@ -28,10 +28,18 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--images", type=int, default=16)
     options = parser.parse_args()
-    data = make_phantoms(600, SIZE, random_state=0)
-    clf = CXRClassifier(options.backbone, image_size=SIZE, max_epochs=12, pos_label="PNEUMONIA", random_state=0)
+    data = make_phantoms(600, SIZE, difficulty=0.0, random_state=0)
+    clf = CXRClassifier(
+        options.backbone,
+        image_size=SIZE,
+        max_epochs=12,
+        batch_size=16,
+        learning_rate=3e-3,
+        pos_label="PNEUMONIA",
+        random_state=0,
+    )
     clf.fit(data.X, data.y, groups=data.groups)
-    test = make_phantoms(200, SIZE, random_state=1)
+    test = make_phantoms(200, SIZE, difficulty=0.0, random_state=1)
     sick = test.y == "PNEUMONIA"
     auroc = roc_auc_score(sick, clf.predict_proba(test.X)[:, 1])
     chosen = np.flatnonzero(sick & (clf.predict(test.X) == "PNEUMONIA"))[: options.images]

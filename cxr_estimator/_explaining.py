@@ -85,7 +85,6 @@ class ExplanationPlan:
         for name in method:
             check_supported(check_choice("method", name, METHODS, caller=_CALLER), clf.model_)
         true_label = None if y is None else check_labels(y, len(images), caller=_CALLER, classes=clf.classes_)
-        needs_background = any(METHODS[name].needs_background for name in method)
         return cls(
             clf,
             images,
@@ -96,7 +95,7 @@ class ExplanationPlan:
             bool(error_bars),
             _execution(clf, batch_size),
             check_seed(clf.random_state if random_state is None else random_state, caller=_CALLER),
-            _background(clf, background) if needs_background or background is not None else None,
+            _background(clf, background, needed=any(METHODS[name].needs_background for name in method)),
             progress,
         )
 
@@ -266,27 +265,30 @@ def _execution(clf: CXRClassifier, batch_size: Any) -> Execution:
     return replace(how, batch_size=check_number("batch_size", batch_size, caller=_CALLER, low=1, integer=True))
 
 
-def _background(clf: CXRClassifier, background: Any) -> Tensor:
-    """Return the reference images (b, C, S, S), normalised: those given, or what `fit` has kept."""
-    how = execution(clf)
-    if background is None:
-        pixels = clf.background_
-        if pixels is None:
-            raise DataError(
-                f"{_CALLER}: fit kept no background, for want of 20 patients. Pass background=, some 10 images to "
-                "compare with."
-            )
-    else:
+def _background(clf: CXRClassifier, background: Any, *, needed: bool) -> Tensor | None:
+    """Return the reference images (b, C, S, S), normalised: those given, or what `fit` has kept, if anything."""
+    if background is not None:
         pixels = prepare(as_images(clf, background), clf.preprocessing_, reading(clf)).pixels
-    x = normalise(unit_tensor(pixels, how.device), clf.preprocessing_)
-    decided = clf._decide(forward(clf.model_, x, how).cpu().numpy())
-    if len(np.unique(decided)) == 1:
-        warnings.warn(
-            f"The network says {plain(clf.classes_[decided[0]])!r} to all {len(x)} background images, so the map explains "
-            "what differs from that class only.",
-            BackgroundWarning,
-            stacklevel=5,
+    elif clf.background_ is not None:
+        pixels = clf.background_
+    elif needed:
+        raise DataError(
+            f"{_CALLER}: fit kept no background, for want of 20 patients. Pass background=, some 10 images to compare "
+            "with."
         )
+    else:
+        return None
+    how = execution(clf)
+    x = normalise(unit_tensor(pixels, how.device), clf.preprocessing_)
+    if needed:
+        decided = np.unique(clf._decide(forward(clf.model_, x, how).cpu().numpy()))
+        if len(decided) == 1:
+            warnings.warn(
+                f"The network says {plain(clf.classes_[decided[0]])!r} to all {len(x)} background images, so the map "
+                "explains what differs from that class only.",
+                BackgroundWarning,
+                stacklevel=5,
+            )
     return x
 
 

@@ -343,7 +343,7 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
         random_state : int, optional
             Seeds the random methods, together with each image's content; default: that of the classifier.
         background : images, optional
-            What SHAP methods compare with; default: `background_`, made by `fit`.
+            What SHAP methods, and baselines of the same name, compare with; default: `background_`, made by `fit`.
         progress : callable, optional
             Called as `progress(done, total)` between batches, in images and fractions of one. What it raises stops the
             work, and the network is as it was.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,28 +15,37 @@ from cxr_estimator.attribution._problem import Problem
 BASELINES = ("black", "mean", "blur", "background")
 
 
-def baseline(problem: Problem, kind: Any, *, caller: str) -> Tensor:
-    """Return the baseline of each image, (n, C, H, W), in the units of `problem.x`.
+class Baseline(NamedTuple):
+    """Reference images (n, C, H, W) in the units of `Problem.x`, and what they are."""
+
+    images: Tensor
+    name: str
+
+
+def baseline(problem: Problem, kind: Any, *, caller: str) -> Baseline:
+    """Return the baseline of each image.
 
     Parameters
     ----------
-    kind : {"black", "mean", "blur", "background"} or array
+    kind : {"black", "mean", "blur", "background"}, array or None
         "black": pixels of 0 (before normalisation). "mean": each image's own mean per channel. "blur": the image under
         a Gaussian of a tenth of its side. "background": the mean of the background images. An array holds pixels in
-        [0, 1], (H, W), (C, H, W) or (n, C, H, W), at the size that the network sees.
+        [0, 1], (H, W), (C, H, W) or (n, C, H, W), at the size that the network sees. None: "background" where there is
+        one, else "blur". On phantoms that finds lesions best by far: what is missing then looks like the average
+        chest, where a patch of one grey looks like nothing the network has seen.
     """
+    if kind is None:
+        kind = "blur" if problem.background is None else "background"
     if not isinstance(kind, str):
-        return problem.normalised(_given(problem, kind, caller)).expand_as(problem.x)
+        return Baseline(problem.normalised(_given(problem, kind, caller)).expand_as(problem.x), "array")
     check_choice("baseline", kind, BASELINES, caller=caller)
     if kind == "black":
-        return problem.normalised(torch.zeros_like(problem.x))
+        return Baseline(problem.normalised(torch.zeros_like(problem.x)), kind)
     if kind == "mean":
-        return problem.x.mean(dim=(2, 3), keepdim=True).expand_as(problem.x)
+        return Baseline(problem.x.mean(dim=(2, 3), keepdim=True).expand_as(problem.x), kind)
     if kind == "blur":
-        return blurred(problem.x)
-    if problem.background is None:
-        raise invalid("background", "explain", "given for baseline='background'", None)
-    return problem.background.mean(dim=0, keepdim=True).expand_as(problem.x)
+        return Baseline(blurred(problem.x), kind)
+    return Baseline(problem.references.mean(dim=0, keepdim=True).expand_as(problem.x), kind)
 
 
 def blurred(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cxr_estimator._validation import check_choice, check_number, invalid
-from cxr_estimator.attribution._baselines import BASELINES, baseline
+from cxr_estimator.attribution._baselines import BASELINES, Baseline, baseline
 from cxr_estimator.attribution._problem import Problem
 
 SEGMENTATIONS = ("slic", "quickshift", "felzenszwalb", "grid")
@@ -46,7 +46,7 @@ def superpixels(problem: Problem, segmentation: str, n_segments: int, *, caller:
     return torch.from_numpy(np.array(segments, dtype=np.int64)).to(problem.x.device)
 
 
-def without_segments(problem: Problem, segments: Tensor, kind: Any, *, caller: str) -> Tensor:
+def without_segments(problem: Problem, segments: Tensor, kind: Any, *, caller: str) -> Baseline:
     """Return each image with all of its `segments` (n, H, W) absent, (n, C, H, W), in the units of `problem.x`.
 
     `kind` is "segment_mean", each segment filled with its own mean per channel, or a kind of `_baselines.baseline`.
@@ -54,7 +54,7 @@ def without_segments(problem: Problem, segments: Tensor, kind: Any, *, caller: s
     if isinstance(kind, str):
         check_choice("baseline", kind, (SEGMENT_MEAN, *BASELINES), caller=caller)
         if kind == SEGMENT_MEAN:
-            return _segment_means(problem.x, segments)
+            return Baseline(_segment_means(problem.x, segments), kind)
     return baseline(problem, kind, caller=caller)
 
 

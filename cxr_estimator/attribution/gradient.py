@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cxr_estimator._validation import check_choice, check_number
-from cxr_estimator.attribution._baselines import baseline as reference_images
+from cxr_estimator.attribution._baselines import baseline as baseline_of
 from cxr_estimator.attribution._problem import Problem
 from cxr_estimator.attribution._types import Attribution
 
@@ -110,7 +110,7 @@ def var_grad(problem: Problem, *, n_samples: int = 50, noise: float = 0.15) -> A
     return Attribution(magnitude(_moments(problem, n_samples, noise, _AVERAGES["gradient"], caller="var_grad")[1]))
 
 
-def integrated_gradients(problem: Problem, *, n_steps: int = 64, baseline: Any = "mean") -> Attribution:
+def integrated_gradients(problem: Problem, *, n_steps: int = 64, baseline: Any = None) -> Attribution:
     """Share out the difference to the score of a baseline, along the straight line from there to the image.
 
     M = sum_c (x_c - b_c) 1/n sum_k g_c(b + (k - 1/2) / n (x - b)),  g = dS / dx  (eq. 1; the paper's eq. 3 with the
@@ -121,10 +121,9 @@ def integrated_gradients(problem: Problem, *, n_steps: int = 64, baseline: Any =
     ----------
     n_steps : int, default=64
         Points on the line. Take more if the completeness residual is above some 5%.
-    baseline : {"black", "mean", "blur", "background"} or array, default="mean"
-        "mean": each image's mean grey. "black": pixels of 0. "blur": the image, strongly blurred. "background": the
-        mean of the background images. An array holds pixels in [0, 1], (H, W), (C, H, W) or (n, C, H, W), at the size
-        that the network sees. Black is so far from any radiograph that the line to it takes several times the steps.
+    baseline : {"black", "mean", "blur", "background"} or array, optional
+        Where the line begins; default: the background, if there is one, else blur. "black" is so far from any
+        radiograph that the line to it takes several times the steps.
 
     Use it for: contributions that add up, each pixel against a reference that means "nothing there".
     Fails: a pixel that equals the baseline gets 0, whatever it shows: with "black", air in the lungs cannot be
@@ -135,18 +134,18 @@ def integrated_gradients(problem: Problem, *, n_steps: int = 64, baseline: Any =
     Sundararajan et al. (2017), Axiomatic attribution for deep networks, ICML, doi:10.48550/arXiv.1703.01365
     """
     check_number("n_steps", n_steps, caller="integrated_gradients", low=1, integer=True)
-    reference = reference_images(problem, baseline, caller="integrated_gradients")
-    line = problem.x - reference
+    reference = baseline_of(problem, baseline, caller="integrated_gradients")
+    line = problem.x - reference.images
     total = torch.zeros_like(problem.x)
     for owner, number in problem.chunks(n_steps):
         share = ((number + 0.5) / n_steps).view(-1, 1, 1, 1)
-        _, gradient = problem.gradients(reference[owner] + share * line[owner], owner)
+        _, gradient = problem.gradients(reference.images[owner] + share * line[owner], owner)
         total.index_add_(0, owner, gradient)
     rows = torch.arange(len(problem), device=problem.x.device)
     return Attribution(
         (line * total / n_steps).sum(dim=1),
-        baseline=baseline if isinstance(baseline, str) else "array",
-        difference=problem.score - problem.scores(reference, rows),
+        baseline=reference.name,
+        difference=problem.score - problem.scores(reference.images, rows),
     )
 
 

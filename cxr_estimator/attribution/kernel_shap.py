@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cxr_estimator._validation import check_number, invalid
-from cxr_estimator.attribution._baselines import baseline as baseline_images
+from cxr_estimator.attribution._baselines import baseline as baseline_of
 from cxr_estimator.attribution._problem import Problem
 from cxr_estimator.attribution._superpixels import superpixels
 from cxr_estimator.attribution._types import Attribution
@@ -25,7 +25,7 @@ def kernel_shap(
     n_samples: int = 1000,
     n_segments: int = 50,
     segmentation: str = "slic",
-    baseline: Any = "blur",
+    baseline: Any = None,
 ) -> Attribution:
     """Share the score among segments by what each adds to coalitions of the others (Shapley values).
 
@@ -44,8 +44,8 @@ def kernel_shap(
     n_segments : int, default=50
     segmentation : {"slic", "quickshift", "felzenszwalb", "grid"}, default="slic"
         How the image is cut.
-    baseline : {"blur", "black", "mean", "background"} or array, default="blur"
-        What absent segments show; an array holds pixels in [0, 1] at model size.
+    baseline : {"black", "mean", "blur", "background"} or array, optional
+        What absent segments show; default: the background, if there is one, else blur.
 
     Use it for: regional evidence with an exact budget from any network, gradients or not.
 
@@ -58,21 +58,21 @@ def kernel_shap(
     Covert & Lee (2021), Improving KernelSHAP, AISTATS, doi:10.48550/arXiv.2012.01536
     """
     check_number("n_samples", n_samples, caller=_CALLER, low=4, integer=True)
-    reference = baseline_images(problem, baseline, caller=_CALLER)
+    reference = baseline_of(problem, baseline, caller=_CALLER)
     segments = superpixels(problem, segmentation, n_segments, caller=_CALLER)
     rows = torch.arange(len(problem), device=problem.x.device)
-    empty = problem.scores(reference, rows)
+    empty = problem.scores(reference.images, rows)
     difference = problem.score - empty
     values = torch.zeros_like(problem.x[:, 0])
     counts = segments.flatten(1).amax(dim=1) + 1
     drawn = [_coalitions(problem.generator(row), count, n_samples) for row, count in enumerate(counts.tolist())]
     for row, (present, weights) in enumerate(drawn):
-        scores = _scores(problem, row, segments[row], reference[row], present)
+        scores = _scores(problem, row, segments[row], reference.images[row], present)
         gains = scores - float(empty[row])
         shares = _shapley_values(present, weights, gains, float(difference[row]))
         shares /= np.bincount(segments[row].flatten().cpu().numpy())
         values[row] = torch.from_numpy(shares).to(values)[segments[row]]
-    return Attribution(values, baseline=baseline if isinstance(baseline, str) else "array", difference=difference)
+    return Attribution(values, baseline=reference.name, difference=difference)
 
 
 def _scores(problem: Problem, row: int, segments: Tensor, reference: Tensor, present: np.ndarray) -> np.ndarray:

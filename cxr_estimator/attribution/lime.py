@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cxr_estimator._validation import check_number
 from cxr_estimator.attribution._problem import Problem
-from cxr_estimator.attribution._superpixels import SEGMENT_MEAN, painted, superpixels, without_segments
+from cxr_estimator.attribution._superpixels import painted, superpixels, without_segments
 from cxr_estimator.attribution._types import Attribution
 
 
@@ -22,7 +22,7 @@ def lime(
     segmentation: str = "slic",
     n_segments: int = 50,
     kernel_width: float = 0.25,
-    baseline: Any = SEGMENT_MEAN,
+    baseline: Any = None,
     n_runs: int = 1,
 ) -> Attribution:
     """Fit a linear model to the scores of the image with random segments absent, and paint its weights on them.
@@ -33,8 +33,8 @@ def lime(
     the target.
 
     Deviations from `lime_image`: the explained number is the score, a logit, and no probability, which would flatten
-    near 0 and 1; SLIC gives segments of even size, where quickshift makes few of a grey image's lungs. Segmentation,
-    samples and fit follow from seed and image.
+    near 0 and 1; absent segments show the average chest, not their own mean; SLIC gives segments of even size, where
+    quickshift makes few of a grey image's lungs. Segmentation, samples and fit follow from seed and image.
 
     Parameters
     ----------
@@ -44,8 +44,9 @@ def lime(
     n_segments : int, default=50
         Wanted number of segments.
     kernel_width : float, default=0.25
-    baseline : default="segment_mean"
-        What stands for an absent segment: its own mean, or "black", "mean", "blur", "background", or an array.
+    baseline : {"black", "mean", "blur", "background", "segment_mean"} or array, optional
+        What absent segments show; default: the background, if there is one, else blur.
+        "segment_mean" is what the library does.
     n_runs : int, default=1
         The map is the mean of as many runs with different samples, and `spread` their standard deviation.
 
@@ -66,7 +67,7 @@ def lime(
     counts = (segments.flatten(1).amax(dim=1) + 1).tolist()
     rngs = [problem.generator(row) for row in range(len(problem))]
     present = [_sampled(rng, n_runs, n_samples, count) for rng, count in zip(rngs, counts, strict=True)]
-    scores = _scores(problem, segments, absent, present).cpu().numpy().astype(np.float64)
+    scores = _scores(problem, segments, absent.images, present).cpu().numpy().astype(np.float64)
     weights = np.zeros((n_runs, len(problem), max(counts)), dtype=np.float32)
     for row, count in enumerate(counts):
         for run in range(n_runs):
@@ -75,7 +76,7 @@ def lime(
     maps = torch.stack([painted(one, segments) for one in torch.from_numpy(weights).to(problem.x)])
     return Attribution(
         maps.mean(dim=0),
-        baseline=baseline if isinstance(baseline, str) else "array",
+        baseline=absent.name,
         spread=maps.std(dim=0) if n_runs > 1 else None,
     )
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cxr_estimator._validation import check_number
-from cxr_estimator.attribution._baselines import baseline as baseline_images
+from cxr_estimator.attribution._baselines import baseline as baseline_of
 from cxr_estimator.attribution._problem import Problem
 from cxr_estimator.attribution._types import Attribution
 
@@ -20,7 +20,7 @@ _AT_ONCE = 32  # splits of the tree are chosen for so many images together; part
 _ENGINE = threading.Lock()  # the engine draws from NumPy's one global generator
 
 
-def partition_shap(problem: Problem, *, n_evaluations: int = 500, baseline: Any = "blur") -> Attribution:
+def partition_shap(problem: Problem, *, n_evaluations: int = 500, baseline: Any = None) -> Attribution:
     """Halve the image again and again where the score depends on it most, and share the score along that tree.
 
     The values are Owen values: Shapley values in which the halves of a rectangle are played against each other, with
@@ -36,8 +36,8 @@ def partition_shap(problem: Problem, *, n_evaluations: int = 500, baseline: Any 
     ----------
     n_evaluations : int, default=500
         Images put through the network per map, about.
-    baseline : {"blur", "black", "mean", "background"} or array, default="blur"
-        What hidden pixels show; an array holds pixels in [0, 1] at model size.
+    baseline : {"black", "mean", "blur", "background"} or array, optional
+        What hidden pixels show; default: the background, if there is one, else blur.
 
     Use it for: regional evidence that is finest where it matters, from any network, without gradients.
 
@@ -52,14 +52,14 @@ def partition_shap(problem: Problem, *, n_evaluations: int = 500, baseline: Any 
     check_number("n_evaluations", n_evaluations, caller="partition_shap", low=4, integer=True)
     from shap import PartitionExplainer  # takes seconds to import
 
-    reference = baseline_images(problem, baseline, caller="partition_shap")
+    reference = baseline_of(problem, baseline, caller="partition_shap")
     height, width = problem.x.shape[2:]
     masker = _Masks(height, width)
     values, base = torch.zeros_like(problem.x[:, 0]), torch.zeros_like(problem.score)
     for row in range(len(problem)):
 
         def scores(masks: np.ndarray, row: int = row) -> np.ndarray:
-            return _scores(problem, row, reference[row], masks, n_evaluations)
+            return _scores(problem, row, reference.images[row], masks, n_evaluations)
 
         with _seeded():
             found = PartitionExplainer(scores, masker)(
@@ -67,9 +67,7 @@ def partition_shap(problem: Problem, *, n_evaluations: int = 500, baseline: Any 
             )
         values[row] = torch.from_numpy(found.values[0]).to(values)
         base[row] = float(found.base_values[0])
-    return Attribution(
-        values, baseline=baseline if isinstance(baseline, str) else "array", difference=problem.score - base
-    )
+    return Attribution(values, baseline=reference.name, difference=problem.score - base)
 
 
 class _Masks:

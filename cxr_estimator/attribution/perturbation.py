@@ -1,8 +1,8 @@
 """Perturbation: what the score loses when parts of the image are hidden.
 
-Each method hides a part by putting a baseline there: "mean" (the image's own mean grey, the default), "black", "blur",
-"background" or an array, see `_baselines.baseline`. Black is air in a radiograph: a black patch in the lung looks
-healthy, and its edges look like nothing the network has seen. All channels of a pixel are hidden together.
+Each method hides a part by putting a baseline there, see `_baselines.baseline`. Black is air in a radiograph: a black
+patch in the lung looks healthy, and its edges look like nothing the network has seen. All channels of a pixel are
+hidden together.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ROUND = 100  # masks between two looks at whether a map has converged; even, so
 
 
 def occlusion(
-    problem: Problem, *, window: int | None = None, stride: int | None = None, baseline: Any = "mean"
+    problem: Problem, *, window: int | None = None, stride: int | None = None, baseline: Any = None
 ) -> Attribution:
     """Slide a window over the image and note what the score loses where it hides the image.
 
@@ -37,7 +37,8 @@ def occlusion(
         Side of the window in pixels; default: an eighth of the shorter side of the image.
     stride : int, optional
         Step in pixels, at most the window; default: half the window.
-    baseline : default="mean"
+    baseline : {"black", "mean", "blur", "background"} or array, optional
+        What hidden pixels show; default: the background, if there is one, else blur.
 
     Use it for: a plain measurement of which regions the score needs; a reference for faster methods.
     Fails: a finding larger than the window, or seen twice, is never hidden whole and so seems not to matter; the
@@ -60,15 +61,15 @@ def occlusion(
     losses = problem.x.new_empty(len(problem), len(rows) * len(columns))
     for owner, number in problem.chunks(losses.shape[1]):
         inside = rows[number // len(columns)][:, :, None] & columns[number % len(columns)][:, None, :]
-        hidden = torch.where(inside[:, None], base[owner], problem.x[owner])
+        hidden = torch.where(inside[:, None], base.images[owner], problem.x[owner])
         losses[owner, number] = problem.score[owner] - problem.scores(hidden, owner)
     down, across = rows.to(losses), columns.to(losses)
     sums = down.T @ losses.view(-1, len(rows), len(columns)) @ across
-    return Attribution(sums / (down.sum(dim=0)[:, None] * across.sum(dim=0)), baseline=_name(baseline))
+    return Attribution(sums / (down.sum(dim=0)[:, None] * across.sum(dim=0)), baseline=base.name)
 
 
 def superpixel_occlusion(
-    problem: Problem, *, segmentation: str = "slic", n_segments: int = 50, baseline: Any = "mean"
+    problem: Problem, *, segmentation: str = "slic", n_segments: int = 50, baseline: Any = None
 ) -> Attribution:
     """Hide one segment after the other and note what the score loses.
 
@@ -80,8 +81,8 @@ def superpixel_occlusion(
     segmentation : {"slic", "quickshift", "felzenszwalb", "grid"}
     n_segments : int, default=50
         Wanted number of segments.
-    baseline : default="mean"
-        As for `occlusion`, or "segment_mean", the segment's own mean.
+    baseline : {"black", "mean", "blur", "background", "segment_mean"} or array, optional
+        As for `occlusion`, or the segment's own mean.
 
     Use it for: a quick map whose regions have the outlines of what is seen.
     Fails: as `occlusion`; and large segments lose more than small ones, at the same weight of each pixel.
@@ -101,9 +102,9 @@ def superpixel_occlusion(
         owner, number = owner[exists], number[exists]
         if len(owner):
             inside = segments[owner] == number[:, None, None]
-            hidden = torch.where(inside[:, None], base[owner], problem.x[owner])
+            hidden = torch.where(inside[:, None], base.images[owner], problem.x[owner])
             losses[owner, number] = problem.score[owner] - problem.scores(hidden, owner)
-    return Attribution(painted(losses, segments), baseline=_name(baseline), evaluations=counts + 1)
+    return Attribution(painted(losses, segments), baseline=base.name, evaluations=counts + 1)
 
 
 def rise(
@@ -112,7 +113,7 @@ def rise(
     n_masks: int = 1000,
     grid: int = 7,
     p: float = 0.5,
-    baseline: Any = "mean",
+    baseline: Any = None,
     centre: bool = True,
     converge: float | None = None,
 ) -> Attribution:
@@ -131,7 +132,8 @@ def rise(
         Number of masks N, at most where `converge` is given.
     grid : int, default=7
     p : float, default=0.5
-    baseline : default="mean"
+    baseline : {"black", "mean", "blur", "background"} or array, optional
+        What hidden pixels show; default: the background, if there is one, else blur.
     centre : bool, default=True
     converge : float, optional
         Stop where the map is reliable enough: after each 100 masks the maps of the even and of the odd ones are
@@ -164,7 +166,7 @@ def rise(
         count = n_masks if converge is None else min(_ROUND, n_masks - done)
         for owner, number in problem.chunks(count, running.tolist(), start=done, total=n_masks):
             mask = masks.of(owner, number)
-            shown = torch.lerp(base[owner], problem.x[owner], mask[:, None])
+            shown = torch.lerp(base.images[owner], problem.x[owner], mask[:, None])
             sums.add(owner, number % 2, problem.scores(shown, owner) - problem.score[owner], mask)
         used[running] += count
         if done + count == n_masks or converge is None:
@@ -172,7 +174,7 @@ def rise(
         halves = sums.maps(problem.score, centre=centre, halves=True)[:, running]
         running = running[reliability(halves).cpu() < converge]
     values = sums.maps(problem.score, centre=centre, halves=False)[0] / p
-    return Attribution(values, baseline=_name(baseline), evaluations=used + 1)
+    return Attribution(values, baseline=base.name, evaluations=used + 1)
 
 
 def _windows(length: int, size: int, step: int) -> Tensor:
@@ -180,7 +182,3 @@ def _windows(length: int, size: int, step: int) -> Tensor:
     start = step * torch.arange(math.ceil((length - size) / step) + 1)[:, None]
     position = torch.arange(length)
     return (position >= start) & (position < start + size)
-
-
-def _name(baseline: Any) -> str:
-    return baseline if isinstance(baseline, str) else "array"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cxr_estimator import CXRClassifier
 from cxr_estimator.attribution import METHODS
-from cxr_estimator.errors import InvalidParameterError, UnsupportedMethodError
+from cxr_estimator.errors import BatchSizeWarning, InvalidParameterError, UnsupportedMethodError
 from tests.attribution.requests import GAPS, batch_tolerance, explain
 from tests.conftest import small_classifier
 
@@ -149,6 +153,24 @@ def test_eight_threads_give_what_one_gives(fitted_for, phantoms, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_where_memory_runs_out_batches_are_halved(fitted_for, phantoms, method):
+    X = phantoms.X[:5]
+    expected = explain(fitted_for, X, method, background=phantoms.X[:4])
+    clf = copy.deepcopy(fitted_for)
+
+    def hook(module, inputs):
+        if len(inputs[0]) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    clf.model_.register_forward_pre_hook(hook)
+    with pytest.warns(BatchSizeWarning, match="going on with batches of"):
+        found = explain(clf, X, method, background=phantoms.X[:4])
+    top = np.abs(expected.values).max()
+    np.testing.assert_allclose(found.values, expected.values, atol=batch_tolerance(method) * top)
+    assert found.image_ids == expected.image_ids
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_several_classes_and_colour(three_classes_for, method):
     X, y, clf = three_classes_for
     explanation = explain(clf, X[:6], method, y=y[:6], target="true")
@@ -158,6 +180,10 @@ def test_several_classes_and_colour(three_classes_for, method):
     np.testing.assert_allclose(
         explanation.score, clf.decision_function(X[:6])[rows, np.searchsorted(clf.classes_, y[:6])], atol=1e-4
     )
+    margin = explain(clf, X[:2], method, target="margin")  # of the likeliest class against the rest
+    assert np.isfinite(margin.values).all()
+    proba = clf.predict_proba(X[:2]).max(axis=1)
+    np.testing.assert_allclose(margin.score, np.log(proba / (1 - proba)), atol=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -188,3 +214,10 @@ def test_table_entries_are_complete():
     for method in METHODS.values():
         assert "References" in method.function.__doc__
         assert "doi:" in method.function.__doc__
+
+
+def test_bfloat16_is_for_methods_whose_maps_bear_it():
+    measured = json.loads((Path(__file__).parents[2] / "benchmarks" / "results" / "bf16_maps.json").read_text())
+    for name, method in METHODS.items():
+        correlations = measured["correlations"].get(name)
+        assert not method.bf16_safe or min(map(np.mean, correlations.values())) >= 0.99, name

@@ -206,7 +206,7 @@ def test_integrated_gradients_are_complete_on_a_trained_network():
     assert np.median(explanation.completeness_residual) <= 0.01
     assert np.percentile(explanation.completeness_residual, 95) <= 0.05
     assert np.median(np.abs(explanation.values.sum(axis=(1, 2)))) > 0.1  # below, the residual would be relative to 0.1
-    assert explanation.baseline == "mean"
+    assert explanation.baseline == "background"
 
 
 @pytest.mark.filterwarnings("ignore::cxr_estimator.errors.BackgroundWarning")

@@ -68,7 +68,7 @@ def test_all_coalitions_give_shapley_values(kind):
     segments = superpixels(problem, "grid", 6, caller="t")
     result = kernel_shap(problem, n_samples=64, n_segments=6, segmentation="grid", baseline=kind)
     found = of_segments(result, segments)
-    reference = baseline(problem, kind, caller="t")
+    reference = baseline(problem, kind, caller="t").images
     for row in range(2):
         expected = shapley_values(worth(problem, row, segments, reference), 6)
         np.testing.assert_allclose(found[row], expected, atol=1e-5 * np.abs(expected).max() + 1e-7)
@@ -83,7 +83,7 @@ def test_equals_shap():
     segments = superpixels(problem, "grid", 8, caller="t")
     count = int(segments.max()) + 1
     found = of_segments(kernel_shap(problem, n_samples=600, n_segments=8, segmentation="grid"), segments)
-    reference = baseline(problem, "blur", caller="t")
+    reference = baseline(problem, "blur", caller="t").images
     for row in range(2):
         score = worth(problem, row, segments, reference)
 

@@ -30,7 +30,7 @@ def test_equals_the_engine_by_hand(channels, kind):
     problem = problem_of(channels)
     ours = partition_shap(problem, n_evaluations=120, baseline=kind)
     unit = problem.unit().permute(0, 2, 3, 1).numpy()
-    hidden = problem.unit(baseline(problem, kind, caller="t")).permute(0, 2, 3, 1).numpy()
+    hidden = problem.unit(baseline(problem, kind, caller="t").images).permute(0, 2, 3, 1).numpy()
     for row, sign in enumerate((1.0, -1.0)):
 
         def model(pixels, sign=sign):
@@ -56,7 +56,7 @@ def test_linear_networks_give_weight_times_difference():
 def test_the_sum_is_the_difference_and_the_same_each_time():
     problem = problem_of()
     torch.manual_seed(3)
-    reference = baseline(problem, "blur", caller="t")
+    reference = baseline(problem, "blur", caller="t").images
     result = partition_shap(problem, n_evaluations=100)
     expected = problem.score - problem.scores(reference, torch.arange(2))
     torch.testing.assert_close(result.difference, expected, atol=1e-6, rtol=1e-5)

@@ -31,7 +31,7 @@ def test_one_pixel_of_a_linear_model_loses_weight_times_difference(channels):
     model, x = linear(channels)
     result = occlusion(Problem(model, x, positive(2)), window=1, baseline="black")
     torch.testing.assert_close(result.values, (model.weights * x).sum(dim=1), atol=1e-5, rtol=1e-5)
-    result = occlusion(Problem(model, x, positive(2)), window=1)
+    result = occlusion(Problem(model, x, positive(2)), window=1, baseline="mean")
     mean = x.mean(dim=(2, 3), keepdim=True)
     torch.testing.assert_close(result.values, (model.weights * (x - mean)).sum(dim=1), atol=1e-5, rtol=1e-5)
     assert result.baseline == "mean"
@@ -57,7 +57,7 @@ def test_equals_captum_also_at_the_borders(window, stride, height):
     if window == 1:
         x = x[:, :, :8, :8]
     problem = Problem(model, x, TargetRule(None, index=torch.tensor([0, 2])))
-    ours = occlusion(problem, window=window, stride=stride)
+    ours = occlusion(problem, window=window, stride=stride, baseline="mean")
     theirs = Occlusion(model).attribute(
         x,
         sliding_window_shapes=(3, window, window),

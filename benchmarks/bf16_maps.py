@@ -2,9 +2,9 @@
 
 python benchmarks/bf16_maps.py
 
-resnet18 and mobilenetv3_small_100 at 64 px (vit_tiny_patch16_224 for attention), trained on phantoms; where the processor lacks bfloat16 it is emulated,
-with the same rounding. A method may run in bfloat16 (`Method.bf16_safe`) only if the mean over the images is 0.99 at
-least on each. Writes raw JSON.
+resnet18 and mobilenetv3_small_100 at 64 px (vit_tiny_patch16_224 for attention), trained on phantoms; where the
+processor lacks bfloat16 it is emulated, with the same rounding. A method may run in bfloat16 (`Method.bf16_safe`) only
+if the mean over the images is 0.99 at least on each. Writes raw JSON.
 """
 
 from __future__ import annotations

@@ -280,7 +280,7 @@ def _background(clf: CXRClassifier, background: Any, *, needed: bool) -> Tensor 
         return None
     how = execution(clf)
     x = normalise(unit_tensor(pixels, how.device), clf.preprocessing_)
-    if needed:
+    if needed and background is not None:
         decided = np.unique(clf._decide(forward(clf.model_, x, how).cpu().numpy()))
         if len(decided) == 1:
             warnings.warn(

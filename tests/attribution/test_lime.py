@@ -113,12 +113,12 @@ def test_what_stands_for_an_absent_segment():
     x = torch.randn(2, 3, 6, 6)
     problem = Problem(Linear(torch.ones(3, 6, 6)).requires_grad_(False), x, positive(2))
     segments = torch.arange(36).view(1, 6, 6).expand(2, 6, 6) // 12
-    absent = without_segments(problem, segments, "segment_mean", caller="test")
+    absent = without_segments(problem, segments, "segment_mean", caller="test").images
     for row in range(2):
         for band in range(3):
             expected = x[row, :, 2 * band : 2 * band + 2].mean(dim=(1, 2))
             torch.testing.assert_close(absent[row, :, 2 * band : 2 * band + 2], expected[:, None, None].expand(3, 2, 6))
-    assert (without_segments(problem, segments, np.zeros((6, 6)), caller="test") == 0).all()
+    assert (without_segments(problem, segments, np.zeros((6, 6)), caller="test").images == 0).all()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ SIZE = 64
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--backbone", default="plain_cnn")
     parser.add_argument("--images", type=int, default=16)
     options = parser.parse_args()
     data = make_phantoms(600, SIZE, difficulty=0.0, random_state=0)
@@ -34,7 +34,7 @@ def main() -> None:
         image_size=SIZE,
         max_epochs=12,
         batch_size=16,
-        learning_rate=3e-3,
+        learning_rate=5e-3,
         pos_label="PNEUMONIA",
         random_state=0,
     )

@@ -150,9 +150,10 @@ def main() -> None:
         seconds = interleaved({"ours": ours, "library": theirs}, options.repeats)
         result[name] = {"images": images, "seconds": seconds, "ratio": ratio(seconds, "ours", "library")}
         print(f"  {result[name]['ratio']:.2f} times as fast")
+        write("method_speed", result)
     if "overhead" in options.only:
         result["overhead"] = overhead(setting, options.repeats)
-    write("method_speed", result)
+        write("method_speed", result)
 
 
 def overhead(setting: Setting, repeats: int) -> dict:

@@ -128,8 +128,11 @@ def eigen_cam(problem: Problem, *, layer: str | Sequence[str] | None = None) -> 
 def _first_component(A: Tensor) -> Tensor:
     M = A.flatten(2).transpose(1, 2).double()  # (n, h * w, channels)
     M = M - M.mean(dim=1, keepdim=True)
-    left, values, _ = torch.linalg.svd(M, full_matrices=False)
-    component = left[:, :, 0] * values[:, :1]
+    if M.shape[1] <= M.shape[2]:  # of the two products the smaller one, which is much faster than to decompose M
+        values, vectors = torch.linalg.eigh(M @ M.mT)
+        component = vectors[:, :, -1] * values[:, -1:].clamp(min=0).sqrt()
+    else:
+        component = (M @ torch.linalg.eigh(M.mT @ M).eigenvectors[:, :, -1:])[:, :, 0]
     mean = M.mean(dim=2)
     sign = torch.where((component * mean).sum(dim=1, keepdim=True) < 0, -1.0, 1.0)
     return (sign * component).view(len(A), *A.shape[2:]).float()

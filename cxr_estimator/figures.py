@@ -221,7 +221,8 @@ def _colormap(explanation: Explanation, cmap: str | None) -> Colormap:
 
 def _title(method: str) -> str:
     words = [word.upper() if word in _ACRONYMS else word for word in method.split("_")]
-    return " ".join(words).replace(" plus plus", "++").replace(" CAM", "-CAM").replace("grad-", "Grad-")
+    text = " ".join(words).replace(" plus plus", "++").replace(" CAM", "-CAM").replace("grad-", "Grad-")
+    return text[:1].upper() + text[1:]
 
 
 def _short(label: object, length: int) -> str:

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from cxr_estimator import CXRClassifier
 from cxr_estimator.attribution import METHODS
@@ -166,6 +167,18 @@ def test_where_memory_runs_out_batches_are_halved(fitted_for, phantoms, method):
     top = np.abs(expected.values).max()
     np.testing.assert_allclose(found.values, expected.values, atol=batch_tolerance(method) * top)
     assert found.image_ids == expected.image_ids
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_methods_that_bear_it_run_in_bfloat16(fitted_for, phantoms, method):
+    exact = explain(fitted_for, phantoms.X[:6], method)
+    clf = copy.deepcopy(fitted_for).set_params(precision="bfloat16")
+    rough = explain(clf, phantoms.X[:6], method)
+    assert rough.values.dtype == np.float32
+    if METHODS[method].bf16_safe:
+        assert spearmanr(exact.values.ravel(), rough.values.ravel()).statistic > 0.98
+    else:
+        np.testing.assert_array_equal(rough.values, exact.values)
 
 
 @pytest.mark.parametrize("method", METHODS)

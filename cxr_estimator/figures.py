@@ -193,9 +193,9 @@ def _guide(explanation: Explanation) -> str:
     else:
         colours = "Bright regions raised the score of the explained class;\ndark ones had little to do with it."
     return (
-        f"{colours}\nThe map is scaled to its own strongest pixels: compare places\n"
-        "within it, not brightness between images. It shows what\n"
-        "the model used, not where disease is.\n"
+        f"{colours}\nThe map is scaled to its own strongest pixels: compare\n"
+        "places within it, not brightness between images. It\n"
+        "shows what the model used, not where disease is.\n"
         "Research and education only, not a medical device."
     )
 

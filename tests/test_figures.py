@@ -150,6 +150,19 @@ def test_text_does_not_overlap_with_five_classes(explanation, tmp_path):
     assert ordered[-1].y0 >= 0
 
 
+@pytest.mark.parametrize("method", ["grad_cam", "hi_res_cam"])
+def test_no_text_is_cut_off(fitted, phantoms, method):
+    figure = fitted.explain(phantoms.X[:1], method=method).plot(0)
+    figure.canvas.draw()
+    width, height = figure.canvas.get_width_height()
+    for ax in figure.axes:
+        for text in ax.texts:
+            box = text.get_window_extent()
+            assert box.x0 >= 0, text.get_text()
+            assert box.x1 <= width, text.get_text()
+            assert 0 <= box.y0 <= box.y1 <= height, text.get_text()
+
+
 def test_a_sheet_of_several_methods(fitted, phantoms):
     found = fitted.explain(phantoms.X[:2], method=["grad_cam", "hi_res_cam", "grad_cam_plus_plus"])
     figure = plot_methods(found, 1)

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -39,8 +39,17 @@ from cxr_estimator.versions import package_versions
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
 
+_Result = TypeVar("_Result")
 _CALLER = "explain"
 _RULES = ("predicted", "true", "margin")
+
+
+class Explained(NamedTuple):
+    """A batch: its explanations by method, the network and images, and what makes each method's map of a variant."""
+
+    found: dict[str, Explanation]
+    problem: Problem
+    explain: dict[str, Callable[[Problem], Tensor]]
 
 
 @dataclass(frozen=True)
@@ -99,8 +108,8 @@ class ExplanationPlan:
             progress,
         )
 
-    def run(self) -> Iterator[dict[str, Explanation]]:
-        """Yield the explanations of each batch, by method."""
+    def run(self, use: Callable[[Explained], _Result]) -> Iterator[_Result]:
+        """Yield what `use` makes of each batch, while the network is held."""
         limit = BatchLimit(self.execution.batch_size)
         skipped: list[SkippedImage] = []
         done = 0
@@ -108,44 +117,59 @@ class ExplanationPlan:
             skipped += prepared.skipped
             done += len(prepared.skipped)
             if len(x):
-                yield from limit.run(partial(self._parts, prepared, x, done))
+                yield from limit.run(partial(self._parts, use, prepared, x, done))
                 done += len(x)
         report(tuple(skipped))
 
-    def _parts(self, prepared: PreparedImages, x: Tensor, done: int, size: int) -> list[dict[str, Explanation]]:
-        return [self._explain(prepared.part(rows), x[rows], done + rows.start) for rows in batches(len(x), size)]
+    def _parts(
+        self, use: Callable[[Explained], _Result], prepared: PreparedImages, x: Tensor, done: int, size: int
+    ) -> list[_Result]:
+        results = []
+        for rows in batches(len(x), size):
+            with evaluating(self.clf.model_):
+                results.append(use(self._explain(prepared.part(rows), x[rows], done + rows.start)))
+        return results
 
-    def _explain(self, prepared: PreparedImages, x: Tensor, done: int) -> dict[str, Explanation]:
+    def _explain(self, prepared: PreparedImages, x: Tensor, done: int) -> Explained:
         index = None if self.index is None else torch.from_numpy(self.index[prepared.index]).to(x.device)
         rule = self.clf._target_rule(index, margin=self.target == "margin" and isinstance(self.target, str))
-        problems: dict[str, Problem] = {}  # one per precision: what methods share, they share there
+        problems = {  # one per precision: what methods share, they share there
+            precision: Problem(
+                self.clf.model_,
+                x,
+                rule,
+                mean=self.clf.preprocessing_.mean,
+                std=self.clf.preprocessing_.std,
+                execution=replace(self.execution, precision=precision),
+                seed=self.seed,
+                image_ids=prepared.content_ids,
+                background=self.background,
+            )
+            for precision in {self.execution.precision, "float32"}
+        }
         found = {}
-        with evaluating(self.clf.model_):
-            for number, (method, options) in enumerate(self.options.items()):
-                precision = self.execution.precision if METHODS[method].bf16_safe else "float32"
-                if precision not in problems:
-                    problems[precision] = Problem(
-                        self.clf.model_,
-                        x,
-                        rule,
-                        mean=self.clf.preprocessing_.mean,
-                        std=self.clf.preprocessing_.std,
-                        execution=replace(self.execution, precision=precision),
-                        seed=self.seed,
-                        image_ids=prepared.content_ids,
-                        background=self.background,
-                    )
-                problem = problems[precision]
-                before = problem.evaluations
-                start, share = done + len(x) * number / len(self.options), len(x) / len(self.options)
-                problem.progress = self._teller(start, share)
-                if self.error_bars:
-                    result = repeated(METHODS[method], problem, options)
-                else:
-                    result = METHODS[method].function(problem, **options)
-                self._tell(start + share)
-                found[method] = self._wrap(method, result, problem, prepared, problem.evaluations - before)
-        return found
+        for number, method in enumerate(self.options):
+            problem = problems[self._precision(method)]
+            before = problem.evaluations
+            start, share = done + len(x) * number / len(self.options), len(x) / len(self.options)
+            problem.progress = self._teller(start, share)
+            result = self._attribution(method, problem)
+            self._tell(start + share)
+            found[method] = self._wrap(method, result, problem, prepared, problem.evaluations - before)
+        problem = problems[self.execution.precision]
+        problem.progress = lambda share: self._tell(done + len(x))  # which may stop what comes now
+        return Explained(found, problem, {method: partial(self._values, method) for method in self.options})
+
+    def _precision(self, method: str) -> str:
+        return self.execution.precision if METHODS[method].bf16_safe else "float32"
+
+    def _attribution(self, method: str, problem: Problem) -> Attribution:
+        if self.error_bars:
+            return repeated(METHODS[method], problem, self.options[method])
+        return METHODS[method].function(problem, **self.options[method])
+
+    def _values(self, method: str, problem: Problem) -> Tensor:
+        return self._attribution(method, problem.at_precision(self._precision(method))).values
 
     def _teller(self, start: float, images: float) -> Callable[[float], None]:
         """Return the callback of a method that counts for so many `images`; repetitions count for a share each."""

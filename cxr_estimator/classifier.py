@@ -372,7 +372,8 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
     def iter_explain(self, X, y=None, *, method="grad_cam", **request) -> Iterator[Any]:
         """Yield what `explain` returns in parts of `batch_size` images, in flat memory. Takes the same parameters."""
         plan = ExplanationPlan.check(self, X, y, [method] if isinstance(method, str) else method, **request)
-        return (found[method] if isinstance(method, str) else found for found in plan.run())
+        parts = plan.run(lambda explained: explained.found)
+        return (found[method] if isinstance(method, str) else found for found in parts)
 
     # -- save and load ------------------------------------------------------------------------------------------------
 

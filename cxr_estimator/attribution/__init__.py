@@ -21,8 +21,10 @@ from cxr_estimator.attribution import (
     perturbation,
     score_cam,
 )
+from cxr_estimator.attribution._baselines import baseline as baseline_images
 from cxr_estimator.attribution._problem import Problem
 from cxr_estimator.attribution._repeats import REPEATS, repeated
+from cxr_estimator.attribution._superpixels import superpixels
 from cxr_estimator.attribution._target import Target, TargetRule
 from cxr_estimator.attribution._types import Attribution, Method
 from cxr_estimator.errors import UnsupportedMethodError
@@ -106,5 +108,6 @@ def check_supported(name: str, model: nn.Module) -> None:
 
 
 __all__ = [
-    "METHODS", "REPEATS", "Attribution", "Method", "Problem", "Target", "TargetRule", "check_supported", "repeated",
+    "METHODS", "REPEATS", "Attribution", "Method", "Problem", "Target", "TargetRule", "baseline_images",
+    "check_supported", "repeated", "superpixels",
 ]  # fmt: skip

@@ -95,7 +95,7 @@ class Problem:
     @cached_property
     def logits(self) -> Tensor:
         """Logits (n, K) of the images themselves."""
-        return self._forward(self.x)
+        return self.logits_of(self.x)
 
     @cached_property
     def target(self) -> Target:
@@ -117,7 +117,7 @@ class Problem:
     @cached_property
     def background_logits(self) -> Tensor:
         """Logits (b, K) of the background images."""
-        return self._forward(self.references)
+        return self.logits_of(self.references)
 
     @property
     def background_score(self) -> Tensor:
@@ -169,7 +169,7 @@ class Problem:
 
     def scores(self, x: Tensor, owner: Tensor) -> Tensor:
         """Return the scores (m,) of `x` (m, C, H, W), each for the target of image `owner[j]`."""
-        return self.target.of(owner).score(self._forward(x))
+        return self.target.of(owner).score(self.logits_of(x))
 
     def gradients(
         self, x: Tensor, owner: Tensor, around: Callable[[Score, slice], AbstractContextManager[Any]] | None = None
@@ -264,24 +264,33 @@ class Problem:
                 raise invalid("layer", type(self.model).__name__, "a layer that runs when the network does", name)
         return captured, logits
 
-    def variant(self, *, seed: int, x: Tensor | None = None) -> Problem:
-        """Return the same problem with another seed, and `x` (n, C, H, W) in place of the images.
+    def variant(self, *, seed: int | None = None, x: Tensor | None = None, model: nn.Module | None = None) -> Problem:
+        """Return the same problem with another seed, with `x` (n, C, H, W) for the images or another network.
 
         What is explained stays: the class that was decided for the images themselves.
         """
         return Problem(
-            self.model,
+            self.model if model is None else model,
             self.x if x is None else x,
             replace(self.rule, index=self.target.index),
             mean=self.mean,
             std=self.std,
             execution=self.execution,
-            seed=seed,
+            seed=self.seed if seed is None else seed,
             image_ids=self.image_ids,
             background=self.background,
             progress=self.progress,
         )
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def at_precision(self, precision: str) -> Problem:
+        """Return the problem itself, or a copy that runs the network in the given precision."""
+        if precision == self.execution.precision:
+            return self
+        problem = self.variant()
+        problem.execution = replace(self.execution, precision=precision)
+        return problem
+
+    def logits_of(self, x: Tensor) -> Tensor:
+        """Return the logits (m, K) of any images (m, C, H, W)."""
         self.evaluations += len(x)
         return forward(self.model, x, self.execution, self._limit)

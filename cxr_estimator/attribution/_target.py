@@ -42,6 +42,12 @@ class Target:
         others = logits.scatter(1, self.index[:, None], float("-inf"))
         return own - torch.logsumexp(others, dim=1) - self.cutoff  # logit(p_k) - logit(t_k)
 
+    def proba(self, logits: Tensor) -> Tensor:
+        """Return the probability (n,) of the class for logits (n, K) of the same images."""
+        if logits.shape[1] == 1:
+            return torch.sigmoid((2.0 * self.index.to(logits) - 1.0) * logits[:, 0])
+        return torch.softmax(logits, dim=1).gather(1, self.index[:, None])[:, 0]
+
 
 @dataclass(frozen=True)
 class TargetRule:

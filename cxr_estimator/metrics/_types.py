@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from cxr_estimator._validation import invalid
+from cxr_estimator.attribution import Problem
 from cxr_estimator.explanation import Explanation
+from cxr_estimator.metrics._perturbing import PerturbedOutputs, Perturbing
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a metric may need besides the explanation.
+    """What a metric may need besides the explanation. Keep one for all metrics of the same images: it remembers.
 
     Attributes
     ----------
+    problem : Problem
+        The network and the images (N, C, H, W) that were explained, for metrics that put changed images through it.
+    explain : callable
+        `explain(problem) -> Tensor (N, H, W)`: the map that the same method with the same options makes of a variant
+        of the problem, for metrics that explain anew.
     mask : ndarray (N, H, W), bool
         Ground-truth region at model size (`Geometry.mask_to_model` brings it there).
+    other : Explanation
+        Another explanation of the same images, for metrics of agreement.
     """
 
+    problem: Problem | None = None
+    explain: Callable[[Problem], Tensor] | None = None
     mask: Any = None
+    other: Explanation | None = None
+
+    @cached_property
+    def perturbed(self) -> PerturbedOutputs:
+        """What the network says to perturbed images, each evaluated once for all metrics and explanations."""
+        return PerturbedOutputs(self.network)
+
+    @property
+    def network(self) -> Problem:
+        """The `problem`, for a metric that cannot do without it."""
+        if self.problem is None:
+            raise invalid("problem", "Context", "given for metrics that put images through the network", None)
+        return self.problem
 
 
 @dataclass(frozen=True)
@@ -31,16 +59,33 @@ class Metric:
     Attributes
     ----------
     function : callable
-        `function(explanation, context) -> (N,)`, NaN where undefined.
+        `function(explanation, context, **options) -> (N,)`, NaN where undefined.
+    family : str
+        "faithfulness", "complexity", "robustness", "sanity", "localisation" or "agreement".
     greater_is_better : bool
     range : (low, high)
+        Of the raw value.
     needs : tuple of str
         Fields of `Context` that must be given.
     reference : str
     """
 
-    function: Callable[[Explanation, Context], np.ndarray]
+    function: Callable[..., np.ndarray]
+    family: str
     greater_is_better: bool
     range: tuple[float, float]
-    needs: tuple[str, ...]
-    reference: str
+    needs: tuple[str, ...] = ()
+    reference: str = ""
+
+    @property
+    def has_reference_maps(self) -> bool:
+        """Whether the value is by default the gain over the same map shifted and flipped."""
+        return self.family == "faithfulness"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the options that the metric takes."""
+        own = inspect.signature(self.function).parameters.values()
+        takes_more = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in own)
+        named = [one.name for one in own if one.kind is inspect.Parameter.KEYWORD_ONLY]
+        return tuple(dict.fromkeys([*named, *(Perturbing.__annotations__ if takes_more else ())]))

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cxr_estimator.metrics import Context, measure
-
-
-@pytest.fixture(scope="module")
-def explain_values(fitted, phantoms):
-    template = fitted.explain(phantoms.X[:1])
-
-    def make(values):
-        return dataclasses.replace(template, values=np.asarray(values, dtype=np.float32))
-
-    return make
-
 
 LEFT = np.array([[[True, False], [True, False]]])
 

@@ -19,7 +19,7 @@ from cxr_estimator.metrics._types import Context
 
 STEPS = 20
 BINS = (0.01, 0.05, 0.1, 0.2, 0.5)  # DeYoung et al.
-PERCENTILES = (0.2, 0.4, 0.6, 0.8)  # as ROADCombined of pytorch-grad-cam
+SHARES = (0.2, 0.4, 0.6, 0.8)  # fewer than the paper: imputing takes longer than the network
 
 
 def deletion_auc(
@@ -160,7 +160,7 @@ def road(explanation: Explanation, context: Context, **how: Unpack[Perturbing]) 
     doi:10.48550/arXiv.2202.00449
     """
     curves = _curves("road", explanation, context, {"baseline": IMPUTED, **how})
-    least, most = curves.least_relevant_hidden(PERCENTILES), curves.most_relevant_hidden(PERCENTILES)
+    least, most = curves.least_relevant_hidden(SHARES), curves.most_relevant_hidden(SHARES)
     return (least - most).mean(axis=1) / 2
 
 

@@ -62,7 +62,8 @@ def sensitivity_n(
 ) -> np.ndarray:
     """Correlation over subsets S of the map's sum in S with f(x) - f(x without S), in [-1, 1]; higher is better.
 
-    All subsets hold the same number n of units, a random `share` of them. NaN where either does not vary.
+    All subsets hold the same number n of units, a random `share` of them. NaN where the map does not vary; 0 where the
+    output does not, since then nothing follows it.
 
     References
     ----------
@@ -71,8 +72,9 @@ def sensitivity_n(
     """
     found = _drops("sensitivity_n", explanation, context, n_subsets, share, **how)
     a, b = (values - values.mean(axis=1, keepdims=True) for values in found)
-    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return np.divide((a * b).sum(axis=1), scale, out=np.full(len(a), np.nan), where=scale > 1e-12)
+    a_norm, b_norm = (np.sqrt((values**2).sum(axis=1)) for values in (a, b))
+    undefined = np.where(a_norm > 0, 0.0, np.nan)
+    return np.divide((a * b).sum(axis=1), a_norm * b_norm, out=undefined, where=(a_norm > 0) & (b_norm > 1e-6))
 
 
 def _drops(

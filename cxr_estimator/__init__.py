@@ -19,6 +19,8 @@ _PUBLIC = {
     "load_medmnist": "datasets",
     "make_phantoms": "datasets",
     "patient_split": "datasets",
+    "xai_scorer": "scorers",
+    "xai_scorers": "scorers",
 }
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
     "load_medmnist",
     "make_phantoms",
     "patient_split",
+    "xai_scorer",
+    "xai_scorers",
 ]
 
 if TYPE_CHECKING:
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     from cxr_estimator.errors import CXRError
     from cxr_estimator.evaluation import EvaluationReport, evaluate
     from cxr_estimator.explanation import Explanation
+    from cxr_estimator.scorers import xai_scorer, xai_scorers
 
 
 def __getattr__(name: str) -> object:

@@ -90,6 +90,10 @@ class BackgroundWarning(UserWarning):
     """The reference images of a SHAP method are of one class only."""
 
 
+class UndefinedScoreWarning(UserWarning):
+    """A score could not be computed for some images or classes; the message says for which."""
+
+
 class CacheWarning(UserWarning):
     """Decoded images could not be kept in the cache; results are not affected."""
 

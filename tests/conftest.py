@@ -13,6 +13,8 @@ import pytest
 from sklearn import config_context
 
 from cxr_estimator import CXRClassifier, load_image_folder, make_phantoms
+from cxr_estimator._explaining import ExplanationPlan
+from cxr_estimator.metrics import Context
 
 
 def small_classifier(**changes):
@@ -39,6 +41,22 @@ def phantoms():
 def fitted(phantoms):
     """A classifier fitted on the phantoms; tests must not change it (copy it first)."""
     return small_classifier().fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+
+
+@pytest.fixture(scope="session")
+def explained(fitted, phantoms):
+    """A function that returns the explanation of some phantoms by a method, and all the context a metric can want."""
+
+    def make(rows, method="occlusion", other="grad_cam", **options):
+        plan = ExplanationPlan.check(
+            fitted, phantoms.X[rows], None, [method, other], target="PNEUMONIA", random_state=0, **options
+        )
+        (batch,) = plan.run(lambda one: one)
+        mask = phantoms.lung_masks[rows].copy()
+        context = Context(batch.problem, batch.explain[method], mask=mask, other=batch.found[other])
+        return batch.found[method], context
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -104,7 +104,7 @@ def measure_all(
     if with_reference:
         by_draw: list[dict[str, np.ndarray]] = []
         for draw in range(n_references):
-            reference = replace(explanation, values=moved(explanation.values, context.network, draw))
+            reference = replace(explanation, values=moved(explanation.values, context.perturbed.problem, draw))
             by_draw.append({label: _values(one, reference, context, usable) for label, one in with_reference.items()})
         for label, request in with_reference.items():
             gain = found[label] - np.mean([values[label] for values in by_draw], axis=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -38,18 +37,18 @@ class Context:
     explain: Callable[[Problem], Tensor] | None = None
     mask: Any = None
     other: Explanation | None = None
+    _perturbed: PerturbedOutputs | None = None
 
-    @cached_property
-    def perturbed(self) -> PerturbedOutputs:
-        """What the network says to perturbed images, each evaluated once for all metrics and explanations."""
-        return PerturbedOutputs(self.network)
+    def __post_init__(self) -> None:
+        if self.problem is not None and (self._perturbed is None or self._perturbed.problem is not self.problem):
+            object.__setattr__(self, "_perturbed", PerturbedOutputs(self.problem))
 
     @property
-    def network(self) -> Problem:
-        """The `problem`, for a metric that cannot do without it."""
-        if self.problem is None:
+    def perturbed(self) -> PerturbedOutputs:
+        """What the network says to perturbed images, each evaluated once; `replace` hands it on with the problem."""
+        if self._perturbed is None:
             raise invalid("problem", "Context", "given for metrics that put images through the network", None)
-        return self.problem
+        return self._perturbed
 
 
 @dataclass(frozen=True)

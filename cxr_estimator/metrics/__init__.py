@@ -11,13 +11,14 @@ import numpy as np
 
 from cxr_estimator._validation import check_choice, check_number, invalid
 from cxr_estimator.explanation import Explanation
-from cxr_estimator.metrics import faithfulness, localisation, subsets
+from cxr_estimator.metrics import complexity, faithfulness, localisation, subsets
 from cxr_estimator.metrics._reference import moved
 from cxr_estimator.metrics._types import Context, Metric
 
 N_REFERENCES = 5
 _INFINITY = float("inf")
 _faithfulness = partial(Metric, family="faithfulness", greater_is_better=True, range=(-1.0, 1.0), needs=("problem",))
+_complexity = partial(Metric, family="complexity", greater_is_better=False, range=(0.0, 1.0))
 _localisation = partial(Metric, family="localisation", greater_is_better=True, range=(0.0, 1.0), needs=("mask",))
 
 METRICS: dict[str, Metric] = {
@@ -39,6 +40,9 @@ METRICS: dict[str, Metric] = {
     "sufficiency": _faithfulness(faithfulness.sufficiency, greater_is_better=False, reference="DeYoung et al. 2020"),
     "comprehensiveness": _faithfulness(faithfulness.comprehensiveness, reference="DeYoung et al. 2020"),
     "sensitivity_n": _faithfulness(subsets.sensitivity_n, reference="Ancona et al. 2018"),
+    "sparsity_90": _complexity(complexity.sparsity_90, reference="Hurley & Rickard 2009"),
+    "gini": _complexity(complexity.gini, greater_is_better=True, reference="Chalasani et al. 2020"),
+    "entropy": _complexity(complexity.entropy, range=(0.0, _INFINITY), reference="Bhatt et al. 2020"),
     "relevance_mass": _localisation(localisation.relevance_mass, reference="Arras et al. 2022"),
 }
 

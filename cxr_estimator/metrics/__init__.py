@@ -20,6 +20,7 @@ _INFINITY = float("inf")
 _faithfulness = partial(Metric, family="faithfulness", greater_is_better=True, range=(-1.0, 1.0), needs=("problem",))
 _complexity = partial(Metric, family="complexity", greater_is_better=False, range=(0.0, 1.0))
 _localisation = partial(Metric, family="localisation", greater_is_better=True, range=(0.0, 1.0), needs=("mask",))
+_shortcut = partial(Metric, family="localisation", greater_is_better=False, range=(0.0, 1.0))
 
 METRICS: dict[str, Metric] = {
     "deletion_auc": _faithfulness(
@@ -43,7 +44,12 @@ METRICS: dict[str, Metric] = {
     "sparsity_90": _complexity(complexity.sparsity_90, reference="Hurley & Rickard 2009"),
     "gini": _complexity(complexity.gini, greater_is_better=True, reference="Chalasani et al. 2020"),
     "entropy": _complexity(complexity.entropy, range=(0.0, _INFINITY), reference="Bhatt et al. 2020"),
+    "pointing_game": _localisation(localisation.pointing_game, reference="Zhang et al. 2018"),
     "relevance_mass": _localisation(localisation.relevance_mass, reference="Arras et al. 2022"),
+    "relevance_rank": _localisation(localisation.relevance_rank, reference="Arras et al. 2022"),
+    "iou": _localisation(localisation.iou, reference="Zhou et al. 2016"),
+    "border_mass": _shortcut(localisation.border_mass, reference="DeGrave et al. 2021"),
+    "corner_mass": _shortcut(localisation.corner_mass, reference="Zech et al. 2018"),
 }
 
 __all__ = ["METRICS", "N_REFERENCES", "Context", "Metric", "Request", "checked", "measure", "measure_all"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from cxr_estimator._validation import check_choice, check_number, invalid
 from cxr_estimator.explanation import Explanation
-from cxr_estimator.metrics import complexity, faithfulness, localisation, subsets
+from cxr_estimator.metrics import agreement, complexity, faithfulness, localisation, subsets
 from cxr_estimator.metrics._reference import moved
 from cxr_estimator.metrics._types import Context, Metric
 
@@ -21,6 +21,7 @@ _faithfulness = partial(Metric, family="faithfulness", greater_is_better=True, r
 _complexity = partial(Metric, family="complexity", greater_is_better=False, range=(0.0, 1.0))
 _localisation = partial(Metric, family="localisation", greater_is_better=True, range=(0.0, 1.0), needs=("mask",))
 _shortcut = partial(Metric, family="localisation", greater_is_better=False, range=(0.0, 1.0))
+_agreement = partial(Metric, family="agreement", greater_is_better=True, range=(-1.0, 1.0), needs=("other",))
 
 METRICS: dict[str, Metric] = {
     "deletion_auc": _faithfulness(
@@ -50,6 +51,9 @@ METRICS: dict[str, Metric] = {
     "iou": _localisation(localisation.iou, reference="Zhou et al. 2016"),
     "border_mass": _shortcut(localisation.border_mass, reference="DeGrave et al. 2021"),
     "corner_mass": _shortcut(localisation.corner_mass, reference="Zech et al. 2018"),
+    "rank_correlation": _agreement(agreement.rank_correlation, reference="Adebayo et al. 2018"),
+    "top_k_overlap": _agreement(agreement.top_k_overlap, range=(0.0, 1.0), reference="Ghorbani et al. 2019"),
+    "ssim": _agreement(agreement.ssim, reference="Adebayo et al. 2018"),
 }
 
 __all__ = ["METRICS", "N_REFERENCES", "Context", "Metric", "Request", "checked", "measure", "measure_all"]

@@ -11,14 +11,17 @@ import numpy as np
 
 from cxr_estimator._validation import check_choice, check_number, invalid
 from cxr_estimator.explanation import Explanation
-from cxr_estimator.metrics import faithfulness, localisation, subsets
+from cxr_estimator.metrics import agreement, complexity, faithfulness, localisation, subsets
 from cxr_estimator.metrics._reference import moved
 from cxr_estimator.metrics._types import Context, Metric
 
 N_REFERENCES = 5
 _INFINITY = float("inf")
 _faithfulness = partial(Metric, family="faithfulness", greater_is_better=True, range=(-1.0, 1.0), needs=("problem",))
+_complexity = partial(Metric, family="complexity", greater_is_better=False, range=(0.0, 1.0))
 _localisation = partial(Metric, family="localisation", greater_is_better=True, range=(0.0, 1.0), needs=("mask",))
+_shortcut = partial(Metric, family="localisation", greater_is_better=False, range=(0.0, 1.0))
+_agreement = partial(Metric, family="agreement", greater_is_better=True, range=(-1.0, 1.0), needs=("other",))
 
 METRICS: dict[str, Metric] = {
     "deletion_auc": _faithfulness(
@@ -39,7 +42,18 @@ METRICS: dict[str, Metric] = {
     "sufficiency": _faithfulness(faithfulness.sufficiency, greater_is_better=False, reference="DeYoung et al. 2020"),
     "comprehensiveness": _faithfulness(faithfulness.comprehensiveness, reference="DeYoung et al. 2020"),
     "sensitivity_n": _faithfulness(subsets.sensitivity_n, reference="Ancona et al. 2018"),
+    "sparsity_90": _complexity(complexity.sparsity_90, reference="Hurley & Rickard 2009"),
+    "gini": _complexity(complexity.gini, greater_is_better=True, reference="Chalasani et al. 2020"),
+    "entropy": _complexity(complexity.entropy, range=(0.0, _INFINITY), reference="Bhatt et al. 2020"),
+    "pointing_game": _localisation(localisation.pointing_game, reference="Zhang et al. 2018"),
     "relevance_mass": _localisation(localisation.relevance_mass, reference="Arras et al. 2022"),
+    "relevance_rank": _localisation(localisation.relevance_rank, reference="Arras et al. 2022"),
+    "iou": _localisation(localisation.iou, reference="Zhou et al. 2016"),
+    "border_mass": _shortcut(localisation.border_mass, reference="DeGrave et al. 2021"),
+    "corner_mass": _shortcut(localisation.corner_mass, reference="Zech et al. 2018"),
+    "rank_correlation": _agreement(agreement.rank_correlation, reference="Adebayo et al. 2018"),
+    "top_k_overlap": _agreement(agreement.top_k_overlap, range=(0.0, 1.0), reference="Ghorbani et al. 2019"),
+    "ssim": _agreement(agreement.ssim, reference="Adebayo et al. 2018"),
 }
 
 __all__ = ["METRICS", "N_REFERENCES", "Context", "Metric", "Request", "checked", "measure", "measure_all"]

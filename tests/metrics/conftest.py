@@ -18,3 +18,9 @@ def explain_values(fitted, phantoms):
         return dataclasses.replace(template[: len(values)], values=values)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def random_maps():
+    """Signed maps (8, 12, 10) without ties."""
+    return np.random.default_rng(0).normal(size=(8, 12, 10)).astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -45,9 +46,21 @@ _RULES = ("predicted", "true", "margin")
 
 
 class Explained(NamedTuple):
-    """A batch: its explanations by method, the network and images, and what makes each method's map of a variant."""
+    """A batch.
+
+    Attributes
+    ----------
+    found : dict of method to Explanation
+    seconds : dict of method to float
+        How long each took; what several share counts for the first.
+    problem : Problem
+        The network and the images.
+    explain : dict of method to callable
+        What makes the method's map of a variant of the problem.
+    """
 
     found: dict[str, Explanation]
+    seconds: dict[str, float]
     problem: Problem
     explain: dict[str, Callable[[Problem], Tensor]]
 
@@ -147,8 +160,9 @@ class ExplanationPlan:
             )
             for precision in {self.execution.precision, "float32"}
         }
-        found = {}
+        found, seconds = {}, {}
         for number, method in enumerate(self.options):
+            began = time.perf_counter()
             problem = problems[self._precision(method)]
             before = problem.evaluations
             start, share = done + len(x) * number / len(self.options), len(x) / len(self.options)
@@ -156,9 +170,10 @@ class ExplanationPlan:
             result = self._attribution(method, problem)
             self._tell(start + share)
             found[method] = self._wrap(method, result, problem, prepared, problem.evaluations - before)
+            seconds[method] = time.perf_counter() - began
         problem = problems[self.execution.precision]
         problem.progress = lambda share: self._tell(done + len(x))  # which may stop what comes now
-        return Explained(found, problem, {method: partial(self._values, method) for method in self.options})
+        return Explained(found, seconds, problem, {method: partial(self._values, method) for method in self.options})
 
     def _precision(self, method: str) -> str:
         return self.execution.precision if METHODS[method].bf16_safe else "float32"

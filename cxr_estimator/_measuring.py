@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class Measured(NamedTuple):
-    """A batch: its explanations, and by method the metrics (n,) of each."""
+    """A batch: its explanations, the time that each took, and by method the metrics (n,) of each."""
 
     found: dict[str, Explanation]
-    values: dict[str, dict[str, np.ndarray]]
+    seconds: dict[str, float]
+    metrics: dict[str, dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class MeasuringPlan:
             values[method] = measure_all(
                 self.requests[method], explanation, context, relative=self.relative, n_references=self.n_references
             )
-        return Measured(batch.found, values)
+        return Measured(batch.found, batch.seconds, values)
 
     def _mask(self, explanation: Explanation) -> np.ndarray | None:
         if self.masks is None:

@@ -248,7 +248,7 @@ def _scores(scorers: Mapping[str, XAIScorer], estimator: Any, X: Any, y: Any, ma
     )
     parts: dict[str, list[np.ndarray]] = {label: [] for label in scorers}
     for batch in plan.run():
-        for method, by_label in batch.values.items():
+        for method, by_label in batch.metrics.items():
             for label, values in by_label.items():
                 parts[label].append(_signed(values, scorers[label], batch.found[method]))
     if not any(parts.values()):

@@ -11,13 +11,15 @@ import numpy as np
 
 from cxr_estimator._validation import check_choice, check_number, invalid
 from cxr_estimator.explanation import Explanation
-from cxr_estimator.metrics import faithfulness, localisation, subsets
+from cxr_estimator.metrics import faithfulness, localisation, robustness, subsets
 from cxr_estimator.metrics._reference import moved
 from cxr_estimator.metrics._types import Context, Metric
 
 N_REFERENCES = 5
 _INFINITY = float("inf")
 _faithfulness = partial(Metric, family="faithfulness", greater_is_better=True, range=(-1.0, 1.0), needs=("problem",))
+_anew = partial(Metric, range=(-1.0, 1.0), needs=("problem", "explain"))
+_robustness = partial(_anew, family="robustness", greater_is_better=True)
 _localisation = partial(Metric, family="localisation", greater_is_better=True, range=(0.0, 1.0), needs=("mask",))
 
 METRICS: dict[str, Metric] = {
@@ -39,6 +41,13 @@ METRICS: dict[str, Metric] = {
     "sufficiency": _faithfulness(faithfulness.sufficiency, greater_is_better=False, reference="DeYoung et al. 2020"),
     "comprehensiveness": _faithfulness(faithfulness.comprehensiveness, reference="DeYoung et al. 2020"),
     "sensitivity_n": _faithfulness(subsets.sensitivity_n, reference="Ancona et al. 2018"),
+    "max_sensitivity": _robustness(
+        robustness.max_sensitivity, greater_is_better=False, range=(0.0, _INFINITY), reference="Yeh et al. 2019"
+    ),
+    "seed_stability": _robustness(robustness.seed_stability, reference="Visani et al. 2020"),
+    "augmentation_consistency": _robustness(
+        robustness.augmentation_consistency, reference="Crabbé & van der Schaar 2023"
+    ),
     "relevance_mass": _localisation(localisation.relevance_mass, reference="Arras et al. 2022"),
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cxr_estimator._validation import check_choice, check_number, invalid
 from cxr_estimator.explanation import Explanation
-from cxr_estimator.metrics import faithfulness, localisation, robustness, subsets
+from cxr_estimator.metrics import faithfulness, localisation, robustness, sanity, subsets
 from cxr_estimator.metrics._reference import moved
 from cxr_estimator.metrics._types import Context, Metric
 
@@ -20,6 +20,7 @@ _INFINITY = float("inf")
 _faithfulness = partial(Metric, family="faithfulness", greater_is_better=True, range=(-1.0, 1.0), needs=("problem",))
 _anew = partial(Metric, range=(-1.0, 1.0), needs=("problem", "explain"))
 _robustness = partial(_anew, family="robustness", greater_is_better=True)
+_sanity = partial(_anew, family="sanity", greater_is_better=False)
 _localisation = partial(Metric, family="localisation", greater_is_better=True, range=(0.0, 1.0), needs=("mask",))
 
 METRICS: dict[str, Metric] = {
@@ -48,6 +49,7 @@ METRICS: dict[str, Metric] = {
     "augmentation_consistency": _robustness(
         robustness.augmentation_consistency, reference="Crabbé & van der Schaar 2023"
     ),
+    "parameter_randomisation": _sanity(sanity.parameter_randomisation, reference="Adebayo et al. 2018"),
     "relevance_mass": _localisation(localisation.relevance_mass, reference="Arras et al. 2022"),
 }
 

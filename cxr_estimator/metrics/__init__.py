@@ -11,7 +11,7 @@ import numpy as np
 
 from cxr_estimator._validation import check_choice, check_number, invalid
 from cxr_estimator.explanation import Explanation
-from cxr_estimator.metrics import agreement, complexity, faithfulness, localisation, subsets
+from cxr_estimator.metrics import agreement, complexity, faithfulness, localisation, robustness, sanity, subsets
 from cxr_estimator.metrics._reference import moved
 from cxr_estimator.metrics._types import Context, Metric
 
@@ -19,6 +19,9 @@ N_REFERENCES = 5
 _INFINITY = float("inf")
 _faithfulness = partial(Metric, family="faithfulness", greater_is_better=True, range=(-1.0, 1.0), needs=("problem",))
 _complexity = partial(Metric, family="complexity", greater_is_better=False, range=(0.0, 1.0))
+_anew = partial(Metric, range=(-1.0, 1.0), needs=("problem", "explain"))
+_robustness = partial(_anew, family="robustness", greater_is_better=True)
+_sanity = partial(_anew, family="sanity", greater_is_better=False)
 _localisation = partial(Metric, family="localisation", greater_is_better=True, range=(0.0, 1.0), needs=("mask",))
 _shortcut = partial(Metric, family="localisation", greater_is_better=False, range=(0.0, 1.0))
 _agreement = partial(Metric, family="agreement", greater_is_better=True, range=(-1.0, 1.0), needs=("other",))
@@ -45,6 +48,14 @@ METRICS: dict[str, Metric] = {
     "sparsity_90": _complexity(complexity.sparsity_90, reference="Hurley & Rickard 2009"),
     "gini": _complexity(complexity.gini, greater_is_better=True, reference="Chalasani et al. 2020"),
     "entropy": _complexity(complexity.entropy, range=(0.0, _INFINITY), reference="Bhatt et al. 2020"),
+    "max_sensitivity": _robustness(
+        robustness.max_sensitivity, greater_is_better=False, range=(0.0, _INFINITY), reference="Yeh et al. 2019"
+    ),
+    "seed_stability": _robustness(robustness.seed_stability, reference="Visani et al. 2020"),
+    "augmentation_consistency": _robustness(
+        robustness.augmentation_consistency, reference="Crabbé & van der Schaar 2023"
+    ),
+    "parameter_randomisation": _sanity(sanity.parameter_randomisation, reference="Adebayo et al. 2018"),
     "pointing_game": _localisation(localisation.pointing_game, reference="Zhang et al. 2018"),
     "relevance_mass": _localisation(localisation.relevance_mass, reference="Arras et al. 2022"),
     "relevance_rank": _localisation(localisation.relevance_rank, reference="Arras et al. 2022"),

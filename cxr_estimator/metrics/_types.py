@@ -50,6 +50,12 @@ class Context:
             raise invalid("problem", "Context", "given for metrics that put images through the network", None)
         return self._perturbed
 
+    def map_of(self, problem: Problem) -> np.ndarray:
+        """Return the maps (N, H, W) that `explain` makes of a variant of the problem."""
+        if self.explain is None:
+            raise invalid("explain", "Context", "given for metrics that explain anew", None)
+        return self.explain(problem).detach().float().cpu().numpy()
+
 
 @dataclass(frozen=True)
 class Metric:

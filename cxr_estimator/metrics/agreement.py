@@ -7,11 +7,11 @@ High agreement does not mean that either is right.
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
 
 from cxr_estimator._validation import check_number, invalid
 from cxr_estimator.explanation import Explanation
-from cxr_estimator.metrics._maps import among_top, flat, ratio
+from cxr_estimator.metrics._maps import among_top, flat
+from cxr_estimator.metrics._ranks import spearman
 from cxr_estimator.metrics._types import Context
 
 
@@ -26,9 +26,7 @@ def rank_correlation(explanation: Explanation, context: Context) -> np.ndarray:
     doi:10.2307/1412159; for maps Adebayo et al. (2018), Sanity checks for saliency maps, NeurIPS,
     doi:10.48550/arXiv.1810.03292
     """
-    a, b = (rankdata(each, axis=1) - (each.shape[1] + 1) / 2 for each in _both(explanation, context))
-    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return ratio((a * b).sum(axis=1), scale).clip(-1.0, 1.0)
+    return spearman(*_both(explanation, context))
 
 
 def top_k_overlap(explanation: Explanation, context: Context, *, k: float = 10) -> np.ndarray:

@@ -86,6 +86,10 @@ class PatientLeakWarning(UserWarning):
     """Images of one patient may stand on both sides of a split, because no patients are known."""
 
 
+class ScoreWarning(UserWarning):
+    """A score is undefined on the images that were scored, or leaves some of them out."""
+
+
 class BackgroundWarning(UserWarning):
     """The reference images of a SHAP method are of one class only."""
 

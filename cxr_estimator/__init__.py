@@ -13,6 +13,7 @@ _PUBLIC = {
     "CXRError": "errors",
     "EvaluationReport": "evaluation",
     "Explanation": "explanation",
+    "clinical_scorer": "clinical",
     "evaluate": "evaluation",
     "load_image_folder": "datasets",
     "load_image_table": "datasets",
@@ -28,6 +29,7 @@ __all__ = [
     "CXRError",
     "EvaluationReport",
     "Explanation",
+    "clinical_scorer",
     "evaluate",
     "load_image_folder",
     "load_image_table",
@@ -40,6 +42,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
+    from cxr_estimator.clinical import clinical_scorer
     from cxr_estimator.datasets import (
         load_image_folder,
         load_image_table,

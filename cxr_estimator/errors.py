@@ -86,12 +86,12 @@ class PatientLeakWarning(UserWarning):
     """Images of one patient may stand on both sides of a split, because no patients are known."""
 
 
+class ScoreWarning(UserWarning):
+    """A score is undefined on the images that were scored, or leaves some of them out."""
+
+
 class BackgroundWarning(UserWarning):
     """The reference images of a SHAP method are of one class only."""
-
-
-class UndefinedScoreWarning(UserWarning):
-    """A score could not be computed for some images or classes; the message says for which."""
 
 
 class CacheWarning(UserWarning):

@@ -16,7 +16,8 @@ from cxr_estimator._measuring import MeasuringPlan
 from cxr_estimator._validation import check_choice, check_number, check_seed, invalid, wrong_type
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.classifier import CXRClassifier
-from cxr_estimator.errors import DataError, UndefinedScoreWarning
+from cxr_estimator.clinical import CLINICAL, clinical_scorer
+from cxr_estimator.errors import DataError, ScoreWarning
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.metrics import METRICS, N_REFERENCES, Request, checked
 
@@ -97,6 +98,10 @@ class XAIScorer:
         """Return what the scorer asks for, for scikit-learn."""
         return self._metadata_request
 
+    def _accept_sample_weight(self) -> bool:
+        """Say no: without metadata routing, scikit-learn asks this of scorers that stand in a dict."""
+        return False
+
     def __sklearn_clone__(self) -> XAIScorer:
         return copy.deepcopy(self)
 
@@ -141,6 +146,7 @@ class XAIScorers:
 
     set_score_request = XAIScorer.set_score_request
     get_metadata_routing = XAIScorer.get_metadata_routing
+    _accept_sample_weight = XAIScorer._accept_sample_weight
     __sklearn_clone__ = XAIScorer.__sklearn_clone__
 
     def __repr__(self) -> str:
@@ -203,8 +209,8 @@ def xai_scorers(scorers: Mapping[str, Any] | Sequence[str], **options: Any) -> X
     Parameters
     ----------
     scorers : dict of label to scorer, or list of str
-        A scorer is "method:metric", an `xai_scorer`, a name that scikit-learn knows, such as "roc_auc", or any callable
-        `scorer(estimator, X, y)`. A list of names is labelled by itself.
+        A scorer is "method:metric", an `xai_scorer`, a key of `clinical.CLINICAL`, a name that scikit-learn knows, such
+        as "roc_auc", or any callable `scorer(estimator, X, y)`. A list of names is labelled by itself.
     **options
         Of every "method:metric" that is given by name; see `xai_scorer`.
     """
@@ -219,6 +225,8 @@ def _scorer(scorer: Any, options: Mapping[str, Any]) -> Any:
         return scorer
     if isinstance(scorer, str) and ":" in scorer:
         return xai_scorer(scorer, **options)
+    if isinstance(scorer, str) and scorer in CLINICAL:
+        return clinical_scorer(scorer)
     try:
         return get_scorer(scorer)
     except (ValueError, TypeError) as error:
@@ -269,7 +277,7 @@ def _mean(values: np.ndarray, scorer: XAIScorer) -> float:
     if undefined.any():
         warnings.warn(
             f"{scorer.spec} is undefined for {undefined.sum()} of {len(values)} images, which were left out.",
-            UndefinedScoreWarning,
+            ScoreWarning,
             stacklevel=5,
         )
     return float(values[~undefined].mean()) if not undefined.all() else float("nan")

@@ -99,6 +99,49 @@ def test_deletion_and_insertion_are_those_of_rise(explained, fitted):
             np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
+class TwoOutputs(torch.nn.Module):
+    """Probabilities of both classes, as Quantus wants them."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        proba = torch.sigmoid(self.model(x))
+        return torch.cat([1 - proba, proba], dim=1)
+
+
+@pytest.mark.parametrize(("unit", "n_units"), [("pixel", 4), ("patch", 16)])
+def test_curves_and_aopc_equal_those_of_quantus(explained, fitted, unit, n_units):
+    import quantus
+
+    explanation, context = explained(slice(0, 3))
+    values = np.random.default_rng(0).normal(size=explanation.values.shape).astype(np.float32)  # without ties
+    explanation, problem = dataclasses.replace(explanation, values=values), context.problem
+    black = float(problem.normalised(torch.zeros(1, 1, 1))[0, 0, 0])
+    options = {"normalise": False, "abs": False, "disable_warnings": True, "perturb_baseline": black}
+    data = {
+        "x_batch": problem.x.numpy(),
+        "y_batch": np.ones(3, dtype=int),
+        "a_batch": values[:, None],
+        "softmax": False,
+    }
+    how = {"baseline": "black", "unit": unit, "n_units": n_units}
+    if unit == "pixel":
+        steps = 8
+        flipping = quantus.PixelFlipping(features_in_step=32 * 32 // steps, **options)
+        theirs = np.array(flipping(model=TwoOutputs(fitted.model_).eval(), channel_first=True, **data))
+        drops = context.problem.target.proba(problem.logits).numpy()[:, None] - theirs
+    else:
+        steps = 16
+        regions = quantus.RegionPerturbation(patch_size=8, regions_evaluation=16, **options)
+        drops = np.array(regions(model=TwoOutputs(fitted.model_).eval(), channel_first=True, **data))
+    curve = deletion_curve(explanation, context, steps=steps, **how)
+    np.testing.assert_allclose(curve[:, :1] - curve[:, 1:], drops, atol=1e-5)
+    aopc = measure("aopc", explanation, context, relative=False, steps=steps, **how)
+    np.testing.assert_allclose(aopc, drops.sum(axis=1) / (steps + 1), atol=1e-5)
+
+
 def test_curves_begin_and_end_where_they_must(explained):
     explanation, context = explained(slice(0, 4))
     deletion = deletion_curve(explanation, context, steps=5)

@@ -19,7 +19,7 @@ ORDER = [
     "_explanation_check", "explanation", "_figure_style", "_heat_table", "figures",
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
     "datasets", "_rows", "_predicting", "_background", "_fitting", "_explaining", "_measuring", "_persistence",
-    "classifier", "clinical", "scorers", "benchmark", "evaluation", "quickstart",
+    "classifier", "clinical", "scorers", "benchmark", "displays", "evaluation", "quickstart",
     "cli",
 ]  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -105,8 +105,8 @@ def test_no_minus_zero():
         table(methods=["grad_cam"], metrics={"gini": True}),
         table(scale=-1e-6),
         table(
-            methods=[f"a_method_whose_name_goes_on_and_on_{number}" for number in range(12)],
-            metrics={f"{number} $percent and a label that goes on and on and on": True for number in range(9)},
+            methods=[f"a_method_whose_name_goes_on_and_on_{number}" for number in range(7)],
+            metrics={f"{number} $percent and a label that goes on and on and on": True for number in range(6)},
         ),
         table(metrics={"averyveryverylongnamewithoutanyspace": True, "probability_degradation": True, "": False}),
     ],

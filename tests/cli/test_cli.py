@@ -206,7 +206,8 @@ def test_benchmark_without_labels_and_with_a_bad_file(folder, model, tmp_path):
 
 
 def test_benchmark_that_is_interrupted_says_how_to_go_on(folder, model, tmp_path, monkeypatch):
-    arguments = ("benchmark", "--model", model, "--data", folder, "--output", tmp_path / "o", *BENCHMARK)
+    images = sorted((folder / "test" / "NORMAL").iterdir())[:2]
+    arguments = ("benchmark", "--model", model, *images, "--output", tmp_path / "o", *BENCHMARK)
 
     def stop(*arguments, **options):
         raise KeyboardInterrupt

@@ -11,8 +11,10 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "CXRClassifier": "classifier",
     "CXRError": "errors",
+    "DeletionCurveDisplay": "displays",
     "EvaluationReport": "evaluation",
     "Explanation": "explanation",
+    "ExplanationDisplay": "displays",
     "clinical_scorer": "clinical",
     "evaluate": "evaluation",
     "load_image_folder": "datasets",
@@ -27,8 +29,10 @@ _PUBLIC = {
 __all__ = [
     "CXRClassifier",
     "CXRError",
+    "DeletionCurveDisplay",
     "EvaluationReport",
     "Explanation",
+    "ExplanationDisplay",
     "clinical_scorer",
     "evaluate",
     "load_image_folder",
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
         make_phantoms,
         patient_split,
     )
+    from cxr_estimator.displays import DeletionCurveDisplay, ExplanationDisplay
     from cxr_estimator.errors import CXRError
     from cxr_estimator.evaluation import EvaluationReport, evaluate
     from cxr_estimator.explanation import Explanation

@@ -18,7 +18,7 @@ from cxr_estimator._predicting import execution, reading, report
 from cxr_estimator._predicting import images as as_images
 from cxr_estimator._progress import check_callback
 from cxr_estimator._validation import check_choice, check_labels, check_number, check_seed, invalid, plain, wrong_type
-from cxr_estimator.attribution import METHODS, Attribution, Problem, check_supported, repeated
+from cxr_estimator.attribution import METHODS, Attribution, Problem, TargetRule, check_supported, repeated
 from cxr_estimator.attribution import REPEATS as ERROR_BAR_REPEATS
 from cxr_estimator.errors import BackgroundWarning, DataError, SkippedImage
 from cxr_estimator.explanation import Explanation, Prediction
@@ -115,7 +115,7 @@ class ExplanationPlan:
             _fixed_index(clf, len(images), plain(target), true_label),
             true_label,
             bool(error_bars),
-            _execution(clf, batch_size),
+            execution_of(clf, batch_size),
             check_seed(clf.random_state if random_state is None else random_state, caller=_CALLER),
             _background(clf, background, needed=any(METHODS[name].needs_background for name in method)),
             progress,
@@ -123,40 +123,16 @@ class ExplanationPlan:
 
     def run(self, use: Callable[[Explained], _Result]) -> Iterator[_Result]:
         """Yield what `use` makes of each batch, while the network is held."""
-        limit = BatchLimit(self.execution.batch_size)
-        skipped: list[SkippedImage] = []
-        done = 0
-        for prepared, x in iter_inputs(self.images, self.clf.preprocessing_, self.execution, reading(self.clf)):
-            skipped += prepared.skipped
-            done += len(prepared.skipped)
-            if len(x):
-                yield from limit.run(partial(self._parts, use, prepared, x, done))
-                done += len(x)
-        report(tuple(skipped))
-
-    def _parts(
-        self, use: Callable[[Explained], _Result], prepared: PreparedImages, x: Tensor, done: int, size: int
-    ) -> list[_Result]:
-        results = []
-        for rows in batches(len(x), size):
-            with evaluating(self.clf.model_):
-                results.append(use(self._explain(prepared.part(rows), x[rows], done + rows.start)))
-        return results
+        return run_batches(
+            self.clf, self.images, self.execution, lambda prepared, x, done: use(self._explain(prepared, x, done))
+        )
 
     def _explain(self, prepared: PreparedImages, x: Tensor, done: int) -> Explained:
         index = None if self.index is None else torch.from_numpy(self.index[prepared.index]).to(x.device)
         rule = self.clf._target_rule(index, margin=self.target == "margin" and isinstance(self.target, str))
         problems = {  # one per precision: what methods share, they share there
-            precision: Problem(
-                self.clf.model_,
-                x,
-                rule,
-                mean=self.clf.preprocessing_.mean,
-                std=self.clf.preprocessing_.std,
-                execution=replace(self.execution, precision=precision),
-                seed=self.seed,
-                image_ids=prepared.content_ids,
-                background=self.background,
+            precision: problem_of(
+                self.clf, prepared, x, rule, replace(self.execution, precision=precision), self.seed, self.background
             )
             for precision in {self.execution.precision, "float32"}
         }
@@ -251,6 +227,56 @@ class ExplanationPlan:
         )
 
 
+def run_batches(
+    clf: CXRClassifier,
+    images: ImageSequence,
+    how: Execution,
+    use: Callable[[PreparedImages, Tensor, int], _Result],
+) -> Iterator[_Result]:
+    """Yield what `use(prepared, x, done)` makes of each batch, while the network is held; `done` images came before."""
+    limit = BatchLimit(how.batch_size)
+    skipped: list[SkippedImage] = []
+    done = 0
+
+    def parts(prepared: PreparedImages, x: Tensor, done: int, size: int) -> list[_Result]:
+        results = []
+        for rows in batches(len(x), size):
+            with evaluating(clf.model_):
+                results.append(use(prepared.part(rows), x[rows], done + rows.start))
+        return results
+
+    for prepared, x in iter_inputs(images, clf.preprocessing_, how, reading(clf)):
+        skipped += prepared.skipped
+        done += len(prepared.skipped)
+        if len(x):
+            yield from limit.run(partial(parts, prepared, x, done))
+            done += len(x)
+    report(tuple(skipped))
+
+
+def problem_of(
+    clf: CXRClassifier,
+    prepared: PreparedImages,
+    x: Tensor,
+    rule: TargetRule,
+    how: Execution,
+    seed: int,
+    background: Tensor | None = None,
+) -> Problem:
+    """Return the problem of explaining a batch: its images `x`, the target by `rule`."""
+    return Problem(
+        clf.model_,
+        x,
+        rule,
+        mean=clf.preprocessing_.mean,
+        std=clf.preprocessing_.std,
+        execution=how,
+        seed=seed,
+        image_ids=prepared.content_ids,
+        background=background,
+    )
+
+
 def joined(parts: list[Any], n_images: int) -> Any:
     """Return the explanation, or dict of them, that was made in parts."""
     if not parts:
@@ -293,7 +319,7 @@ def _fixed_index(clf: CXRClassifier, n_images: int, target: Any, true_label: np.
     return np.full(n_images, labels.index(target))
 
 
-def _execution(clf: CXRClassifier, batch_size: Any) -> Execution:
+def execution_of(clf: CXRClassifier, batch_size: Any) -> Execution:
     """Return how the network runs; `batch_size` is None (that of the classifier), a number or "auto"."""
     how = execution(clf)
     if batch_size is None:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
+from sklearn.utils import _safe_indexing
 
-from cxr_estimator._explaining import Explained, ExplanationPlan
-from cxr_estimator._validation import invalid
+from cxr_estimator._explaining import Explained, ExplanationPlan, execution_of, problem_of, run_batches
+from cxr_estimator._predicting import images as as_images
+from cxr_estimator._progress import check_callback
+from cxr_estimator._validation import check_seed, invalid, wrong_type
+from cxr_estimator.errors import DataError
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.metrics import METRICS, N_REFERENCES, Context, Request, checked, measure_all
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from cxr_estimator.classifier import CXRClassifier
+    from cxr_estimator.images import ImageSequence
+    from cxr_estimator.reading import PreparedImages
+
+_Result = TypeVar("_Result")
 
 
 class Measured(NamedTuple):
@@ -88,3 +99,101 @@ class MeasuringPlan:
             return None
         pairs = zip(explanation.geometry, explanation.index, strict=True)
         return np.stack([geometry.mask_to_model(np.asarray(self.masks[int(i)])) for geometry, i in pairs])
+
+
+def of_the_same_images(explanations: Any, *, caller: str) -> dict[str, Explanation]:
+    """Return explanations by name, of one or a dict; raise unless they explain the same classes of the same images."""
+    found = {explanations.method: explanations} if isinstance(explanations, Explanation) else explanations
+    if not isinstance(found, Mapping) or not all(isinstance(one, Explanation) for one in found.values()):
+        raise wrong_type("explanations", caller, "an Explanation, or a dict of them by name", explanations)
+    if not found or not all(map(len, found.values())):
+        raise invalid("explanations", caller, "one at least, of one image at least", explanations)
+    (first_name, first), *others = found.items()
+    for name, one in others:
+        if one.image_ids != first.image_ids or one.index.tolist() != first.index.tolist():
+            raise DataError(f"{caller}: {name!r} and {first_name!r} explain different images.")
+        if one.target.tolist() != first.target.tolist():
+            raise DataError(f"{caller}: {name!r} and {first_name!r} explain different classes of the same images.")
+    return {str(name): one for name, one in found.items()}
+
+
+def run_given(
+    explanations: Mapping[str, Explanation],
+    clf: CXRClassifier,
+    X: Any,
+    use: Callable[[Explained], _Result],
+    *,
+    caller: str,
+    batch_size: Any = None,
+    random_state: Any = 0,
+    progress: Callable[[float, int], Any] | None = None,
+) -> Iterator[_Result]:
+    """Yield what `use` makes of each batch of explanations that exist already, as `ExplanationPlan.run` does.
+
+    Parameters
+    ----------
+    explanations : dict of name to Explanation
+        Of the same images and classes, see `of_the_same_images`.
+    clf : CXRClassifier
+        The network that the maps are tried on.
+    X : images
+        Those that were given to `explain`: `Explanation.index` tells which of them a map belongs to.
+    use : callable
+        As for `ExplanationPlan.run`; what it is given can explain nothing anew.
+    caller : str
+        For error messages.
+    batch_size, random_state, progress
+        As for `CXRClassifier.explain`.
+
+    Raises
+    ------
+    DataError
+        Other images, classes or sizes than those of the explanations; of images that is noticed as they are read.
+    """
+    first, images = next(iter(explanations.values())), _images_of(explanations, clf, X, caller)
+    classes = torch.from_numpy(_class_index(first, clf, caller))
+    margin = first.options.get("target") == "margin"
+    how, seed = execution_of(clf, batch_size), check_seed(random_state, caller=caller)
+    check_callback(progress)
+
+    def part(prepared: PreparedImages, x: Tensor, done: int) -> _Result:
+        for row, content_id in zip(prepared.index, prepared.content_ids, strict=True):
+            if first.image_ids[row] != content_id:
+                raise DataError(f"{caller}: image {first.index[row]} of X is not the one that was explained.")
+        rule = clf._target_rule(classes[prepared.index].to(x.device), margin=margin)
+        problem = problem_of(clf, prepared, x, rule, how, seed)
+        if progress is not None:  # which may stop the work
+            problem.progress = lambda share: progress(done, len(first))
+        found = {
+            name: Explanation.concatenate([one[int(i)] for i in prepared.index]) for name, one in explanations.items()
+        }
+        result = use(Explained(found, {}, problem, {}))
+        if progress is not None:
+            progress(done + len(x), len(first))
+        return result
+
+    return run_batches(clf, images, how, part)
+
+
+def _images_of(explanations: Mapping[str, Explanation], clf: CXRClassifier, X: Any, caller: str) -> ImageSequence:
+    """Return the explained images among X, in order, or raise where X or the maps cannot be right."""
+    index, n_images = next(iter(explanations.values())).index, len(as_images(clf, X))
+    if index.min() < 0 or index.max() >= n_images:
+        raise DataError(
+            f"{caller}: X has {n_images} images, but one at position {index.max()} was explained. Pass the X that was "
+            "given to explain."
+        )
+    size = (clf.preprocessing_.image_size, clf.preprocessing_.image_size)
+    for name, one in explanations.items():
+        if one.values.shape[1:] != size:
+            raise DataError(f"{caller}: {name!r} has maps of {one.values.shape[1:]}, but the model sees {size} pixels.")
+    return as_images(clf, _safe_indexing(X, index))
+
+
+def _class_index(explanation: Explanation, clf: CXRClassifier, caller: str) -> np.ndarray:
+    """Return the index (N,) of the explained class among those of the model."""
+    labels = {label: number for number, label in enumerate(clf.classes_.tolist())}
+    unknown = sorted(set(explanation.target.tolist()) - set(labels), key=str)
+    if unknown:
+        raise DataError(f"{caller}: {unknown} was explained, but the model knows {list(labels)}.")
+    return np.array([labels[label] for label in explanation.target.tolist()], dtype=np.int64)

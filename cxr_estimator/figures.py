@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cxr_estimator._figure_style import DPI, FIRST, INK, MUTED, SECOND, method_title, short, write
+from cxr_estimator._heat_table import plot_benchmark
 from cxr_estimator._validation import check_number, invalid
 from cxr_estimator.explanation import Explanation
 
@@ -15,14 +17,19 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
-DPI = 150
+__all__ = [
+    "DPI", "READING", "decision", "draw_methods", "heatmap", "overlay", "plot_benchmark", "plot_explanation",
+    "plot_methods",
+]  # fmt: skip
+
 # Both stay readable with colour-vision deficiency; "jet" is there for those who must compare with old figures.
 CMAP_UNSIGNED = "inferno"
 CMAP_SIGNED = "PuOr_r"
-_ACRONYMS = {"cam", "shap", "lime", "lrp", "rise"}
 _COLUMNS = 6  # of a sheet
-_INK, _MUTED = "#1a1a1a", "#5f5f5f"
-_FIRST, _SECOND = "#4c6a92", "#c1673a"
+READING = (
+    "Each map on its own scale.",
+    "Signed maps: violet against, orange for. Research and education only, not a medical device.",
+)
 
 
 def heatmap(values: np.ndarray, *, signed: bool) -> np.ndarray:
@@ -75,16 +82,16 @@ def plot_explanation(explanation: Explanation, i: int = 0, *, cmap: str | None =
     low = -1.0 if explanation.signed else 0.0
     panels: tuple[tuple[Axes, np.ndarray, str, dict[str, Any]], ...] = (
         (axes[0], image, "Radiograph (as the model sees it)", {"cmap": "gray", "vmin": 0, "vmax": 255}),
-        (axes[1], shown, f"Heat map: {_title(explanation.method)}", {"cmap": colours, "vmin": low, "vmax": 1.0}),
+        (axes[1], shown, f"Heat map: {method_title(explanation.method)}", {"cmap": colours, "vmin": low, "vmax": 1.0}),
         (axes[2], overlay(explanation, i, cmap=cmap), "Overlay", {}),
     )
     for ax, content, title, options in panels:
         ax.imshow(content, **options)
-        ax.set_title(title, fontsize=10, color=_INK)
+        ax.set_title(title, fontsize=10, color=INK)
         ax.set_axis_off()
     scale = figure.colorbar(ScalarMappable(Normalize(low, 1.0), colours), ax=axes[1], fraction=0.046, pad=0.02)
     scale.set_ticks([low, 0.0, 1.0] if explanation.signed else [0.0, 1.0])
-    target = _short(explanation.target[i], 16)
+    target = short(explanation.target[i], 16)
     labels = [f"against\n{target}", "0", f"for\n{target}"] if explanation.signed else ["none", "strongest"]
     scale.set_ticklabels(labels, parse_math=False)
     scale.ax.tick_params(labelsize=8, length=0)
@@ -106,28 +113,39 @@ def plot_methods(explanations: Mapping[str, Explanation], i: int = 0, *, cmap: s
     from matplotlib.figure import Figure
 
     first = next(iter(explanations.values()))
-    image = _image(first, i)
     columns = min(_COLUMNS, len(explanations) + 1)
     rows = -(-(len(explanations) + 1) // columns)
     figure = Figure(figsize=(2.2 * columns, 2.45 * rows + 0.4), dpi=DPI, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
         ax.set_axis_off()
-    said = first.prediction
-    axes[0].imshow(image, cmap="gray", vmin=0, vmax=255)
-    axes[0].set_title("radiograph", fontsize=9, color=_INK)
-    for ax, (name, explanation) in zip(axes[1:], explanations.items(), strict=False):
-        ax.imshow(overlay(explanation, i, cmap=cmap, opacity=0.75))
-        ax.set_title(_title(name) + (" (signed)" if explanation.signed else ""), fontsize=9, color=_INK)
-    target = _short(first.target[i], 24)
+    draw_methods(axes, explanations, i, cmap=cmap)
     figure.suptitle(
-        f"decision: {_short(said.label[i], 24)} ({float(said.proba[i].max()):.1%}); explained: {target}. Each map on "
-        "its own scale.\nSigned maps: violet against, orange for. Research and education only, not a medical device.",
+        f"{decision(first, i)}; explained: {short(first.target[i], 24)}. {READING[0]}\n{READING[1]}",
         fontsize=8.5,
-        color=_MUTED,
+        color=MUTED,
         parse_math=False,
     )
     return figure
+
+
+def decision(explanation: Explanation, i: int) -> str:
+    """Return what the model decided of image `i`, with the probability of that class."""
+    said = explanation.prediction
+    share = float(said.proba[i, said.classes.index(said.label[i])])
+    return f"decision: {short(said.label[i], 24)} ({share:.1%})"
+
+
+def draw_methods(
+    axes: Sequence[Axes] | np.ndarray, explanations: Mapping[str, Explanation], i: int, *, cmap: str | None = None
+) -> None:
+    """Draw the radiograph of image `i` on the first of the axes, and the overlay of each method on the next ones."""
+    axes[0].imshow(_image(next(iter(explanations.values())), i), cmap="gray", vmin=0, vmax=255)
+    axes[0].set_title("radiograph", fontsize=9, color=INK)
+    for ax, (name, explanation) in zip(axes[1:], explanations.items(), strict=False):
+        ax.imshow(overlay(explanation, i, cmap=cmap, opacity=0.75))
+        title = method_title(name) + (" (signed)" if explanation.signed else "")
+        ax.set_title(title, fontsize=9, color=INK, parse_math=False)
 
 
 def _details(ax: Axes, explanation: Explanation, i: int) -> None:
@@ -135,26 +153,21 @@ def _details(ax: Axes, explanation: Explanation, i: int) -> None:
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
     said = explanation.prediction
-    _write(ax, 0, 0.985, f"Decision: {_short(said.label[i], 24)}", fontsize=13, fontweight="bold", va="top")
+    write(ax, 0, 0.985, f"Decision: {short(said.label[i], 24)}", fontsize=13, fontweight="bold", va="top")
     bottom = _probabilities(ax, explanation, i, top=0.86)
     lines = []
     if said.threshold is not None:
-        lines.append(f"positive: {_short(said.pos_label, 24)}, from {said.threshold:.1%} on (black line)")
+        lines.append(f"positive: {short(said.pos_label, 24)}, from {said.threshold:.1%} on (black line)")
     if said.true_label is not None:
         verdict = "right" if said.true_label[i] == said.label[i] else "wrong"
-        lines.append(f"true label: {_short(said.true_label[i], 24)} (the decision is {verdict})")
+        lines.append(f"true label: {short(said.true_label[i], 24)} (the decision is {verdict})")
     lines.append(f"explained: {_explained(explanation, i)}")
-    where = f", layer {_short(explanation.layer, 32)}" if explanation.layer else ""
-    lines.append(f"method: {_title(explanation.method)}{where}")
-    _write(ax, 0, bottom, "\n".join(lines), fontsize=8.5, va="top", linespacing=1.5)
+    where = f", layer {short(explanation.layer, 32)}" if explanation.layer else ""
+    lines.append(f"method: {method_title(explanation.method)}{where}")
+    write(ax, 0, bottom, "\n".join(lines), fontsize=8.5, va="top", linespacing=1.5)
     guide = bottom - 0.045 * len(lines) - 0.035  # below those lines
-    _write(ax, 0, guide, "How to read this", fontsize=9.5, fontweight="bold", va="top")
-    _write(ax, 0, guide - 0.055, _guide(explanation), fontsize=8, va="top", color=_MUTED, linespacing=1.4)
-
-
-def _write(ax: Axes, x: float, y: float, text: str, *, color: str = _INK, **options: Any) -> None:
-    """Write text as it is: a dollar sign in a class name is no formula, and a long one moves no panel."""
-    ax.text(x, y, text, color=color, parse_math=False, **options).set_in_layout(False)
+    write(ax, 0, guide, "How to read this", fontsize=9.5, fontweight="bold", va="top")
+    write(ax, 0, guide - 0.055, _guide(explanation), fontsize=8, va="top", color=MUTED, linespacing=1.4)
 
 
 def _probabilities(ax: Axes, explanation: Explanation, i: int, *, top: float) -> float:
@@ -169,16 +182,16 @@ def _probabilities(ax: Axes, explanation: Explanation, i: int, *, top: float) ->
         share = float(said.proba[i, k])
         chosen = said.classes[k] == said.label[i]
         ax.barh(y, 1.0 * 0.45, left=0.38, height=step * 0.55, color="#ececec")
-        ax.barh(y, share * 0.45, left=0.38, height=step * 0.55, color=_SECOND if chosen else _FIRST)
-        _write(ax, 0.36, y, _short(said.classes[k], 16), ha="right", va="center", fontsize=8.5)
-        _write(ax, 0.85, y, f"{share:.1%}", va="center", fontsize=8.5)
+        ax.barh(y, share * 0.45, left=0.38, height=step * 0.55, color=SECOND if chosen else FIRST)
+        write(ax, 0.36, y, short(said.classes[k], 16), ha="right", va="center", fontsize=8.5)
+        write(ax, 0.85, y, f"{share:.1%}", va="center", fontsize=8.5)
         if said.threshold is not None and said.classes[k] == said.pos_label:
-            ax.plot([0.38 + 0.45 * said.threshold] * 2, [y - step * 0.4, y + step * 0.4], color=_INK, linewidth=1.4)
+            ax.plot([0.38 + 0.45 * said.threshold] * 2, [y - step * 0.4, y + step * 0.4], color=INK, linewidth=1.4)
     return top - len(order) * step
 
 
 def _explained(explanation: Explanation, i: int) -> str:
-    score, target = f"{float(explanation.score[i]):+.2f}", _short(explanation.target[i], 24)
+    score, target = f"{float(explanation.score[i]):+.2f}", short(explanation.target[i], 24)
     if explanation.options.get("target") == "margin":
         return f"margin of {target} (score {score})"
     kind = "log-odds" if len(explanation.prediction.classes) == 2 else "logit"
@@ -217,14 +230,3 @@ def _colormap(explanation: Explanation, cmap: str | None) -> Colormap:
     if name not in mpl.colormaps:
         raise invalid("cmap", "figures", "a colour map of matplotlib, such as 'inferno', 'viridis' or 'jet'", name)
     return mpl.colormaps[name]
-
-
-def _title(method: str) -> str:
-    words = [word.upper() if word in _ACRONYMS else word for word in method.split("_")]
-    text = " ".join(words).replace(" plus plus", "++").replace(" CAM", "-CAM").replace("grad-", "Grad-")
-    return text[:1].upper() + text[1:]
-
-
-def _short(label: object, length: int) -> str:
-    text = " ".join(str(label).split())
-    return text if len(text) <= length else text[: length - 1] + "…"

@@ -8,6 +8,7 @@ from itertools import pairwise
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from cxr_estimator.errors import InvalidParameterError, InvalidTypeError
 from cxr_estimator.figures import DPI, heatmap, overlay, plot_explanation, plot_methods
@@ -153,7 +154,7 @@ def test_text_does_not_overlap_with_five_classes(explanation, tmp_path):
 @pytest.mark.parametrize("method", ["grad_cam", "hi_res_cam"])
 def test_no_text_is_cut_off(fitted, phantoms, method):
     figure = fitted.explain(phantoms.X[:1], method=method).plot(0)
-    figure.canvas.draw()
+    FigureCanvasAgg(figure).draw()  # which lays it out; the canvas of a bare Figure does nothing
     width, height = figure.canvas.get_width_height()
     for ax in figure.axes:
         for text in ax.texts:

@@ -16,10 +16,10 @@ PACKAGE = Path(cxr_estimator.__file__).parent
 ORDER = [
     "errors", "_validation", "versions", "_arrays", "serialization", "_isolation", "_dicom_grey", "dicom",
     "images", "preprocessing", "cache", "reading", "backbones", "statistics", "thresholds",
-    "_explanation_check", "explanation", "figures",
+    "_explanation_check", "explanation", "_figure_style", "_heat_table", "figures",
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
     "datasets", "_rows", "_predicting", "_background", "_fitting", "_explaining", "_measuring", "_persistence",
-    "classifier", "clinical", "scorers", "benchmark", "evaluation", "quickstart",
+    "classifier", "clinical", "scorers", "benchmark", "displays", "evaluation", "quickstart",
     "cli",
 ]  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from cxr_estimator.statistics import Estimate, auroc, macro_auroc, patient_bootstrap
+from cxr_estimator.statistics import Estimate, auroc, macro_auroc, mean_band, patient_bootstrap
 
 
 def test_auroc_by_hand():
@@ -57,3 +57,12 @@ def test_undefined_resamples_are_left_out():
     estimate = patient_bootstrap(lambda rows: float("nan"), np.arange(3), n_resamples=5)
     assert all(np.isnan(number) for number in estimate)
     assert str(Estimate(0.5, 0.25, 0.75)) == "0.500 [0.250, 0.750]"
+
+
+def test_band_of_means_is_the_bootstrap_of_each_column():
+    rng = np.random.default_rng(0)
+    values, groups = rng.normal(size=(30, 3)), rng.integers(0, 9, 30)
+    low, high = mean_band(values, groups, n_resamples=200)
+    for column in range(3):
+        one = patient_bootstrap(lambda rows, column=column: values[rows, column].mean(), groups, n_resamples=200)
+        assert (low[column], high[column]) == pytest.approx((one.low, one.high))

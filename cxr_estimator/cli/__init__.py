@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cxr_estimator.cli._common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED
+from cxr_estimator.cli.benchmark import benchmark
 from cxr_estimator.cli.evaluate import evaluate
 from cxr_estimator.cli.explain import explain
 from cxr_estimator.cli.predict import predict
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (quickstart, train, evaluate, predict, explain):
+for command in (quickstart, train, evaluate, predict, explain, benchmark):
     app.command()(command)
 
 

@@ -71,7 +71,7 @@ def explain(
         "method": chosen_methods(clf, method, has_background=background is not None),
         "target": labels.get(target, target),
         "error_bars": error_bars,
-        "batch_size": _number_or_text(batch_size),
+        "batch_size": number_or_text(batch_size),
         "background": None if background is None else find_images([background]),
         **dict(map(_parse_option, option or [])),
     }
@@ -134,10 +134,10 @@ def _parse_option(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise DataError(f"--option must be NAME=VALUE, such as n_samples=64. Got {text!r}.")
-    return name, _number_or_text(value)
+    return name, number_or_text(value)
 
 
-def _number_or_text(text: str | None) -> Any:
+def number_or_text(text: str | None) -> Any:
     """Return what the text is in JSON (numbers, lists, true, null), or the text itself."""
     try:
         return text if text is None else json.loads(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,7 +11,8 @@ import numpy as np
 from cxr_estimator._validation import check_choice, check_number, invalid
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.metrics import agreement, complexity, faithfulness, localisation, robustness, sanity, subsets
-from cxr_estimator.metrics._reference import moved
+from cxr_estimator.metrics._maps import usable
+from cxr_estimator.metrics._reference import references
 from cxr_estimator.metrics._types import Context, Metric
 
 N_REFERENCES = 5
@@ -121,16 +121,16 @@ def measure_all(
     """Return several metrics of the same explanation by label; see `measure`."""
     check_number("n_references", n_references, caller="measure", low=1, integer=True)
     _check_context(requests, explanation, context)
-    usable = np.isfinite(explanation.values).all(axis=(1, 2)) & (explanation.values != 0).any(axis=(1, 2))
-    found = {label: _values(request, explanation, context, usable) for label, request in requests.items()}
+    defined = usable(explanation)
+    found = {label: _values(request, explanation, context, defined) for label, request in requests.items()}
     with_reference = {
         label: request for label, request in requests.items() if relative and METRICS[request.metric].has_reference_maps
     }
     if with_reference:
-        by_draw: list[dict[str, np.ndarray]] = []
-        for draw in range(n_references):
-            reference = replace(explanation, values=moved(explanation.values, context.perturbed.problem, draw))
-            by_draw.append({label: _values(one, reference, context, usable) for label, one in with_reference.items()})
+        by_draw = [
+            {label: _values(one, reference, context, defined) for label, one in with_reference.items()}
+            for reference in references(explanation, context.perturbed.problem, n_references)
+        ]
         for label, request in with_reference.items():
             gain = found[label] - np.mean([values[label] for values in by_draw], axis=0)
             found[label] = gain if METRICS[request.metric].greater_is_better else -gain
@@ -147,10 +147,10 @@ def checked(request: Request) -> Request:
     return request
 
 
-def _values(request: Request, explanation: Explanation, context: Context, usable: np.ndarray) -> np.ndarray:
+def _values(request: Request, explanation: Explanation, context: Context, defined: np.ndarray) -> np.ndarray:
     """Return the raw values (N,); NaN for maps that hold nothing or no numbers."""
     values = METRICS[request.metric].function(explanation, context, **request.options)
-    return np.where(usable, values.astype(np.float64), np.nan)
+    return np.where(defined, values.astype(np.float64), np.nan)
 
 
 def _check_context(requests: Mapping[str, Request], explanation: Explanation, context: Context) -> None:

@@ -7,6 +7,12 @@ import numpy as np
 from cxr_estimator.explanation import Explanation
 
 
+def usable(explanation: Explanation) -> np.ndarray:
+    """Return which maps say anything (N,): all numbers, and not all zero."""
+    values = explanation.values
+    return np.isfinite(values).all(axis=(1, 2)) & (values != 0).any(axis=(1, 2))
+
+
 def flat(explanation: Explanation) -> np.ndarray:
     """Return the maps as rows of pixels, (N, H W) float64; a map that holds NaN or infinity becomes one of zeros."""
     values = explanation.values.reshape(len(explanation.values), -1).astype(np.float64)

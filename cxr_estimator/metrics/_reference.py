@@ -7,9 +7,13 @@ large as the map itself; all it lacks is the right place.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 
 from cxr_estimator.attribution import Problem
+from cxr_estimator.explanation import Explanation
 
 _STREAM = 0x3EF
 
@@ -27,3 +31,9 @@ def moved(values: np.ndarray, problem: Problem, draw: int) -> np.ndarray:
         flips = [axis for axis in (0, 1) if rng.random() < 0.5]
         result[row] = np.roll(np.flip(each, tuple(flips)), shift, axis=(0, 1))
     return result
+
+
+def references(explanation: Explanation, problem: Problem, n_references: int) -> Iterator[Explanation]:
+    """Yield the explanation with its maps moved, once for each draw."""
+    for draw in range(n_references):
+        yield replace(explanation, values=moved(explanation.values, problem, draw))

@@ -19,6 +19,7 @@ from PIL import Image
 from cxr_estimator import CXRClassifier, Explanation
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.cli import main
+from cxr_estimator.cli.benchmark import chosen_metrics
 from cxr_estimator.cli.explain import chosen_methods
 
 
@@ -157,8 +158,80 @@ def test_all_methods_are_those_the_network_supports(model, capsys):
     assert "left out: deep_shap: the model has no background; see --background" in capsys.readouterr().err
 
 
+BENCHMARK = ("--methods", "grad_cam,saliency", "--metrics", "deletion_auc,gini", "--quiet")
+
+
+def test_benchmark(folder, model, tmp_path):
+    from cxr_estimator import load_image_folder
+    from cxr_estimator.benchmark import benchmark
+
+    arguments = ("benchmark", "--model", model, "--data", folder, "--output", tmp_path / "o", *BENCHMARK)
+    done = cxr(*arguments)
+    assert done.returncode == 0, done.stderr
+    data = load_image_folder(folder, split="test")
+    expected = benchmark(
+        CXRClassifier.load(model), *data[:2], methods=["grad_cam", "saliency"], metrics=["deletion_auc", "gini"],
+        groups=data.groups,
+    )  # fmt: skip
+    table = list(csv.DictReader(io.StringIO((tmp_path / "o" / "table.csv").read_text())))
+    for name in ("method", "metric", "bucket"):
+        assert [row[name] for row in table] == expected[name].tolist()
+    for name in ("value", "low", "high", "n_patients", "rank"):
+        np.testing.assert_allclose([float(row[name]) for row in table], expected[name], rtol=1e-4, atol=1e-6)
+    with Image.open(tmp_path / "o" / "heat_table.png") as figure:
+        assert figure.width >= 600
+    said = done.stdout.splitlines()
+    assert said[0].startswith("20 images")
+    of_gini = [row for row in table if (row["metric"], row["bucket"]) == ("gini", "all")]
+    best = min(of_gini, key=lambda row: float(row["rank"]))
+    assert f"{float(best['value']):.4g} [" in said[said.index("gini (greater is better)") + 1]
+    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "o" / "parts").iterdir()}
+    again = cxr(*arguments)  # nothing is left to do
+    assert again.stdout == done.stdout
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "o" / "parts").iterdir()} == parts
+    other = cxr(*arguments, "--raw")
+    assert other.returncode == 2
+    assert "another benchmark" in other.stderr
+
+
+def test_benchmark_without_labels_and_with_a_bad_file(folder, model, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nonsense")
+    images = sorted((folder / "test" / "NORMAL").iterdir())[:3]
+    done = cxr("benchmark", "--model", model, *images, bad, "--output", tmp_path / "o", *BENCHMARK)
+    assert done.returncode == 3, done.stderr
+    assert "bad.png" in done.stderr
+    table = csv.DictReader(io.StringIO((tmp_path / "o" / "table.csv").read_text()))
+    assert {(row["bucket"], row["n_images"]) for row in table} == {("all", "3")}
+
+
+def test_benchmark_that_is_interrupted_says_how_to_go_on(folder, model, tmp_path, monkeypatch):
+    images = sorted((folder / "test" / "NORMAL").iterdir())[:2]
+    arguments = ("benchmark", "--model", model, *images, "--output", tmp_path / "o", *BENCHMARK)
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cxr_estimator.benchmark._long", stop)
+        done = cxr(*arguments)
+    assert done.returncode == 130
+    assert "The same command takes the work up where it stopped" in done.stderr
+    assert "cxr: interrupted" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert cxr(*arguments).returncode == 0
+
+
+def test_all_metrics_are_those_that_images_suffice_for(capsys):
+    chosen = chosen_metrics("all")
+    assert {"deletion_auc", "sparsity_90", "seed_stability"} <= set(chosen)
+    assert not {"iou", "ssim"} & set(chosen)
+    assert "left out: iou: needs ground-truth masks" in capsys.readouterr().err
+
+
 TRAIN = "train --data {folder} --model {tmp}/m --backbone plain_cnn"
 EXPLAIN = "explain --model {model} --output {tmp}/o"
+COMPARE = "benchmark --model {model} --output {tmp}/o"
 
 
 @pytest.mark.parametrize(
@@ -178,6 +251,15 @@ EXPLAIN = "explain --model {model} --output {tmp}/o"
         (f"{EXPLAIN} x.png --batch-size many", "'batch_size'"),
         (f"{EXPLAIN} x.png", "there is no such file"),
         (f"{EXPLAIN} x.png --method lime9", "'method' parameter"),
+        (COMPARE, "either image files and folders, or --data"),
+        (f"{COMPARE} x.png --data {{folder}}", "either image files and folders, or --data"),
+        (f"{COMPARE} x.png --split test", "--split and --patient-column are for --data"),
+        (f"{COMPARE} x.png", "there is no such file"),
+        (f"{COMPARE} x.png --methods gradcam", "Did you mean 'grad_cam'"),
+        (f"{COMPARE} x.png --metrics gini,aop", "Did you mean"),
+        (f"{COMPARE} x.png --metrics iou", "'masks'"),
+        (f"{COMPARE} x.png --metrics ssim", "about one explanation"),
+        (f"{COMPARE} x.png --target true", "'y'"),
         ("quickstart --data {tmp}/none", "there is no such folder"),
         ("nonsense", "No such command"),
     ],
@@ -277,7 +359,7 @@ def test_version_and_help():
 
     assert cxr("--version").stdout.strip() == __version__
     assert "quickstart" in cxr("--help").stdout
-    for command in ("train", "evaluate", "predict", "explain", "quickstart"):
+    for command in ("train", "evaluate", "predict", "explain", "benchmark", "quickstart"):
         assert cxr(command, "--help").returncode == 0
 
 

@@ -1,0 +1,42 @@
+"""What all figures look like: resolution, colours, and text that is no formula."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 150
+INK, MUTED = "#1a1a1a", "#5f5f5f"
+FIRST, SECOND = "#4c6a92", "#c1673a"
+# Okabe & Ito: told apart with any colour vision; beyond seven lines markers help
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKERS = ("", "o", "s", "^", "x")
+_ACRONYMS = {"cam", "shap", "lime", "lrp", "rise"}
+
+
+def write(ax: Axes, x: float, y: float, text: str, *, color: str = INK, **options: Any) -> None:
+    """Write text as it is: a dollar sign in a class name is no formula, and a long one moves no panel."""
+    ax.text(x, y, text, color=color, parse_math=False, **options).set_in_layout(False)
+
+
+def method_title(method: str) -> str:
+    """Return the name of a method for people: "grad_cam_plus_plus" is "Grad-CAM++"."""
+    words = [word.upper() if word in _ACRONYMS else word for word in method.split("_")]
+    text = " ".join(words).replace(" plus plus", "++").replace(" CAM", "-CAM").replace("grad-", "Grad-")
+    return text[:1].upper() + text[1:]
+
+
+def short(label: object, length: int) -> str:
+    """Return a label in one line of at most `length` characters."""
+    text = " ".join(str(label).split())
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def caption(figure: Figure, text: str) -> None:
+    """Write small below the axes, in lines as wide as the figure."""
+    columns = int(18 * figure.get_figwidth())  # of 7.5 pt
+    figure.supxlabel(textwrap.fill(text, columns), fontsize=7.5, color=MUTED, x=0.02, ha="left", parse_math=False)

@@ -1,0 +1,6 @@
+"""Displays in the way of scikit-learn: made from an estimator or from explanations, they hold what they draw."""
+
+from cxr_estimator.displays.curves import DeletionCurveDisplay
+from cxr_estimator.displays.explanation import ExplanationDisplay
+
+__all__ = ["DeletionCurveDisplay", "ExplanationDisplay"]

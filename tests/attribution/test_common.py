@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,6 +181,13 @@ def test_only_methods_that_bear_it_run_in_bfloat16(fitted_for, phantoms, method)
         assert spearmanr(exact.values.ravel(), rough.values.ravel()).statistic > 0.98
     else:
         np.testing.assert_array_equal(rough.values, exact.values)
+
+
+def test_bfloat16_is_for_methods_that_were_measured_to_bear_it():
+    results = Path(__file__).parents[2] / "benchmarks" / "results" / "bf16_maps.json"
+    measured = json.loads(results.read_text())["correlations"]
+    safe = {name for name, each in measured.items() if min(map(np.mean, each.values())) >= 0.99}
+    assert {name for name, method in METHODS.items() if method.bf16_safe} == safe
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -101,51 +102,66 @@ class ExplanationPlan:
 
     def run(self) -> Iterator[dict[str, Explanation]]:
         """Yield the explanations of each batch, by method."""
-        limit = BatchLimit(self.execution.batch_size)
+        limit = BatchLimit(self.execution.batch_size)  # of images whose maps are made together
+        at_once = BatchLimit(self.execution.batch_size)  # of images in the network
         skipped: list[SkippedImage] = []
         done = 0
         for prepared, x in iter_inputs(self.images, self.clf.preprocessing_, self.execution, reading(self.clf)):
             skipped += prepared.skipped
             done += len(prepared.skipped)
             if len(x):
-                yield from limit.run(partial(self._parts, prepared, x, done))
+                yield from limit.run(partial(self._parts, at_once, prepared, x, done))
                 done += len(x)
         report(tuple(skipped))
 
-    def _parts(self, prepared: PreparedImages, x: Tensor, done: int, size: int) -> list[dict[str, Explanation]]:
-        return [self._explain(prepared.part(rows), x[rows], done + rows.start) for rows in batches(len(x), size)]
+    def _parts(
+        self, at_once: BatchLimit, prepared: PreparedImages, x: Tensor, done: int, size: int
+    ) -> list[dict[str, Explanation]]:
+        return [
+            self._explain(at_once, prepared.part(rows), x[rows], done + rows.start) for rows in batches(len(x), size)
+        ]
 
-    def _explain(self, prepared: PreparedImages, x: Tensor, done: int) -> dict[str, Explanation]:
+    def _explain(self, at_once: BatchLimit, prepared: PreparedImages, x: Tensor, done: int) -> dict[str, Explanation]:
         index = None if self.index is None else torch.from_numpy(self.index[prepared.index]).to(x.device)
         rule = self.clf._target_rule(index, margin=self.target == "margin" and isinstance(self.target, str))
-        problems: dict[str, Problem] = {}  # one per precision: what methods share, they share there
+        decided = Problem(  # as `predict` decides, whatever the precision of a method
+            self.clf.model_,
+            x,
+            rule,
+            mean=self.clf.preprocessing_.mean,
+            std=self.clf.preprocessing_.std,
+            execution=self.execution,
+            seed=self.seed,
+            image_ids=prepared.content_ids,
+            background=self.background,
+            limit=at_once,
+        )
         found = {}
         with evaluating(self.clf.model_):
-            for number, (method, options) in enumerate(self.options.items()):
+            problems = {}  # one per precision: what methods share, they share there
+            for number, method in enumerate(self.options):
                 precision = self.execution.precision if METHODS[method].bf16_safe else "float32"
                 if precision not in problems:
-                    problems[precision] = Problem(
-                        self.clf.model_,
-                        x,
-                        rule,
-                        mean=self.clf.preprocessing_.mean,
-                        std=self.clf.preprocessing_.std,
-                        execution=replace(self.execution, precision=precision),
-                        seed=self.seed,
-                        image_ids=prepared.content_ids,
-                        background=self.background,
-                    )
+                    problems[precision] = decided.at_precision(precision)
                 problem = problems[precision]
                 before = problem.evaluations
                 start, share = done + len(x) * number / len(self.options), len(x) / len(self.options)
                 problem.progress = self._teller(start, share)
                 if self.error_bars:
-                    result = repeated(METHODS[method], problem, options)
+                    result = repeated(METHODS[method], problem, self.options[method])
                 else:
-                    result = METHODS[method].function(problem, **options)
+                    result = METHODS[method].function(problem, **self.options[method])
                 self._tell(start + share)
-                found[method] = self._wrap(method, result, problem, prepared, problem.evaluations - before)
+                found[method] = self._wrap(method, result, decided, problem, prepared, problem.evaluations - before)
         return found
+
+    def _background_digest(self) -> str | None:
+        """Return what tells one background from another, without holding it."""
+        return (
+            None
+            if self.background is None
+            else hashlib.sha256(self.background.cpu().numpy().tobytes()).hexdigest()[:16]
+        )
 
     def _teller(self, start: float, images: float) -> Callable[[float], None]:
         """Return the callback of a method that counts for so many `images`; repetitions count for a share each."""
@@ -164,20 +180,26 @@ class ExplanationPlan:
             self.progress(done, len(self.images))
 
     def _wrap(
-        self, method: str, result: Attribution, problem: Problem, prepared: PreparedImages, evaluations: int
+        self,
+        method: str,
+        result: Attribution,
+        decided: Problem,
+        problem: Problem,
+        prepared: PreparedImages,
+        evaluations: int,
     ) -> Explanation:
         clf, entry, n = self.clf, METHODS[method], len(problem)
         values = result.values.detach().float().cpu().numpy()
         residual = np.full(n, np.nan, dtype=np.float32)
         if result.difference is not None:
-            expected = result.difference.detach().double().cpu().numpy()
+            expected = result.difference.detach().cpu().double().numpy()
             total = values.sum(axis=(1, 2), dtype=np.float64)
             residual = (np.abs(total - expected) / np.maximum(np.abs(expected), 0.1)).astype(np.float32)
         if result.evaluations is None:
             counts = np.full(n, -(-evaluations // n), dtype=np.int64)
         else:
             counts = result.evaluations.cpu().numpy().astype(np.int64)
-        target, logits = problem.target, problem.logits
+        target, logits = problem.target, decided.logits
         return Explanation(
             values=values,
             method=method,
@@ -190,7 +212,7 @@ class ExplanationPlan:
             prediction=Prediction(
                 classes=tuple(clf.classes_.tolist()),
                 proba=clf._proba(logits.cpu().numpy()),
-                label=clf.classes_[problem.rule.predicted(logits).cpu().numpy()],
+                label=clf.classes_[decided.rule.predicted(logits).cpu().numpy()],
                 pos_label=clf.pos_label_,
                 threshold=clf.threshold_,
                 true_label=None if self.true_label is None else self.true_label[prepared.index],
@@ -198,7 +220,8 @@ class ExplanationPlan:
             options={
                 "target": self.target,
                 **({"error_bars": True} if self.error_bars else {}),
-                **_described(self.options[method]),
+                **_described({**_defaults(method), **self.options[method]}),
+                **({"background": self._background_digest()} if result.baseline == "background" else {}),
             },
             seed=self.seed if entry.random or self.error_bars else None,
             layer=result.layer,
@@ -223,20 +246,19 @@ def joined(parts: list[Any], n_images: int) -> Any:
 
 def _options_of_each(methods: Sequence[str], options: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return which of the options each method takes; one that none of them takes is an error."""
-    taken = {
-        method: [
-            name
-            for name, parameter in inspect.signature(METHODS[method].function).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        ]
-        for method in methods
-    }
+    taken = {method: list(_defaults(method)) for method in methods}
     known = sorted({name for names in taken.values() for name in names})
     for name in options:
         if not known:
             raise invalid(f"options of {', '.join(methods)}", _CALLER, "empty", name)
         check_choice(f"options of {', '.join(methods)}", name, known, caller=_CALLER)
     return {method: {name: options[name] for name in options if name in taken[method]} for method in methods}
+
+
+def _defaults(method: str) -> dict[str, Any]:
+    """Return the options of a method with their defaults."""
+    parameters = inspect.signature(METHODS[method].function).parameters.values()
+    return {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def _fixed_index(clf: CXRClassifier, n_images: int, target: Any, true_label: np.ndarray | None) -> np.ndarray | None:
@@ -268,7 +290,14 @@ def _execution(clf: CXRClassifier, batch_size: Any) -> Execution:
 def _background(clf: CXRClassifier, background: Any, *, needed: bool) -> Tensor | None:
     """Return the reference images (b, C, S, S), normalised: those given, or what `fit` has kept, if anything."""
     if background is not None:
-        pixels = prepare(as_images(clf, background), clf.preprocessing_, reading(clf)).pixels
+        prepared = prepare(as_images(clf, background), clf.preprocessing_, reading(clf))
+        if not len(prepared.pixels):
+            first = prepared.skipped[0]
+            raise DataError(
+                f"{_CALLER}: none of the background images could be read. The first, {first.source}: {first.reason}"
+            )
+        report(prepared.skipped)
+        pixels = prepared.pixels
     elif clf.background_ is not None:
         pixels = clf.background_
     elif needed:
@@ -281,7 +310,7 @@ def _background(clf: CXRClassifier, background: Any, *, needed: bool) -> Tensor 
     how = execution(clf)
     x = normalise(unit_tensor(pixels, how.device), clf.preprocessing_)
     if needed and background is not None:
-        decided = np.unique(clf._decide(forward(clf.model_, x, how).cpu().numpy()))
+        decided = np.unique(clf._decide(forward(clf.model_, x, how, BatchLimit(how.batch_size)).cpu().numpy()))
         if len(decided) == 1:
             warnings.warn(
                 f"The network says {plain(clf.classes_[decided[0]])!r} to all {len(x)} background images, so the map "

@@ -101,7 +101,7 @@ def lime(setting: Setting) -> tuple[Callable, Callable, int]:
 
     def theirs() -> None:
         LimeImageExplainer(random_state=0).explain_instance(
-            colour, setting.proba, num_samples=256, batch_size=BATCH, progress_bar=False, random_seed=0
+            colour, setting.proba, num_samples=256, batch_size=BATCH, random_seed=0
         )
 
     return partial(setting.clf.explain, setting.X[:1], method="lime", n_samples=256), theirs, 1

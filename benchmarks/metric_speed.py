@@ -64,7 +64,7 @@ def main() -> None:
     (batch,) = plan.run(lambda one: one)
     explanation, problem = batch.found["grad_cam"], batch.problem
     problem.execution = replace(problem.execution, batch_size=BATCH)
-    problem._limit.size = BATCH
+    problem.limit.size = BATCH
     plain = TwoOutputs(copy.deepcopy(clf.model_).to(memory_format=torch.contiguous_format)).eval()
     maps = [explanation.values, *(moved(explanation.values, problem, draw) for draw in range(N_REFERENCES))]
     x, blur = problem.x.contiguous(), baseline_images(problem, "blur", caller="benchmark").images.contiguous()

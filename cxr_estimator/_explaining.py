@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import time
 import warnings
@@ -123,33 +124,36 @@ class ExplanationPlan:
 
     def run(self, use: Callable[[Explained], _Result]) -> Iterator[_Result]:
         """Yield what `use` makes of each batch, while the network is held."""
+        at_once = BatchLimit(self.execution.batch_size)  # of images in the network, as found so far
         return run_batches(
-            self.clf, self.images, self.execution, lambda prepared, x, done: use(self._explain(prepared, x, done))
+            self.clf,
+            self.images,
+            self.execution,
+            lambda prepared, x, done: use(self._explain(at_once, prepared, x, done)),
         )
 
-    def _explain(self, prepared: PreparedImages, x: Tensor, done: int) -> Explained:
+    def _explain(self, at_once: BatchLimit, prepared: PreparedImages, x: Tensor, done: int) -> Explained:
         index = None if self.index is None else torch.from_numpy(self.index[prepared.index]).to(x.device)
         rule = self.clf._target_rule(index, margin=self.target == "margin" and isinstance(self.target, str))
-        problems = {  # one per precision: what methods share, they share there
-            precision: problem_of(
-                self.clf, prepared, x, rule, replace(self.execution, precision=precision), self.seed, self.background
-            )
-            for precision in {self.execution.precision, "float32"}
-        }
+        # decides as `predict` does, whatever the precision of a method
+        decided = problem_of(self.clf, prepared, x, rule, self.execution, self.seed, self.background, at_once)
+        problems: dict[str, Problem] = {}  # one per precision: what methods share, they share there
         found, seconds = {}, {}
         for number, method in enumerate(self.options):
             began = time.perf_counter()
-            problem = problems[self._precision(method)]
+            precision = self._precision(method)
+            if precision not in problems:
+                problems[precision] = decided.at_precision(precision)
+            problem = problems[precision]
             before = problem.evaluations
             start, share = done + len(x) * number / len(self.options), len(x) / len(self.options)
             problem.progress = self._teller(start, share)
             result = self._attribution(method, problem)
             self._tell(start + share)
-            found[method] = self._wrap(method, result, problem, prepared, problem.evaluations - before)
+            found[method] = self._wrap(method, result, decided, problem, prepared, problem.evaluations - before)
             seconds[method] = time.perf_counter() - began
-        problem = problems[self.execution.precision]
-        problem.progress = lambda share: self._tell(done + len(x))  # which may stop what comes now
-        return Explained(found, seconds, problem, {method: partial(self._values, method) for method in self.options})
+        decided.progress = lambda share: self._tell(done + len(x))  # which may stop what comes now
+        return Explained(found, seconds, decided, {method: partial(self._values, method) for method in self.options})
 
     def _precision(self, method: str) -> str:
         return self.execution.precision if METHODS[method].bf16_safe else "float32"
@@ -161,6 +165,14 @@ class ExplanationPlan:
 
     def _values(self, method: str, problem: Problem) -> Tensor:
         return self._attribution(method, problem.at_precision(self._precision(method))).values
+
+    def _background_digest(self) -> str | None:
+        """Return what tells one background from another, without holding it."""
+        return (
+            None
+            if self.background is None
+            else hashlib.sha256(self.background.cpu().numpy().tobytes()).hexdigest()[:16]
+        )
 
     def _teller(self, start: float, images: float) -> Callable[[float], None]:
         """Return the callback of a method that counts for so many `images`; repetitions count for a share each."""
@@ -179,20 +191,26 @@ class ExplanationPlan:
             self.progress(done, len(self.images))
 
     def _wrap(
-        self, method: str, result: Attribution, problem: Problem, prepared: PreparedImages, evaluations: int
+        self,
+        method: str,
+        result: Attribution,
+        decided: Problem,
+        problem: Problem,
+        prepared: PreparedImages,
+        evaluations: int,
     ) -> Explanation:
         clf, entry, n = self.clf, METHODS[method], len(problem)
         values = result.values.detach().float().cpu().numpy()
         residual = np.full(n, np.nan, dtype=np.float32)
         if result.difference is not None:
-            expected = result.difference.detach().double().cpu().numpy()
+            expected = result.difference.detach().cpu().double().numpy()
             total = values.sum(axis=(1, 2), dtype=np.float64)
             residual = (np.abs(total - expected) / np.maximum(np.abs(expected), 0.1)).astype(np.float32)
         if result.evaluations is None:
             counts = np.full(n, -(-evaluations // n), dtype=np.int64)
         else:
             counts = result.evaluations.cpu().numpy().astype(np.int64)
-        target, logits = problem.target, problem.logits
+        target, logits = problem.target, decided.logits
         return Explanation(
             values=values,
             method=method,
@@ -205,7 +223,7 @@ class ExplanationPlan:
             prediction=Prediction(
                 classes=tuple(clf.classes_.tolist()),
                 proba=clf._proba(logits.cpu().numpy()),
-                label=clf.classes_[problem.rule.predicted(logits).cpu().numpy()],
+                label=clf.classes_[decided.rule.predicted(logits).cpu().numpy()],
                 pos_label=clf.pos_label_,
                 threshold=clf.threshold_,
                 true_label=None if self.true_label is None else self.true_label[prepared.index],
@@ -213,7 +231,8 @@ class ExplanationPlan:
             options={
                 "target": self.target,
                 **({"error_bars": True} if self.error_bars else {}),
-                **_described(self.options[method]),
+                **_described({**_defaults(method), **self.options[method]}),
+                **({"background": self._background_digest()} if result.baseline == "background" else {}),
             },
             seed=self.seed if entry.random or self.error_bars else None,
             layer=result.layer,
@@ -262,6 +281,7 @@ def problem_of(
     how: Execution,
     seed: int,
     background: Tensor | None = None,
+    limit: BatchLimit | None = None,
 ) -> Problem:
     """Return the problem of explaining a batch: its images `x`, the target by `rule`."""
     return Problem(
@@ -274,6 +294,7 @@ def problem_of(
         seed=seed,
         image_ids=prepared.content_ids,
         background=background,
+        limit=limit,
     )
 
 
@@ -288,20 +309,19 @@ def joined(parts: list[Any], n_images: int) -> Any:
 
 def _options_of_each(methods: Sequence[str], options: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return which of the options each method takes; one that none of them takes is an error."""
-    taken = {
-        method: [
-            name
-            for name, parameter in inspect.signature(METHODS[method].function).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        ]
-        for method in methods
-    }
+    taken = {method: list(_defaults(method)) for method in methods}
     known = sorted({name for names in taken.values() for name in names})
     for name in options:
         if not known:
             raise invalid(f"options of {', '.join(methods)}", _CALLER, "empty", name)
         check_choice(f"options of {', '.join(methods)}", name, known, caller=_CALLER)
     return {method: {name: options[name] for name in options if name in taken[method]} for method in methods}
+
+
+def _defaults(method: str) -> dict[str, Any]:
+    """Return the options of a method with their defaults."""
+    parameters = inspect.signature(METHODS[method].function).parameters.values()
+    return {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def _fixed_index(clf: CXRClassifier, n_images: int, target: Any, true_label: np.ndarray | None) -> np.ndarray | None:
@@ -333,7 +353,14 @@ def execution_of(clf: CXRClassifier, batch_size: Any) -> Execution:
 def _background(clf: CXRClassifier, background: Any, *, needed: bool) -> Tensor | None:
     """Return the reference images (b, C, S, S), normalised: those given, or what `fit` has kept, if anything."""
     if background is not None:
-        pixels = prepare(as_images(clf, background), clf.preprocessing_, reading(clf)).pixels
+        prepared = prepare(as_images(clf, background), clf.preprocessing_, reading(clf))
+        if not len(prepared.pixels):
+            first = prepared.skipped[0]
+            raise DataError(
+                f"{_CALLER}: none of the background images could be read. The first, {first.source}: {first.reason}"
+            )
+        report(prepared.skipped)
+        pixels = prepared.pixels
     elif clf.background_ is not None:
         pixels = clf.background_
     elif needed:
@@ -346,7 +373,7 @@ def _background(clf: CXRClassifier, background: Any, *, needed: bool) -> Tensor 
     how = execution(clf)
     x = normalise(unit_tensor(pixels, how.device), clf.preprocessing_)
     if needed and background is not None:
-        decided = np.unique(clf._decide(forward(clf.model_, x, how).cpu().numpy()))
+        decided = np.unique(clf._decide(forward(clf.model_, x, how, BatchLimit(how.batch_size)).cpu().numpy()))
         if len(decided) == 1:
             warnings.warn(
                 f"The network says {plain(clf.classes_[decided[0]])!r} to all {len(x)} background images, so the map "

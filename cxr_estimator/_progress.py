@@ -11,11 +11,16 @@ from tqdm.auto import tqdm
 from cxr_estimator._validation import wrong_type
 from cxr_estimator.training import TrainingSettings, steps_per_epoch
 
+# without the decimals of `done`: a slow method also tells of parts of an image
+_BAR_FORMAT = "{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
+
 
 @contextlib.contextmanager
 def bar(total: int, description: str, verbose: int) -> Iterator[Callable[[float], Any]]:
     """Show a bar with the time left; yields the callback that moves it."""
-    with tqdm(total=total, desc=description, unit="image", disable=not verbose, leave=False) as shown:
+    with tqdm(
+        total=total, desc=description, unit="image", disable=not verbose, leave=False, bar_format=_BAR_FORMAT
+    ) as shown:
         yield shown.update
 
 

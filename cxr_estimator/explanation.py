@@ -70,7 +70,7 @@ class Explanation:
         How each map leads back to the original image.
     prediction : Prediction
     options : dict
-        Method options, the target as asked for included.
+        Method options, those left at their defaults and the target as asked for included; of a background, a digest.
     seed : int or None
         None for methods without randomness.
     layer, baseline : str or None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cxr_estimator import CXRClassifier
 from cxr_estimator._background import PATIENTS, _cluster_weights, _thumbnails, make_background
-from cxr_estimator.errors import BackgroundWarning, DataError, ModelFolderError
+from cxr_estimator.errors import BackgroundWarning, DataError, ModelFolderError, SkippedImagesWarning
 from cxr_estimator.reading import PixelRows
 from tests.conftest import small_classifier
 
@@ -41,6 +41,18 @@ def test_classes_and_clusters_are_kept_apart():
     rows = PixelRows(pixels, order)
     again = make_background(rows, target[order], None, seed=0)
     assert sorted(again[:, 0, 0, 0].tolist()) == [10, 80, 200]
+
+
+@pytest.mark.filterwarnings("ignore::cxr_estimator.errors.BackgroundWarning")
+def test_unreadable_background_images_are_told(phantoms, tmp_path):
+    clf = small_classifier(max_epochs=1, on_error="skip").fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+    given = [*phantoms.X[:3], str(tmp_path / "nowhere.png")]
+    with pytest.warns(SkippedImagesWarning, match="nowhere.png"):
+        found = clf.explain(phantoms.X[:1], method="gradient_shap", n_samples=4, background=given)
+    expected = clf.explain(phantoms.X[:1], method="gradient_shap", n_samples=4, background=phantoms.X[:3])
+    np.testing.assert_array_equal(found.values, expected.values)
+    with pytest.raises(DataError, match=r"none of the background images could be read.*nowhere"):
+        clf.explain(phantoms.X[:1], method="deep_shap", background=given[3:])
 
 
 def test_sixteen_bits_and_colour_become_eight_bits():

@@ -6,8 +6,9 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 
-from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError
+from cxr_estimator.errors import BatchSizeWarning, DataError, InvalidParameterError, InvalidTypeError
 from cxr_estimator.explanation import Explanation
 
 
@@ -46,6 +47,14 @@ def test_each_method_takes_the_options_it_knows(fitted, phantoms):
         fitted.explain(phantoms.X[:2], method="saliency", n_samples=3)
 
 
+def test_options_say_all_that_was_done(fitted, phantoms):
+    found = fitted.explain(phantoms.X[:1], method="occlusion", window=8, background=phantoms.X[:20])
+    assert {"target": "predicted", "window": 8, "stride": None, "baseline": None}.items() <= found.options.items()
+    other = fitted.explain(phantoms.X[:1], method="occlusion", window=8, background=phantoms.X[1:21])
+    assert found.options["background"] != other.options["background"]
+    assert "background" not in fitted.explain(phantoms.X[:1], method="occlusion", baseline="blur").options
+
+
 @pytest.mark.parametrize("methods", [[], 3, None, ("grad_cam", 3)])
 def test_methods_must_be_names(fitted, phantoms, methods):
     with pytest.raises((InvalidParameterError, InvalidTypeError), match="'method' parameter of explain"):
@@ -75,11 +84,61 @@ def test_error_bars_of_a_method_without_randomness(fitted, phantoms, tmp_path):
 
 def test_error_bars_of_a_random_method_are_over_seeds(fitted, phantoms):
     options = {"method": "smooth_grad", "n_samples": 4}
-    runs = [fitted.explain(phantoms.X[:2], random_state=seed, **options).values for seed in range(5)]
+    seeds = [int(np.random.SeedSequence([0, number]).generate_state(1)[0]) for number in range(5)]
+    runs = [fitted.explain(phantoms.X[:2], random_state=seed, **options).values for seed in seeds]
     found = fitted.explain(phantoms.X[:2], error_bars=True, random_state=0, **options)
     np.testing.assert_allclose(found.values, np.mean(runs, axis=0), rtol=1e-4)
     np.testing.assert_allclose(found.spread, np.std(runs, axis=0, ddof=1), rtol=1e-3, atol=1e-7)
     assert found.evaluations.tolist() == [21, 21]  # once more for the decision
+
+
+def test_error_bars_of_neighbouring_seeds_are_independent(fitted, phantoms):
+    bars = [
+        fitted.explain(phantoms.X[:1], method="rise", n_masks=20, error_bars=True, random_state=seed).values.ravel()
+        for seed in (0, 1, 7000)
+    ]
+    near, far = (np.corrcoef(bars[0], other)[0, 1] for other in bars[1:])
+    assert abs(near - far) < 0.15
+
+
+def test_error_bars_of_an_ensemble_of_methods_without_randomness(fitted, phantoms):
+    found = fitted.explain(phantoms.X[:2], method="ensemble", methods=["grad_cam", "saliency"], error_bars=True)
+    assert (found.spread.max(axis=(1, 2)) > 0).all()
+
+
+def test_out_of_memory_is_found_once(own, phantoms):
+    def hook(module, inputs):
+        if len(inputs[0]) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    own.model_.register_forward_pre_hook(hook)
+    with pytest.warns(BatchSizeWarning) as caught:
+        own.explain(phantoms.X[:48], method="smooth_grad", n_samples=2)
+    assert len(caught) <= 4  # 16, 8, 4, 2, in all three batches together
+
+
+def test_all_methods_explain_the_class_that_predict_decides(own, phantoms):
+    """Near the cut-off, where bfloat16 and float32 decide differently."""
+    own.set_params(precision="bfloat16")
+    own.set_threshold(float(np.median(own.predict_proba(phantoms.X[:20])[:, 1])))
+    for parameter in own.model_.head.parameters():
+        parameter.data *= 5
+    found = own.explain(phantoms.X[:40], method=["grad_cam", "saliency"])
+    predicted = own.predict(phantoms.X[:40])
+    for explanation in found.values():
+        assert explanation.target.tolist() == predicted.tolist()
+        assert explanation.prediction.label.tolist() == predicted.tolist()
+
+
+def test_progress_may_explain_too(own, phantoms):
+    expected = own.explain(phantoms.X[:1], method="saliency").values
+    within = []
+
+    def progress(done, total):
+        within.append(own.explain(phantoms.X[:1], method="saliency").values)
+
+    own.explain(phantoms.X[:1], method="guided_backprop", progress=progress)
+    assert all((values == expected).all() for values in within)
 
 
 def test_the_seed_is_that_of_the_classifier_unless_given(own, phantoms):

@@ -34,7 +34,7 @@ def assert_equal(one: Explanation, other: Explanation, ignore=()):
 
 def test_it_says_what_is_needed_to_repeat_it(explanation, fitted):
     assert explanation.layer == "features"
-    assert explanation.options == {"target": "predicted"}
+    assert explanation.options == {"target": "predicted", "layer": None}
     assert explanation.seed is None
     assert {"cxr_estimator", "torch", "timm"} <= set(explanation.versions)
     assert all(len(content_id) == 64 for content_id in explanation.image_ids)

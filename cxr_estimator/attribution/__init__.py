@@ -51,9 +51,14 @@ METHODS: dict[str, Method] = {
     "saliency": _gradient(gradient.saliency),
     "input_x_gradient": _gradient(gradient.input_x_gradient, signed=True, localises=True),
     "smooth_grad": _gradient(gradient.smooth_grad, random=True, cost="50 forward, 50 backward"),
-    "var_grad": _gradient(gradient.var_grad, random=True, cost="50 forward, 50 backward"),
+    "var_grad": _gradient(gradient.var_grad, random=True, bf16_safe=True, cost="50 forward, 50 backward"),
     "integrated_gradients": _gradient(
-        gradient.integrated_gradients, signed=True, localises=True, complete=True, cost="64 forward, 64 backward"
+        gradient.integrated_gradients,
+        signed=True,
+        localises=True,
+        complete=True,
+        bf16_safe=True,
+        cost="64 forward, 64 backward",
     ),
     "guided_backprop": _gradient(guided.guided_backprop, obstacle=guided.no_relu),
     "guided_grad_cam": _gradient(guided.guided_grad_cam, localises=True, obstacle=guided.no_relu),
@@ -71,14 +76,17 @@ METHODS: dict[str, Method] = {
         needs_gradients=True,
         needs_background=True,
         random=True,
+        bf16_safe=True,
         cost="64 forward, 64 backward",
     ),
     "partition_shap": _shap(partition_shap.partition_shap, localises=True, complete=True, cost="500 forward"),
-    "kernel_shap": _shap(kernel_shap.kernel_shap, localises=True, complete=True, random=True, cost="1000 forward"),
-    "lime": _perturbation(lime.lime, family="LIME", random=True, cost="1000 forward"),
+    "kernel_shap": _shap(
+        kernel_shap.kernel_shap, localises=True, complete=True, random=True, bf16_safe=True, cost="1000 forward"
+    ),
+    "lime": _perturbation(lime.lime, family="LIME", random=True, bf16_safe=True, cost="1000 forward"),
     "occlusion": _perturbation(perturbation.occlusion, cost="225 forward"),
     "superpixel_occlusion": _perturbation(perturbation.superpixel_occlusion, cost="50 forward"),
-    "rise": _perturbation(perturbation.rise, random=True, cost="1000 forward"),
+    "rise": _perturbation(perturbation.rise, random=True, bf16_safe=True, cost="1000 forward"),
     "lrp": _propagation(lrp.lrp, signed=True, complete=True, obstacle=lrp.without_rules),
     "attention_rollout": _propagation(
         attention.attention_rollout,
@@ -87,7 +95,9 @@ METHODS: dict[str, Method] = {
         cost="1 forward",
         obstacle=attention.without_token_attention,
     ),
-    "gradient_attention": _propagation(attention.gradient_attention, obstacle=attention.without_attention),
+    "gradient_attention": _propagation(
+        attention.gradient_attention, bf16_safe=True, obstacle=attention.without_attention
+    ),
     "ensemble": _row(
         ensemble.ensemble,
         family="combination",

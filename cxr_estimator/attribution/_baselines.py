@@ -30,9 +30,9 @@ def baseline(problem: Problem, kind: Any, *, caller: str) -> Baseline:
     kind : {"black", "mean", "blur", "background"}, array or None
         "black": pixels of 0 (before normalisation). "mean": each image's own mean per channel. "blur": the image under
         a Gaussian of a tenth of its side. "background": the mean of the background images. An array holds pixels in
-        [0, 1], (H, W), (C, H, W) or (n, C, H, W), at the size that the network sees. None: "background" where there is
-        one, else "blur". On phantoms that finds lesions best by far: what is missing then looks like the average
-        chest, where a patch of one grey looks like nothing the network has seen.
+        [0, 1], (H, W) or (C, H, W), at the size that the network sees, and serves all images. None: "background" where
+        there is one, else "blur". On phantoms that finds lesions best by far: what is missing then looks like the
+        average chest, where a patch of one grey looks like nothing the network has seen.
     """
     if kind is None:
         kind = "blur" if problem.background is None else "background"
@@ -62,14 +62,13 @@ def blurred(x: Tensor) -> Tensor:
 
 
 def _given(problem: Problem, values: Any, caller: str) -> Tensor:
-    n, *shape = problem.x.shape
+    shape = tuple(problem.x.shape[1:])
     try:
         unit = torch.as_tensor(np.asarray(values, dtype=np.float32)).to(problem.x.device)
     except (TypeError, ValueError) as error:
         raise invalid("baseline", caller, f"one of {', '.join(map(repr, BASELINES))} or an array", values) from error
-    allowed = [tuple(shape), (n, *shape), tuple(shape[1:])]
-    if tuple(unit.shape) not in allowed:
-        constraint = f"an array of shape {tuple(shape[1:])} or {tuple(shape)}, as the network sees an image"
+    if tuple(unit.shape) not in (shape, shape[1:]):
+        constraint = f"an array of shape {shape[1:]} or {shape}, as the network sees an image"
         raise invalid("baseline", caller, constraint, f"shape {tuple(unit.shape)}")
     if not bool(((unit >= 0) & (unit <= 1)).all()):
         raise invalid("baseline", caller, "an array of pixels in [0, 1]", f"values from {unit.min()} to {unit.max()}")

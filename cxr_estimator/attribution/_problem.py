@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cxr_estimator._validation import invalid
@@ -19,6 +20,7 @@ from cxr_estimator.backbones import capture, to_grid
 from cxr_estimator.inference import BatchLimit, Execution, batches, forward
 
 Score = Callable[[Tensor], Tensor]  # images (m, C, H, W) -> explained numbers (m,)
+Around = Callable[[Score, slice], AbstractContextManager[Any]]  # what forward passes run in, see `Problem.gradients`
 
 
 class Chunk(NamedTuple):
@@ -26,6 +28,16 @@ class Chunk(NamedTuple):
 
     owner: Tensor
     number: Tensor
+
+
+def add_to(total: Tensor, owner: Tensor, values: Tensor) -> None:
+    """Add `values` (m, ...) to those rows of `total` (n, ...) that `owner` (m,) names, several to one if need be.
+
+    By a product of matrices, as `index_add_` would sum in another order each time on a GPU.
+    """
+    images, place = owner.unique(return_inverse=True)
+    member = F.one_hot(place, len(images)).to(values).T
+    total[images] += (member @ values.reshape(len(values), -1)).view(len(images), *values.shape[1:])
 
 
 class AtLayer(NamedTuple):
@@ -56,6 +68,8 @@ class Problem:
         which images stand beside it.
     background : Tensor (b, C, H, W), optional
         Reference images for SHAP, normalised.
+    limit : BatchLimit, optional
+        How many images fit into memory at once, as found so far; shared with other problems.
     progress : callable, optional
         Called with the share of the work on the batch that was done since the last call; what it raises, stops.
     """
@@ -72,6 +86,7 @@ class Problem:
         seed: int = 0,
         image_ids: Sequence[str] | None = None,
         background: Tensor | None = None,
+        limit: BatchLimit | None = None,
         progress: Callable[[float], Any] | None = None,
     ) -> None:
         self.model = model
@@ -85,7 +100,7 @@ class Problem:
         self.background = background
         self.progress = progress
         self.evaluations = 0  # images put through the network so far
-        self._limit = BatchLimit(self.execution.batch_size)
+        self.limit = limit or BatchLimit(self.execution.batch_size)
         self._activations: dict[tuple[str, ...], list[Tensor]] = {}
         self._at_layers: dict[tuple[str, ...], list[AtLayer]] = {}
 
@@ -156,7 +171,7 @@ class Problem:
         images = torch.arange(len(self)) if rows is None else torch.as_tensor(rows, dtype=torch.int64)
         position = 0
         while position < len(images) * count:
-            flat = torch.arange(position, min(position + self._limit.size, len(images) * count))
+            flat = torch.arange(position, min(position + self.limit.size, len(images) * count))
             owner, number = images[flat // count], start + flat % count
             yield Chunk(owner.to(self.x.device), number.to(self.x.device))
             position += len(flat)
@@ -171,9 +186,7 @@ class Problem:
         """Return the scores (m,) of `x` (m, C, H, W), each for the target of image `owner[j]`."""
         return self.target.of(owner).score(self.logits_of(x))
 
-    def gradients(
-        self, x: Tensor, owner: Tensor, around: Callable[[Score, slice], AbstractContextManager[Any]] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def gradients(self, x: Tensor, owner: Tensor, around: Around | None = None) -> tuple[Tensor, Tensor]:
         """Return the scores (m,) of `x` (m, C, H, W) and their gradients (m, C, H, W) with respect to it.
 
         `around(score, rows)`, if given, is what the forward passes run in: those of `x[rows]` together, whose scores
@@ -193,7 +206,7 @@ class Problem:
             return score.detach(), gradient.float()
 
         self.evaluations += len(x)
-        parts = self._limit.run(lambda size: [part(rows) for rows in batches(len(x), size)])
+        parts = self.limit.run(lambda size: [part(rows) for rows in batches(len(x), size)])
         return torch.cat([score for score, _ in parts]), torch.cat([gradient for _, gradient in parts])
 
     def activations(self, names: Sequence[str]) -> list[Tensor]:
@@ -279,6 +292,7 @@ class Problem:
             seed=self.seed if seed is None else seed,
             image_ids=self.image_ids,
             background=self.background,
+            limit=self.limit,
             progress=self.progress,
         )
 
@@ -293,4 +307,4 @@ class Problem:
     def logits_of(self, x: Tensor) -> Tensor:
         """Return the logits (m, K) of any images (m, C, H, W)."""
         self.evaluations += len(x)
-        return forward(self.model, x, self.execution, self._limit)
+        return forward(self.model, x, self.execution, self.limit)

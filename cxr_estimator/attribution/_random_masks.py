@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cxr_estimator.attribution._problem import Problem
+from cxr_estimator.attribution._problem import Problem, add_to
 
 
 class RandomMasks:
@@ -20,17 +20,18 @@ class RandomMasks:
         cell = [math.ceil(side / grid) for side in size]
         device = problem.x.device
         # mask by mask, so that more masks begin with the same ones
-        draws = [problem.generator(row).random((count, grid * grid + 2)) for row in range(n)]
-        on = np.stack([draw[:, 2:] < p for draw in draws])
-        corner = np.stack([(draw[:, :2] * cell).astype(np.int64) for draw in draws])
-        self._on = torch.from_numpy(on).unflatten(2, (grid, grid)).to(device)
-        self._corner = torch.from_numpy(corner).to(device)
+        self._on = torch.empty(n, count, grid, grid, dtype=torch.bool, device=device)
+        self._corner = torch.empty(n, count, 2, dtype=torch.int16, device=device)  # small: there may be many masks
+        for row in range(n):
+            draw = problem.generator(row).random((count, grid * grid + 2))
+            self._on[row] = torch.from_numpy(draw[:, 2:] < p).unflatten(1, (grid, grid))
+            self._corner[row] = torch.from_numpy((draw[:, :2] * cell).astype(np.int16))
         self._resize = [_upsampling(grid, (grid + 1) * one).to(device) for one in cell]
         self._offsets = [torch.arange(side, device=device) for side in size]
 
     def of(self, owner: Tensor, number: Tensor) -> Tensor:
         """Return the masks (m, H, W). Only the part that is cropped is ever resized, along one axis after the other."""
-        corners = self._corner[owner, number].unbind(dim=1)
+        corners = self._corner[owner, number].long().unbind(dim=1)
         down, across = (
             resize[corner[:, None] + offsets]
             for resize, corner, offsets in zip(self._resize, corners, self._offsets, strict=True)
@@ -48,14 +49,14 @@ class HalfSums:
 
     def add(self, owner: Tensor, half: Tensor, score: Tensor, mask: Tensor) -> None:
         """Add masks (m, H, W), each of a `half` (0 or 1), and what they changed of the score of the image."""
-        images, place = owner.unique(return_inverse=True)
-        # a product of matrices, as index_add_ would sum in another order each time on a GPU
-        member = F.one_hot(half * len(images) + place, 2 * len(images)).to(mask).T
-        shape = (2, len(images), *mask.shape[1:])
-        self.count[:, images] += member.sum(dim=1).view(shape[:2])
-        self.score[:, images] += (member @ score).view(shape[:2])
-        self.mask[:, images] += (member @ mask.flatten(1)).view(shape)
-        self.product[:, images] += (member * score @ mask.flatten(1)).view(shape)
+        row = half * len(self.count[0]) + owner
+        for total, values in (
+            (self.count, torch.ones_like(score)),
+            (self.score, score),
+            (self.mask, mask),
+            (self.product, mask * score[:, None, None]),
+        ):
+            add_to(total.flatten(0, 1), row, values)
 
     def maps(self, score: Tensor, *, centre: bool, halves: bool) -> Tensor:
         """Return the mean of mask times score, (2, n, H, W) for the halves or (1, n, H, W) for all masks.

@@ -19,7 +19,8 @@ def repeated(method: Method, problem: Problem, options: Mapping[str, Any], repea
     """Return the mean map of several runs, and their pointwise standard deviation as `spread`.
 
     A random method runs with several seeds. For any other, Gaussian noise of 2% of the range of pixels is added to the
-    images; what is explained stays the class decided for the image itself.
+    images; for a combination, which may be of both, the one and the other. What is explained stays the class decided
+    for the image itself.
     """
     results = []
     for number in range(repeats):
@@ -38,13 +39,11 @@ def repeated(method: Method, problem: Problem, options: Mapping[str, Any], repea
 
 
 def _variant(method: Method, problem: Problem, number: int) -> Problem:
-    if method.random:
-        return problem.variant(seed=problem.seed + number)
-    noise = np.stack([_noise(problem, row, number) for row in range(len(problem))])
-    changed = problem.unit() + _NOISE * torch.from_numpy(noise).to(problem.x)
-    return problem.variant(seed=problem.seed, x=problem.normalised(changed))
-
-
-def _noise(problem: Problem, row: int, number: int) -> np.ndarray:
-    rng = np.random.default_rng([problem.seed, int(problem.image_ids[row], 16), number])
-    return rng.standard_normal(problem.x.shape[1:], dtype=np.float32)
+    # not seed + number, or the repetitions of neighbouring seeds would be the same but for one
+    seed = int(np.random.SeedSequence([problem.seed, number]).generate_state(1)[0])
+    if method.random and method.family != "combination":
+        return problem.variant(seed=seed)
+    shape = problem.x.shape[1:]
+    noise = [problem.generator(row, number).standard_normal(shape, np.float32) for row in range(len(problem))]
+    changed = problem.unit() + _NOISE * torch.from_numpy(np.stack(noise)).to(problem.x)
+    return problem.variant(seed=seed, x=problem.normalised(changed))

@@ -64,11 +64,12 @@ def painted(values: Tensor, segments: Tensor) -> Tensor:
 
 
 def _segment_means(x: Tensor, segments: Tensor) -> Tensor:
-    index = segments.flatten(1)[:, None].expand(-1, x.shape[1], -1)  # (n, C, H * W)
-    empty = x.new_zeros(*x.shape[:2], int(segments.max()) + 1)
-    sums = empty.scatter_add(2, index, x.flatten(2))
-    counts = empty.scatter_add(2, index, torch.ones_like(x).flatten(2))
-    return (sums / counts.clamp(min=1)).gather(2, index).view(x.shape)
+    means = []
+    for image, segment in zip(x.flatten(2).cpu(), segments.flatten(1).cpu(), strict=True):
+        # on the CPU, where sums have one order
+        sums = torch.stack([torch.bincount(segment, weights=channel) for channel in image])
+        means.append((sums / torch.bincount(segment).clamp(min=1))[:, segment])
+    return torch.stack(means).view(x.shape).to(x)
 
 
 def _grid(height: int, width: int, n_segments: int) -> np.ndarray:

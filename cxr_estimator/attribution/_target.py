@@ -73,10 +73,11 @@ class TargetRule:
         """Return the index (n,) of the decided class."""
         if self.point is None:
             return logits.argmax(dim=1)
-        logits = logits.double()  # as the cut-off is: float32 would round it onto a neighbouring score
+        device = logits.device
+        logits = logits.cpu().double()  # as the cut-off is: float32 would round it onto a neighbouring score
         log_odds = logits[:, 0] if self.positive_index == 1 else -logits[:, 0]
         positive = self.point.is_positive(log_odds)
-        return torch.where(positive, self.positive_index, 1 - self.positive_index)
+        return torch.where(positive, self.positive_index, 1 - self.positive_index).to(device)
 
     def resolve(self, logits: Callable[[], Tensor]) -> Target:
         """Return the target for images whose logits (n, K) the function `logits` gives, if they are needed."""

@@ -59,7 +59,8 @@ class Method:
     needs_gradients, needs_background, random : bool
         Whether it needs a backward pass, reference images, a seed.
     bf16_safe : bool
-        Whether the network may run in bfloat16 for it: the rank correlation with the float32 map is 0.99 at least.
+        Whether the network may run in bfloat16 for it: the rank correlation with the float32 map was 0.99 at least, on
+        average over images, on each network that `benchmarks/bf16_maps.py` tries.
     obstacle : callable
         `obstacle(model)` returns why the method does not work on that network, or None where it does.
     """

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cxr_estimator.attribution._override import Override
-from cxr_estimator.attribution._problem import Problem, Score
+from cxr_estimator.attribution._problem import Problem, Score, add_to
 from cxr_estimator.attribution._types import Attribution
 
 Rule = Callable[..., Any]  # what the call was given for the baseline, the function, its arguments -> its value
@@ -59,7 +59,7 @@ def deep_shap(problem: Problem) -> Attribution:
         x, b = problem.x[owner], background[number]
         _, multipliers = problem.gradients(x, owner, partial(_rescaled, b))
         problem.evaluations += len(b)
-        values.index_add_(0, owner, (multipliers * (x - b)).sum(dim=1) / len(background))
+        add_to(values, owner, (multipliers * (x - b)).sum(dim=1) / len(background))
     return Attribution(values, baseline="background", difference=difference)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cxr_estimator._validation import check_choice, check_number
 from cxr_estimator.attribution._baselines import baseline as baseline_of
-from cxr_estimator.attribution._problem import Problem
+from cxr_estimator.attribution._problem import Around, Problem, add_to
 from cxr_estimator.attribution._types import Attribution
 
 _AVERAGES: dict[str, Callable[[Tensor], Tensor]] = {"gradient": lambda g: g, "magnitude": torch.abs}
@@ -140,7 +140,7 @@ def integrated_gradients(problem: Problem, *, n_steps: int = 64, baseline: Any =
     for owner, number in problem.chunks(n_steps):
         share = ((number + 0.5) / n_steps).view(-1, 1, 1, 1)
         _, gradient = problem.gradients(reference.images[owner] + share * line[owner], owner)
-        total.index_add_(0, owner, gradient)
+        add_to(total, owner, gradient)
     rows = torch.arange(len(problem), device=problem.x.device)
     return Attribution(
         (line * total / n_steps).sum(dim=1),
@@ -149,9 +149,9 @@ def integrated_gradients(problem: Problem, *, n_steps: int = 64, baseline: Any =
     )
 
 
-def input_gradient(problem: Problem) -> Tensor:
-    """Return the gradient (n, C, H, W) of each image's score."""
-    return torch.cat([problem.gradients(problem.x[owner], owner)[1] for owner, _ in problem.chunks(1)])
+def input_gradient(problem: Problem, around: Around | None = None) -> Tensor:
+    """Return the gradient (n, C, H, W) of each image's score; for `around` see `Problem.gradients`."""
+    return torch.cat([problem.gradients(problem.x[owner], owner, around)[1] for owner, _ in problem.chunks(1)])
 
 
 def magnitude(values: Tensor) -> Tensor:
@@ -171,8 +171,8 @@ def _moments(
     for owner, number in problem.chunks(n_samples):
         noisy = problem.x[owner] + deviation[owner] * _noise(problem, owner, number)
         found = of(problem.gradients(noisy, owner)[1]).cpu().double()
-        total.index_add_(0, owner.cpu(), found)
-        squares.index_add_(0, owner.cpu(), found.square())
+        add_to(total, owner.cpu(), found)
+        add_to(squares, owner.cpu(), found.square())
     mean = total / n_samples
     variance = ((squares - n_samples * mean.square()) / (n_samples - 1)).clamp(min=0)
     return mean.to(problem.x), variance.to(problem.x)

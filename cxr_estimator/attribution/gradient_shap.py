@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from cxr_estimator._validation import check_number
-from cxr_estimator.attribution._problem import Problem
+from cxr_estimator.attribution._problem import Problem, add_to
 from cxr_estimator.attribution._types import Attribution
 
 
@@ -45,7 +45,7 @@ def gradient_shap(problem: Problem, *, n_samples: int = 64) -> Attribution:
         b = background[picks[owner, number]]
         to_x = problem.x[owner] - b
         _, gradients = problem.gradients(b + steps[owner, number].view(-1, 1, 1, 1) * to_x, owner)
-        values.index_add_(0, owner, (gradients * to_x).sum(dim=1) / n_samples)
+        add_to(values, owner, (gradients * to_x).sum(dim=1) / n_samples)
     return Attribution(values, baseline="background", difference=difference)
 
 

@@ -30,8 +30,7 @@ def guided_backprop(problem: Problem) -> Attribution:
     ----------
     Springenberg et al. (2015), Striving for simplicity, ICLR workshop, doi:10.48550/arXiv.1412.6806
     """
-    with Override({"relu": _guided, "relu_": _guided}):
-        return Attribution(magnitude(input_gradient(problem)))
+    return Attribution(magnitude(input_gradient(problem, around=lambda score, rows: Override(_RULES))))
 
 
 def guided_grad_cam(problem: Problem, *, layer: str | Sequence[str] | None = None) -> Attribution:
@@ -69,3 +68,6 @@ def _guided(relu: Replacement, *args: Any, **kwargs: Any) -> Tensor:
     if output.requires_grad:
         output.register_hook(lambda gradient: gradient.clamp(min=0))
     return output
+
+
+_RULES = {"relu": _guided, "relu_": _guided}

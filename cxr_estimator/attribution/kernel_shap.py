@@ -82,7 +82,7 @@ def _scores(problem: Problem, row: int, segments: Tensor, reference: Tensor, pre
     for owner, number in problem.chunks(len(present), rows=[row]):
         keep = table[number][:, segments][:, None]  # (m, 1, H, W)
         found.append(problem.scores(torch.where(keep, problem.x[row], reference), owner))
-    return torch.cat(found).double().cpu().numpy()
+    return torch.cat(found).cpu().double().numpy()
 
 
 def _coalitions(rng: np.random.Generator, count: int, n_samples: int) -> tuple[np.ndarray, np.ndarray]:

@@ -91,7 +91,7 @@ def _scores(problem: Problem, row: int, reference: Tensor, masks: np.ndarray, ex
     owner = torch.full((len(masks),), row, device=reference.device)
     found = problem.scores(torch.where(show, problem.x[row], reference), owner)
     problem.advance(len(masks) / (len(problem) * expected))
-    return found.double().cpu().numpy()
+    return found.cpu().double().numpy()
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def network(request):
 
 @pytest.mark.parametrize("method", PEERS)
 @pytest.mark.parametrize("num_outputs", [1, 3])
-def test_equals_pytorch_grad_cam(network, num_outputs, method):
+def test_equals_pytorch_grad_cam(network, num_outputs, method, request):
     name, model = network[0], network[1][num_outputs]
     torch.manual_seed(1)
     x = torch.randn(2, 1, 64, 64)
@@ -86,6 +86,10 @@ def test_equals_pytorch_grad_cam(network, num_outputs, method):
     signs = (1.0, -1.0) if num_outputs == 1 else (1.0, 1.0)
     column = (0, 0) if num_outputs == 1 else (2, 0)
     targets = [lambda out, s=sign, c=c: s * out[c] for sign, c in zip(signs, column, strict=True)]
+    if method == "grad_cam_plus_plus":  # beside large gradients the constant in the peer's denominator is nothing
+        handle = model.register_forward_hook(lambda module, inputs, logits: 1e6 * logits)
+        request.addfinalizer(handle.remove)
+        ours = METHODS[method].function(Problem(model, x, TargetRule(None, index=index))).values.numpy()
     reshape = (lambda tensor: to_grid(model, tensor)) if name.startswith(("vit", "swin")) else None
     with getattr(pytorch_grad_cam, PEERS[method])(
         model, [named_layer(model, LAYERS[name])], reshape_transform=reshape
@@ -95,6 +99,18 @@ def test_equals_pytorch_grad_cam(network, num_outputs, method):
         agree = [np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0 for one, other in zip(ours, theirs, strict=True)]
         ours, theirs = ours[agree], theirs[agree]
     np.testing.assert_allclose(stretched(ours), theirs, atol=2e-4)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-5])
+def test_grad_cam_plus_plus_by_hand(scale):
+    """Weights are sum over positions of g / (2 + g sum A), where g > 0; A sums to 3 and to -3."""
+    x = torch.tensor([[1.0, -2.0], [4.0, 0.0]]).view(1, 1, 2, 2)
+    model = TwoChannels()
+    model.register_forward_hook(lambda module, inputs, logits: scale * logits)
+    g = (0.75 * scale, 0.25 * scale)
+    weights = (4 * g[0] / (2 + 3 * g[0]), 4 * g[1] / (2 - 3 * g[1]))
+    found = METHODS["grad_cam_plus_plus"].function(Problem(model, x, POSITIVE)).values
+    torch.testing.assert_close(found, torch.relu((weights[0] - weights[1]) * x[:, 0]), rtol=1e-4, atol=0.0)
 
 
 def test_hi_res_cam_equals_pytorch_grad_cam_before_that_cuts_it_off_at_zero(network):

@@ -201,7 +201,7 @@ def test_integrated_gradients_are_complete_on_a_trained_network():
     """At 64 steps the values sum to the difference of the scores: to 1% for half of the images, to 5% for most."""
     data = make_phantoms(48, 64, difficulty=0.0, random_state=0)
     clf = small_classifier(
-        backbone="resnet18", image_size=64, max_epochs=10, learning_rate=2e-3, validation_fraction=0.0
+        backbone="resnet10t", image_size=64, max_epochs=10, learning_rate=2e-3, validation_fraction=0.0
     )
     clf.fit(data.X, data.y, groups=data.groups)
     explanation = clf.explain(make_phantoms(10, 64, difficulty=0.0, random_state=1).X, method="integrated_gradients")

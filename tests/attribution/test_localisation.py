@@ -13,6 +13,9 @@ from tests.conftest import small_classifier
 # Options that spare time, and how many times the lesion's share of the area is asked for inside it.
 REQUESTS = {
     "grad_cam": ({}, 3),
+    "grad_cam_plus_plus": ({}, 3),
+    "x_grad_cam": ({}, 3),
+    "eigen_cam": ({}, 3),
     "hi_res_cam": ({}, 3),
     "layer_cam": ({}, 3),
     "score_cam": ({"channels": 64}, 2),

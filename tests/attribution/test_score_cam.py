@@ -20,7 +20,6 @@ NETWORKS = (
     ("resnet18", 3),
     ("convnextv2_atto", 1),
     ("vit_tiny_patch16_224", 3),
-    ("swin_tiny_patch4_window7_224", 1),
 )
 
 

@@ -11,7 +11,6 @@ from tqdm.auto import tqdm
 from cxr_estimator._validation import wrong_type
 from cxr_estimator.training import TrainingSettings, steps_per_epoch
 
-
 # without the decimals of `done`: a slow method also tells of parts of an image
 _BAR_FORMAT = "{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]"
 

@@ -120,8 +120,9 @@ def plot_methods(explanations: Mapping[str, Explanation], i: int = 0, *, cmap: s
         ax.imshow(overlay(explanation, i, cmap=cmap, opacity=0.75))
         ax.set_title(_title(name) + (" (signed)" if explanation.signed else ""), fontsize=9, color=_INK)
     target = _short(first.target[i], 24)
+    share = float(said.proba[i, said.classes.index(said.label[i])])  # below 50% where the cut-off is
     figure.suptitle(
-        f"decision: {_short(said.label[i], 24)} ({float(said.proba[i].max()):.1%}); explained: {target}. Each map on "
+        f"decision: {_short(said.label[i], 24)} ({share:.1%}); explained: {target}. Each map on "
         "its own scale.\nSigned maps: violet against, orange for. Research and education only, not a medical device.",
         fontsize=8.5,
         color=_MUTED,

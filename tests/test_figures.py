@@ -172,5 +172,13 @@ def test_a_sheet_of_several_methods(fitted, phantoms):
     np.testing.assert_array_equal(shown[0], found["grad_cam"].images[1][..., None].repeat(3, axis=2))
     np.testing.assert_array_equal(shown[2], overlay(found["hi_res_cam"], 1, opacity=0.75))
     assert f"explained: {found['grad_cam'].target[1]}" in figure.get_suptitle()
+    other = dataclasses.replace(
+        found["grad_cam"].prediction,
+        proba=np.array([[0.94, 0.06]] * 2),
+        label=np.array(["PNEUMONIA"] * 2),
+        threshold=0.05,
+    )
+    decided = plot_methods({"grad_cam": dataclasses.replace(found["grad_cam"], prediction=other)}, 0)
+    assert "decision: PNEUMONIA (6.0%)" in decided.get_suptitle()  # not the larger one, of the other class
     many = plot_methods({f"method_{number}": found["grad_cam"] for number in range(7)}, 0)
     assert len(many.axes) == 12  # two rows of six

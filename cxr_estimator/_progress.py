@@ -18,7 +18,7 @@ _BAR_FORMAT = "{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]
 @contextlib.contextmanager
 def bar(total: int, description: str, verbose: int) -> Iterator[Callable[[float], Any]]:
     """Show a bar with the time left; yields the callback that moves it."""
-    look = {"unit": "image", "leave": False, "bar_format": _BAR_FORMAT}
+    look: dict[str, Any] = {"unit": "image", "leave": False, "bar_format": _BAR_FORMAT}
     with tqdm(total=total, desc=description, disable=not verbose, **look) as shown:
         yield shown.update
 

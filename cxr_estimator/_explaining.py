@@ -182,6 +182,7 @@ class ExplanationPlan:
             values=values,
             method=method,
             signed=entry.signed,
+            shows=entry.shows,
             target=clf.classes_[target.index.cpu().numpy()],
             score=problem.score.cpu().numpy(),
             index=prepared.index,

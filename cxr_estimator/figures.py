@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cxr_estimator._explanation_check import SHOWS
 from cxr_estimator._validation import check_number, invalid
 from cxr_estimator.explanation import Explanation
 
@@ -21,6 +22,24 @@ CMAP_UNSIGNED = "inferno"
 CMAP_SIGNED = "PuOr_r"
 _ACRONYMS = {"cam", "shap", "lime", "lrp", "rise"}
 _COLUMNS = 6  # of a sheet
+_GUIDE = {
+    "signed": (
+        "One end of the colour bar marks pixels that spoke for the\n"
+        "explained class, the other those against it."
+    ),
+    "evidence": (
+        "Bright regions raised the score of the explained class;\n"
+        "dark ones had little to do with it."
+    ),
+    "sensitivity": (
+        "Where it is bright, small changes of the pixels move the\n"
+        "score most, in either direction: for or against."
+    ),
+    "features": (
+        "Bright regions are what the network responds to most,\n"
+        "the same for every class: they speak for none of them."
+    ),
+}  # fmt: skip
 _INK, _MUTED = "#1a1a1a", "#5f5f5f"
 _FIRST, _SECOND = "#4c6a92", "#c1673a"
 
@@ -118,7 +137,8 @@ def plot_methods(explanations: Mapping[str, Explanation], i: int = 0, *, cmap: s
     axes[0].set_title("radiograph", fontsize=9, color=_INK)
     for ax, (name, explanation) in zip(axes[1:], explanations.items(), strict=False):
         ax.imshow(overlay(explanation, i, cmap=cmap, opacity=0.75))
-        ax.set_title(_title(name) + (" (signed)" if explanation.signed else ""), fontsize=9, color=_INK)
+        kind = _kind(explanation)
+        ax.set_title(_title(name) + ("" if kind == SHOWS[0] else f" ({kind})"), fontsize=9, color=_INK)
     target = _short(first.target[i], 24)
     share = float(said.proba[i, said.classes.index(said.label[i])])  # below 50% where the cut-off is
     figure.suptitle(
@@ -186,13 +206,12 @@ def _explained(explanation: Explanation, i: int) -> str:
     return f"{kind} of {target} (score {score})"
 
 
+def _kind(explanation: Explanation) -> str:
+    return "signed" if explanation.signed else explanation.shows
+
+
 def _guide(explanation: Explanation) -> str:
-    if explanation.signed:
-        colours = (
-            "One end of the colour bar marks pixels that spoke for the\nexplained class, the other those against it."
-        )
-    else:
-        colours = "Bright regions raised the score of the explained class;\ndark ones had little to do with it."
+    colours = _GUIDE[_kind(explanation)]
     return (
         f"{colours}\nThe map is scaled to its own strongest pixels: compare\n"
         "places within it, not brightness between images. It\n"

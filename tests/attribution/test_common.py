@@ -13,6 +13,7 @@ import torch
 from scipy.stats import spearmanr
 
 from cxr_estimator import CXRClassifier
+from cxr_estimator._explanation_check import SHOWS
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.errors import BatchSizeWarning, InvalidParameterError, UnsupportedMethodError
 from tests.attribution.requests import GAPS, batch_tolerance, explain
@@ -217,6 +218,16 @@ def test_binary_margin_map_is_the_map_of_the_decided_class(fitted_for, phantoms,
     assert (margin.score >= 0).all()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_map_shows(fitted_for, phantoms, method):
+    """Maps of features are the same for both classes; others are not, or hold the same magnitudes."""
+    found = [explain(fitted_for, phantoms.X[:4], method, target=label) for label in ("NORMAL", "PNEUMONIA")]
+    same = np.allclose(found[0].values, found[1].values, atol=1e-6)
+    magnitudes = "saliency", "smooth_grad", "var_grad"  # the log-odds of one class are those of the other, negated
+    assert same == (method in magnitudes or METHODS[method].shows == "features")
+    assert {one.shows for one in found} == {METHODS[method].shows}
+
+
 def test_unknown_method_and_option(fitted, phantoms):
     with pytest.raises(InvalidParameterError, match=r"one of 'grad_cam'.*Did you mean 'grad_cam'"):
         fitted.explain(phantoms.X[:1], method="gradcam")
@@ -232,5 +243,7 @@ def test_unknown_method_and_option(fitted, phantoms):
 
 def test_table_entries_are_complete():
     for method in METHODS.values():
+        assert method.shows in SHOWS
+        assert method.shows == "evidence" or not (method.signed or method.complete)
         assert "References" in method.function.__doc__
         assert "doi:" in method.function.__doc__

@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 from cxr_estimator import CXRClassifier
 from cxr_estimator._explanation_check import SHOWS
 from cxr_estimator.attribution import METHODS
-from cxr_estimator.errors import BatchSizeWarning, InvalidParameterError, UnsupportedMethodError
+from cxr_estimator.errors import BatchSizeWarning, InvalidParameterError, InvalidTypeError, UnsupportedMethodError
 from tests.attribution.requests import GAPS, batch_tolerance, explain
 from tests.conftest import small_classifier
 
@@ -239,6 +239,46 @@ def test_unknown_method_and_option(fitted, phantoms):
         fitted.explain(phantoms.X[:1], layer="nowhere")
     with pytest.raises(InvalidParameterError, match="with a spatial map"):
         fitted.explain(phantoms.X[:1], layer="head")
+
+
+@pytest.mark.parametrize(
+    ("methods", "error", "said"),
+    [
+        (5, InvalidTypeError, "'methods' parameter of ensemble must be a list of two methods at least. Got 5"),
+        (None, InvalidTypeError, "'methods' parameter of ensemble"),
+        ("grad_cam", InvalidTypeError, "'methods' parameter of ensemble"),
+        (["grad_cam"], InvalidParameterError, "a list of two methods at least"),
+        (["grad_cam", ["saliency"]], InvalidParameterError, "'methods' parameter of ensemble must be one of"),
+        (["grad_cam", "ensemble"], InvalidParameterError, "'methods' parameter of ensemble must be one of"),
+        (["grad_cam", "saliency", "grad_cam"], InvalidParameterError, "without duplicates"),
+    ],
+)
+def test_methods_of_an_ensemble(fitted, phantoms, methods, error, said):
+    with pytest.raises(error, match=said):
+        fitted.explain(phantoms.X[:1], method="ensemble", methods=methods)
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "values"),
+    [
+        ("integrated_gradients", "n_steps", (10**30, 100_001)),
+        ("smooth_grad", "n_samples", (10**30,)),
+        ("var_grad", "n_samples", (10**30,)),
+        ("kernel_shap", "n_samples", (10**13,)),
+        ("lime", "n_samples", (10**13, 10**30)),
+        ("lime", "n_runs", (10**13,)),
+        ("lime", "kernel_width", (1e-200, 1e300, 0.001, 101)),
+        ("rise", "n_masks", (10**13, 10**30)),
+        ("rise", "p", (1e-300, 0.001, 0.999)),
+        ("lrp", "beta", (1e38, 101)),
+        ("lrp", "gamma", (1e38,)),
+        ("lrp", "epsilon", (1e-50, 1e38)),
+    ],
+)
+def test_numbers_without_a_sensible_map_are_refused(fitted, phantoms, method, option, values):
+    for value in values:
+        with pytest.raises(InvalidParameterError, match=f"'{option}' parameter of {method} must be .* >= .* and <= "):
+            fitted.explain(phantoms.X[:1], method=method, **{option: value})
 
 
 def test_table_entries_are_complete():

@@ -339,7 +339,7 @@ def test_the_layers_decide_whether_it_works(name, layers):
     [
         ({"rule": "gamma"}, InvalidParameterError, "'rule' parameter of lrp must be one of 'composite', 'epsilon'"),
         ({"bias": "keep"}, InvalidParameterError, "'bias' parameter of lrp must be one of 'share', 'absorb'"),
-        ({"epsilon": 0}, InvalidParameterError, "'epsilon' parameter of lrp must be a number > 0"),
+        ({"epsilon": 0}, InvalidParameterError, "'epsilon' parameter of lrp must be a number >= 1e-12"),
         ({"gamma": -1.0}, InvalidParameterError, "'gamma' parameter of lrp must be a number >= 0"),
         ({"beta": -0.5}, InvalidParameterError, "'beta' parameter of lrp must be a number >= 0"),
         ({"beta": "1"}, InvalidTypeError, "'beta' parameter of lrp must be a number >= 0"),

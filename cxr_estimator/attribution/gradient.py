@@ -49,7 +49,7 @@ def input_x_gradient(problem: Problem) -> Attribution:
 
     References
     ----------
-    Shrikumar et al. (2017), Not just a black box, doi:10.48550/arXiv.1605.01713
+    Shrikumar et al. (2016), Not just a black box, doi:10.48550/arXiv.1605.01713
     """
     return Attribution((problem.x * input_gradient(problem)).sum(dim=1))
 

@@ -44,7 +44,8 @@ def lrp(
     ----------
     rule : {"composite", "epsilon", "alpha_beta"}
         "composite": box for the layer that reads the image, gamma for the other convolutions, epsilon for dense layers.
-        The others: one rule for all layers. "epsilon" is noisy in deep networks, and close to input x gradient.
+        The others: one rule for all layers, but a batch norm that is not merged always has epsilon. "epsilon" is
+        noisy in deep networks, and close to input x gradient.
     epsilon : float, default=1e-6
         Added to denominators, 1e-12 to 100. Larger values (0.1) suppress weak and contradictory relevance.
     gamma : float, default=0.25

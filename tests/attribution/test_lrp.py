@@ -15,8 +15,8 @@ from cxr_estimator.attribution.lrp import lrp, without_rules
 from cxr_estimator.backbones import build_backbone
 from cxr_estimator.errors import InvalidParameterError, InvalidTypeError
 from cxr_estimator.thresholds import number_point
+from tests.attribution.networks import POSITIVE
 
-POSITIVE = TargetRule(None, index=torch.tensor([1]))
 LOW, HIGH = -2.0, 2.0  # black and white, normalised by MEAN and STD
 MEAN, STD = (0.5,), (0.25,)
 RULES = [

@@ -231,9 +231,13 @@ def _image(explanation: Explanation, i: int) -> np.ndarray:
 
 
 def _colormap(explanation: Explanation, cmap: str | None) -> Colormap:
+    return colormap(cmap or (CMAP_SIGNED if explanation.signed else CMAP_UNSIGNED))
+
+
+def colormap(name: str) -> Colormap:
+    """Return the colour map of matplotlib that is called `name`."""
     import matplotlib as mpl
 
-    name = cmap or (CMAP_SIGNED if explanation.signed else CMAP_UNSIGNED)
     if name not in mpl.colormaps:
         raise invalid("cmap", "figures", "a colour map of matplotlib, such as 'inferno', 'viridis' or 'jet'", name)
     return mpl.colormaps[name]

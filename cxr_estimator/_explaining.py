@@ -15,23 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cxr_estimator._batches import problem_of, run_batches
 from cxr_estimator._predicting import execution, reading, report
 from cxr_estimator._predicting import images as as_images
 from cxr_estimator._progress import check_callback
 from cxr_estimator._validation import check_choice, check_labels, check_number, check_seed, invalid, plain, wrong_type
-from cxr_estimator.attribution import METHODS, Attribution, Problem, TargetRule, check_supported, repeated
+from cxr_estimator.attribution import METHODS, Attribution, Problem, check_supported, repeated
 from cxr_estimator.attribution import REPEATS as ERROR_BAR_REPEATS
-from cxr_estimator.errors import BackgroundWarning, DataError, SkippedImage
+from cxr_estimator.errors import BackgroundWarning, DataError
 from cxr_estimator.explanation import Explanation, Prediction
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.inference import (
     BatchLimit,
     Execution,
     automatic_batch_size,
-    batches,
-    evaluating,
     forward,
-    iter_inputs,
     normalise,
     unit_tensor,
 )
@@ -89,6 +87,7 @@ class ExplanationPlan:
         X: Any,
         y: Any,
         method: Sequence[str],
+        /,
         *,
         target: Any = "predicted",
         error_bars: bool = False,
@@ -215,6 +214,7 @@ class ExplanationPlan:
             values=values,
             method=method,
             signed=entry.signed,
+            shows=entry.shows,
             target=clf.classes_[target.index.cpu().numpy()],
             score=problem.score.cpu().numpy(),
             index=prepared.index,
@@ -244,58 +244,6 @@ class ExplanationPlan:
             images=_as_seen(prepared.pixels),
             names=tuple(self.images.source(int(position)) for position in prepared.index),
         )
-
-
-def run_batches(
-    clf: CXRClassifier,
-    images: ImageSequence,
-    how: Execution,
-    use: Callable[[PreparedImages, Tensor, int], _Result],
-) -> Iterator[_Result]:
-    """Yield what `use(prepared, x, done)` makes of each batch, while the network is held; `done` images came before."""
-    limit = BatchLimit(how.batch_size)
-    skipped: list[SkippedImage] = []
-    done = 0
-
-    def parts(prepared: PreparedImages, x: Tensor, done: int, size: int) -> list[_Result]:
-        results = []
-        for rows in batches(len(x), size):
-            with evaluating(clf.model_):
-                results.append(use(prepared.part(rows), x[rows], done + rows.start))
-        return results
-
-    for prepared, x in iter_inputs(images, clf.preprocessing_, how, reading(clf)):
-        skipped += prepared.skipped
-        done += len(prepared.skipped)
-        if len(x):
-            yield from limit.run(partial(parts, prepared, x, done))
-            done += len(x)
-    report(tuple(skipped))
-
-
-def problem_of(
-    clf: CXRClassifier,
-    prepared: PreparedImages,
-    x: Tensor,
-    rule: TargetRule,
-    how: Execution,
-    seed: int,
-    background: Tensor | None = None,
-    limit: BatchLimit | None = None,
-) -> Problem:
-    """Return the problem of explaining a batch: its images `x`, the target by `rule`."""
-    return Problem(
-        clf.model_,
-        x,
-        rule,
-        mean=clf.preprocessing_.mean,
-        std=clf.preprocessing_.std,
-        execution=how,
-        seed=seed,
-        image_ids=prepared.content_ids,
-        background=background,
-        limit=limit,
-    )
 
 
 def joined(parts: list[Any], n_images: int) -> Any:

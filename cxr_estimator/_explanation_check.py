@@ -11,6 +11,7 @@ from cxr_estimator.errors import DataError
 from cxr_estimator.images import MAX_PIXELS
 from cxr_estimator.preprocessing import Geometry
 
+SHOWS = ("evidence", "sensitivity", "features")  # what the values of a map may stand for
 # Per array: letters of the NumPy kinds that are allowed, and the number of dimensions.
 _ARRAYS = {
     "values": ("f", 3), "score": ("f", 1), "index": ("iu", 1), "completeness_residual": ("f", 1), "proba": ("f", 2),
@@ -18,7 +19,7 @@ _ARRAYS = {
 }  # fmt: skip
 _TYPES: dict[str, tuple[type, ...]] = {
     "method": (str,), "signed": (bool,), "options": (dict,), "seed": (int, type(None)), "layer": (str, type(None)),
-    "baseline": (str, type(None)), "versions": (dict,), "image_ids": (list,), "geometry": (list,),
+    "baseline": (str, type(None)), "shows": (str,), "versions": (dict,), "image_ids": (list,), "geometry": (list,),
     "prediction": (dict,),
 }  # fmt: skip
 
@@ -48,6 +49,8 @@ def check_description(description: dict[str, Any]) -> None:
             raise DataError(f"{name!r} is {value!r:.200}")
     if not all(isinstance(value, str) for value in (*description["image_ids"], *description["versions"].values())):
         raise DataError("'image_ids' and 'versions' must hold text")
+    if description["shows"] not in SHOWS:
+        raise DataError(f"'shows' is {description['shows']!r:.200}")
     said = description["prediction"]
     threshold = said["threshold"]
     if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):

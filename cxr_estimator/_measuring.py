@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from sklearn.utils import _safe_indexing
 
-from cxr_estimator._explaining import Explained, ExplanationPlan, execution_of, problem_of, run_batches
+from cxr_estimator._batches import problem_of, run_batches
+from cxr_estimator._explaining import Explained, ExplanationPlan, execution_of
 from cxr_estimator._predicting import images as as_images
 from cxr_estimator._progress import check_callback
 from cxr_estimator._validation import check_seed, invalid, wrong_type

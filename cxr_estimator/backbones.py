@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -221,18 +221,30 @@ def default_cam_layer(model: nn.Module, x: Tensor) -> str:
     return known[x.shape[1:]]
 
 
-@torch.no_grad()
 def _find_cam_layer(model: nn.Module, x: Tensor) -> str:
     if getattr(model, "num_prefix_tokens", 0):
         names = [name for name, _ in model.named_modules() if re.fullmatch(r"blocks\.\d+\.norm1", name)]
         if names:
             return names[-1]
-    candidates: list[str] = []
+    candidates = _layers_with(model, x, _is_spatial)
+    if not candidates:
+        raise invalid("layer", type(model).__name__, "named: this network has no layer with a spatial map", None)
+    return candidates[-1]
+
+
+def spatial_layers(model: nn.Module, x: Tensor) -> list[str]:
+    """Return the names of the layers whose output for `x` (N, C, H, W) `to_grid` takes, in the order they run."""
+    return _layers_with(model, x, _has_grid)
+
+
+@torch.no_grad()
+def _layers_with(model: nn.Module, x: Tensor, suits: Callable[[nn.Module, Tensor], bool]) -> list[str]:
+    found: list[str] = []
 
     def note(name: str):
         def hook(module: nn.Module, inputs: tuple, output: object) -> None:
-            if isinstance(output, Tensor) and _is_spatial(model, output):
-                candidates.append(name)
+            if isinstance(output, Tensor) and suits(model, output):
+                found.append(name)
 
         return hook
 
@@ -241,9 +253,7 @@ def _find_cam_layer(model: nn.Module, x: Tensor) -> str:
             if name and not isinstance(module, nn.Identity):
                 stack.callback(module.register_forward_hook(note(name)).remove)
         model(x[:1])
-    if not candidates:
-        raise invalid("layer", type(model).__name__, "named: this network has no layer with a spatial map", None)
-    return candidates[-1]
+    return list(dict.fromkeys(found))
 
 
 def _is_spatial(model: nn.Module, output: Tensor) -> bool:
@@ -265,18 +275,24 @@ def token_grid(model: nn.Module) -> tuple[int, int] | None:
     return None if grid is None or _is_channels_last(model) else (int(grid[0]), int(grid[1]))
 
 
+def _has_grid(model: nn.Module, output: Tensor) -> bool:
+    grid = token_grid(model)
+    has_tokens = output.ndim == 3 and grid is not None and output.shape[1] >= grid[0] * grid[1]
+    return has_tokens or (output.ndim == 4 and _is_spatial(model, output))
+
+
 def to_grid(model: nn.Module, activation: Tensor) -> Tensor:
     """Return an activation as (N, C, h, w), from feature maps (either layout) or tokens (N, T, C)."""
-    if activation.ndim == 4 and _is_spatial(model, activation):
-        return activation.permute(0, 3, 1, 2) if _is_channels_last(model) else activation
-    grid = token_grid(model)
-    if activation.ndim != 3 or grid is None or activation.shape[1] < grid[0] * grid[1]:
+    if not _has_grid(model, activation):
         raise invalid(
             "layer",
             type(model).__name__,
             "a layer with a spatial map of at least 2 x 2",
             f"output of shape {tuple(activation.shape)}",
         )
+    grid = token_grid(model)
+    if activation.ndim == 4 or grid is None:
+        return activation.permute(0, 3, 1, 2) if _is_channels_last(model) else activation
     patches = activation[:, activation.shape[1] - grid[0] * grid[1] :]  # class and register tokens come first
     return patches.transpose(1, 2).unflatten(2, grid)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -354,26 +355,29 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
         -------
         Explanation, or dict of str to Explanation for a list of methods
         """
-        with bar(len(X), "explaining", self.verbose) as advance:
-            parts = self.iter_explain(
-                X,
-                y,
-                method=method,
-                target=target,
-                error_bars=error_bars,
-                batch_size=batch_size,
-                random_state=random_state,
-                background=background,
-                progress=told_how_far(advance, progress),
-                **options,
-            )
-            return joined(list(parts), len(X))
+        plan = self._explanation_plan(
+            X,
+            y,
+            method,
+            target=target,
+            error_bars=error_bars,
+            batch_size=batch_size,
+            random_state=random_state,
+            background=background,
+            progress=progress,
+            **options,
+        )
+        n_images = len(plan.images)
+        with bar(n_images, "explaining", self.verbose) as advance:
+            plan = replace(plan, progress=told_how_far(advance, progress))
+            return joined(list(_parts(plan, method)), n_images)
 
     def iter_explain(self, X, y=None, *, method="grad_cam", **request) -> Iterator[Any]:
         """Yield what `explain` returns in parts of `batch_size` images, in flat memory. Takes the same parameters."""
-        plan = ExplanationPlan.check(self, X, y, [method] if isinstance(method, str) else method, **request)
-        parts = plan.run(lambda explained: explained.found)
-        return (found[method] if isinstance(method, str) else found for found in parts)
+        return _parts(self._explanation_plan(X, y, method, **request), method)
+
+    def _explanation_plan(self, X: Any, y: Any, method: Any, **request: Any) -> ExplanationPlan:
+        return ExplanationPlan.check(self, X, y, [method] if isinstance(method, str) else method, **request)
 
     # -- save and load ------------------------------------------------------------------------------------------------
 
@@ -386,3 +390,9 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
     def load(cls, folder: str | Path, *, device: str = "auto") -> CXRClassifier:
         """Read a folder that `save` wrote. Nothing is unpickled or executed; the model is in eval mode."""
         return _persistence.load(cls, Path(folder), device)
+
+
+def _parts(plan: ExplanationPlan, method: Any) -> Iterator[Any]:
+    """Yield the explanations of each batch: of one method as they are, of several as a dict."""
+    parts = plan.run(lambda explained: explained.found)
+    return (found[method] if isinstance(method, str) else found for found in parts)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cxr_estimator._arrays import label_array, read_arrays
-from cxr_estimator._explanation_check import check_arrays, check_description, checked_geometry
+from cxr_estimator._explanation_check import SHOWS, check_arrays, check_description, checked_geometry
 from cxr_estimator.errors import DataError, ModelFolderError
 from cxr_estimator.preprocessing import Geometry
 from cxr_estimator.serialization import atomic_write, read_json, writable_folder
@@ -74,6 +74,8 @@ class Explanation:
     seed : int or None
         None for methods without randomness.
     layer, baseline : str or None
+    shows : str
+        What the values stand for: "evidence", "sensitivity" or "features", see `attribution.Method`.
     versions : dict
         Versions of the packages that made the map.
     completeness_residual : ndarray (N,)
@@ -102,6 +104,7 @@ class Explanation:
     seed: int | None = None
     layer: str | None = None
     baseline: str | None = None
+    shows: str = SHOWS[0]
     versions: dict[str, str] = field(default_factory=dict)
     completeness_residual: np.ndarray = field(default_factory=lambda: np.array([]))
     evaluations: np.ndarray = field(default_factory=lambda: np.array([], dtype=np.int64))
@@ -193,6 +196,7 @@ class Explanation:
         description = read_json(description_path)
         if description.get("format") != _FORMAT or description.get("version") != _VERSION:
             raise ModelFolderError(f"{description_path}: not an explanation of version {_VERSION}.")
+        description.setdefault("shows", SHOWS[0])  # files of before there was this entry
         try:
             check_description(description)
             arrays: dict[str, Any] = read_arrays(arrays_path, (*_ARRAYS, "proba"), optional=_OPTIONAL)
@@ -250,7 +254,7 @@ def _paths(path: str | Path) -> tuple[Path, Path]:
 
 _ARRAYS = ("values", "score", "index", "completeness_residual", "evaluations")
 _OPTIONAL = ("spread", "images")  # arrays that may be None
-_PLAIN = ("method", "signed", "options", "seed", "layer", "baseline", "versions")
+_PLAIN = ("method", "signed", "options", "seed", "layer", "baseline", "shows", "versions")
 
 
 def _labels_to_json(labels: Any) -> Any:

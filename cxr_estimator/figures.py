@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cxr_estimator._explanation_check import SHOWS
 from cxr_estimator._figure_style import DPI, FIRST, INK, MUTED, SECOND, method_title, short, write
 from cxr_estimator._heat_table import plot_benchmark
 from cxr_estimator._validation import check_number, invalid
@@ -30,6 +31,24 @@ READING = (
     "Each map on its own scale.",
     "Signed maps: violet against, orange for. Research and education only, not a medical device.",
 )
+_GUIDE = {
+    "signed": (
+        "One end of the colour bar marks pixels that spoke for the\n"
+        "explained class, the other those against it."
+    ),
+    "evidence": (
+        "Bright regions raised the score of the explained class;\n"
+        "dark ones had little to do with it."
+    ),
+    "sensitivity": (
+        "Where it is bright, small changes of the pixels move the\n"
+        "score most, in either direction: for or against."
+    ),
+    "features": (
+        "Bright regions are what the network responds to most,\n"
+        "the same for every class: they speak for none of them."
+    ),
+}  # fmt: skip
 
 
 def heatmap(values: np.ndarray, *, signed: bool) -> np.ndarray:
@@ -144,7 +163,8 @@ def draw_methods(
     axes[0].set_title("radiograph", fontsize=9, color=INK)
     for ax, (name, explanation) in zip(axes[1:], explanations.items(), strict=False):
         ax.imshow(overlay(explanation, i, cmap=cmap, opacity=0.75))
-        title = method_title(name) + (" (signed)" if explanation.signed else "")
+        kind = _kind(explanation)
+        title = method_title(name) + ("" if kind == SHOWS[0] else f" ({kind})")
         ax.set_title(title, fontsize=9, color=INK, parse_math=False)
 
 
@@ -198,13 +218,12 @@ def _explained(explanation: Explanation, i: int) -> str:
     return f"{kind} of {target} (score {score})"
 
 
+def _kind(explanation: Explanation) -> str:
+    return "signed" if explanation.signed else explanation.shows
+
+
 def _guide(explanation: Explanation) -> str:
-    if explanation.signed:
-        colours = (
-            "One end of the colour bar marks pixels that spoke for the\nexplained class, the other those against it."
-        )
-    else:
-        colours = "Bright regions raised the score of the explained class;\ndark ones had little to do with it."
+    colours = _GUIDE[_kind(explanation)]
     return (
         f"{colours}\nThe map is scaled to its own strongest pixels: compare\n"
         "places within it, not brightness between images. It\n"
@@ -224,9 +243,13 @@ def _image(explanation: Explanation, i: int) -> np.ndarray:
 
 
 def _colormap(explanation: Explanation, cmap: str | None) -> Colormap:
+    return colormap(cmap or (CMAP_SIGNED if explanation.signed else CMAP_UNSIGNED))
+
+
+def colormap(name: str) -> Colormap:
+    """Return the colour map of matplotlib that is called `name`."""
     import matplotlib as mpl
 
-    name = cmap or (CMAP_SIGNED if explanation.signed else CMAP_UNSIGNED)
     if name not in mpl.colormaps:
         raise invalid("cmap", "figures", "a colour map of matplotlib, such as 'inferno', 'viridis' or 'jet'", name)
     return mpl.colormaps[name]

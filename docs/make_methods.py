@@ -28,7 +28,10 @@ What all methods have in common:
 
 - **target**: a class label, `"predicted"`, `"true"` (needs `y`) or `"margin"`, how far the log-odds lie beyond the
   operating point. What is explained is a log-odds or logit, never a probability.
-- **signed** maps are negative where something spoke against the target; unsigned ones hold evidence for it only.
+- **signed** maps are negative where something spoke against the target; unsigned ones of evidence only hold
+  what spoke for it.
+- **shows**: "evidence" is what raised the score; "sensitivity" a magnitude, how much the score changes with a pixel in
+  either direction; "features" what the network responds to: the target plays no part.
 - **complete** maps sum to the score minus the score of a baseline; `Explanation.completeness_residual` says how nearly.
 - **baseline** is what stands for "nothing there": `"background"` (the mean of the background images: the default where
   `fit` kept some, as it does from 20 patients on), `"blur"` (a Gaussian of a tenth of the side: the default elsewhere),
@@ -67,11 +70,15 @@ def make_page() -> str:
 
 
 def summary(seconds: dict[str, float], measured: dict) -> str:
-    rows = ["| method | family | signed | complete | random | passes per image | seconds per image |", "|---" * 7 + "|"]
+    rows = [
+        "| method | family | shows | signed | complete | random | passes per image | seconds per image |",
+        "|---" * 8 + "|",
+    ]
     for name, method in METHODS.items():
-        flags = ("yes" if flag else "" for flag in (method.signed, method.complete, method.random))
+        flags = ["yes" if flag else "" for flag in (method.signed, method.complete, method.random)]
         cost = f"{seconds[name]:.2g}" if name in seconds else ""
-        rows.append(f"| [{name}](#{name}) | {method.family} | {' | '.join(flags)} | {method.cost} | {cost} |")
+        cells = [f"[{name}](#{name})", method.family, method.shows, *flags, method.cost, cost]
+        rows.append(f"| {' | '.join(cells)} |")
     if seconds:
         machine = measured["machine"]
         rows.append(

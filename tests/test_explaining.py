@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from cxr_estimator.errors import BatchSizeWarning, DataError, InvalidParameterError, InvalidTypeError
+from cxr_estimator.errors import (
+    BackgroundWarning,
+    BatchSizeWarning,
+    DataError,
+    InvalidParameterError,
+    InvalidTypeError,
+)
 from cxr_estimator.explanation import Explanation
 
 
@@ -194,6 +200,25 @@ def test_what_progress_raises_stops_the_work(own, phantoms):
 def test_bad_parameters(fitted, phantoms, parameter, value):
     with pytest.raises((InvalidParameterError, InvalidTypeError), match=f"'{parameter}' parameter of explain"):
         fitted.explain(phantoms.X[:1], **{parameter: value})
+
+
+@pytest.mark.parametrize(
+    "X", [None, 5, (image for image in "ab"), np.array(5), {"a": 1}], ids=["None", "5", "generator", "0-d", "dict"]
+)
+def test_what_are_no_images_is_refused_as_predict_does_it(fitted, X):
+    with pytest.raises((DataError, InvalidTypeError), match="X must") as expected:
+        fitted.predict(X)
+    with pytest.raises(type(expected.value)) as found:
+        fitted.explain(X)
+    assert str(found.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("function", ["explain", "iter_explain"])
+def test_the_warning_of_the_background_points_to_the_caller(fitted, phantoms, function):
+    normal = phantoms.X[fitted.predict(phantoms.X) == "NORMAL"][:4]
+    with pytest.warns(BackgroundWarning) as found:
+        getattr(fitted, function)(phantoms.X[:1], method="gradient_shap", background=normal, n_samples=2)
+    assert [warning.filename for warning in found] == [__file__]
 
 
 def test_empty(fitted, phantoms):

@@ -68,6 +68,15 @@ def test_save_and_load(explanation, tmp_path, include_image):
     assert again.names == ()
 
 
+def test_what_the_map_shows_is_saved_and_was_evidence_before(fitted, phantoms, tmp_path):
+    fitted.explain(phantoms.X[:1], method="saliency").save(tmp_path / "map")
+    assert Explanation.load(tmp_path / "map").shows == "sensitivity"
+    description = json.loads((tmp_path / "map.json").read_text())
+    del description["shows"]
+    (tmp_path / "map.json").write_text(json.dumps(description))
+    assert Explanation.load(tmp_path / "map").shows == "evidence"
+
+
 def test_nothing_private_is_saved(fitted, phantoms, tmp_path):
     path = tmp_path / "Jane_Doe_1970.png"
     Image.fromarray(phantoms.X[0]).save(path)
@@ -98,6 +107,8 @@ def test_labels_of_other_types_survive(phantoms, tmp_path):
         lambda folder: edit(folder, geometry=3),
         lambda folder: edit(folder, prediction={}),
         lambda folder: edit(folder, signed="yes"),
+        lambda folder: edit(folder, shows="brightness"),
+        lambda folder: edit(folder, shows=["evidence"]),
         lambda folder: edit(folder, seed=True),
         lambda folder: edit(folder, options=[]),
         lambda folder: edit(folder, versions={"torch": 2}),

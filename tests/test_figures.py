@@ -151,7 +151,22 @@ def test_text_does_not_overlap_with_five_classes(explanation, tmp_path):
     assert ordered[-1].y0 >= 0
 
 
-@pytest.mark.parametrize("method", ["grad_cam", "hi_res_cam"])
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("grad_cam", "Bright regions raised the score of the explained class"),
+        ("hi_res_cam", "pixels that spoke for"),
+        ("saliency", "in either direction"),
+        ("eigen_cam", "for every class"),
+    ],
+)
+def test_the_guide_says_what_the_map_shows(fitted, phantoms, method, expected):
+    said = texts(fitted.explain(phantoms.X[:1], method=method).plot(0))
+    assert expected in said
+    assert ("raised the score" in said) == (method == "grad_cam")
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "hi_res_cam", "saliency", "eigen_cam"])
 def test_no_text_is_cut_off(fitted, phantoms, method):
     figure = fitted.explain(phantoms.X[:1], method=method).plot(0)
     FigureCanvasAgg(figure).draw()  # which lays it out; the canvas of a bare Figure does nothing
@@ -173,5 +188,15 @@ def test_a_sheet_of_several_methods(fitted, phantoms):
     np.testing.assert_array_equal(shown[0], found["grad_cam"].images[1][..., None].repeat(3, axis=2))
     np.testing.assert_array_equal(shown[2], overlay(found["hi_res_cam"], 1, opacity=0.75))
     assert f"explained: {found['grad_cam'].target[1]}" in figure.get_suptitle()
+    other = dataclasses.replace(
+        found["grad_cam"].prediction,
+        proba=np.array([[0.94, 0.06]] * 2),
+        label=np.array(["PNEUMONIA"] * 2),
+        threshold=0.05,
+    )
+    decided = plot_methods({"grad_cam": dataclasses.replace(found["grad_cam"], prediction=other)}, 0)
+    assert "decision: PNEUMONIA (6.0%)" in decided.get_suptitle()  # not the larger one, of the other class
+    kinds = plot_methods(fitted.explain(phantoms.X[:1], method=["guided_grad_cam", "eigen_cam"]), 0)
+    assert [ax.get_title() for ax in kinds.axes[1:]] == ["Guided Grad-CAM (sensitivity)", "Eigen-CAM (features)"]
     many = plot_methods({f"method_{number}": found["grad_cam"] for number in range(7)}, 0)
     assert len(many.axes) == 12  # two rows of six

@@ -34,6 +34,7 @@ _cam = partial(
     _row, family="CAM", localises=True, needs_gradients=True, bf16_safe=True, cost="1 forward, head backward"
 )
 _gradient = partial(_row, family="gradient", needs_gradients=True, cost="1 forward, 1 backward")
+_magnitude = partial(_gradient, shows="sensitivity")
 _shap = partial(_row, family="SHAP", signed=True)
 _perturbation = partial(_row, family="perturbation", signed=True, localises=True)
 _propagation = partial(_row, family="propagation", localises=True, needs_gradients=True, cost="1 forward, 1 backward")
@@ -47,11 +48,11 @@ METHODS: dict[str, Method] = {
     "score_cam": _cam(
         score_cam.score_cam, needs_gradients=False, bf16_safe=False, cost="1 forward per channel of the layer"
     ),
-    "eigen_cam": _cam(cam.eigen_cam, needs_gradients=False, cost="1 forward"),
-    "saliency": _gradient(gradient.saliency),
+    "eigen_cam": _cam(cam.eigen_cam, shows="features", needs_gradients=False, cost="1 forward"),
+    "saliency": _magnitude(gradient.saliency),
     "input_x_gradient": _gradient(gradient.input_x_gradient, signed=True, localises=True),
-    "smooth_grad": _gradient(gradient.smooth_grad, random=True, cost="50 forward, 50 backward"),
-    "var_grad": _gradient(gradient.var_grad, random=True, bf16_safe=True, cost="50 forward, 50 backward"),
+    "smooth_grad": _magnitude(gradient.smooth_grad, random=True, cost="50 forward, 50 backward"),
+    "var_grad": _magnitude(gradient.var_grad, random=True, bf16_safe=True, cost="50 forward, 50 backward"),
     "integrated_gradients": _gradient(
         gradient.integrated_gradients,
         signed=True,
@@ -60,8 +61,8 @@ METHODS: dict[str, Method] = {
         bf16_safe=True,
         cost="64 forward, 64 backward",
     ),
-    "guided_backprop": _gradient(guided.guided_backprop, obstacle=guided.no_relu),
-    "guided_grad_cam": _gradient(guided.guided_grad_cam, localises=True, obstacle=guided.no_relu),
+    "guided_backprop": _magnitude(guided.guided_backprop, obstacle=guided.no_relu),
+    "guided_grad_cam": _magnitude(guided.guided_grad_cam, localises=True, obstacle=guided.no_relu),
     "deep_shap": _shap(
         deep_shap.deep_shap,
         localises=True,
@@ -90,6 +91,7 @@ METHODS: dict[str, Method] = {
     "lrp": _propagation(lrp.lrp, signed=True, complete=True, obstacle=lrp.without_rules),
     "attention_rollout": _propagation(
         attention.attention_rollout,
+        shows="features",
         needs_gradients=False,
         bf16_safe=True,
         cost="1 forward",

@@ -50,6 +50,10 @@ class Method:
         "CAM", "gradient", "SHAP", "LIME", "perturbation", "propagation" or "combination".
     signed : bool
         Whether negative values mean evidence against the target.
+    shows : str
+        What the values stand for: "evidence" (what raised the score of the target, or lowered it in signed maps),
+        "sensitivity" (how much the score changes with a pixel, in either direction) or "features" (what the network
+        responds to, whatever the target).
     localises : bool
         Whether the map is meant to show where, rather than which pixels the score is sensitive to.
     complete : bool
@@ -71,6 +75,7 @@ class Method:
     localises: bool
     complete: bool
     cost: str
+    shows: str = "evidence"
     needs_gradients: bool = False
     needs_background: bool = False
     random: bool = False

@@ -10,16 +10,18 @@ value.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cxr_estimator._validation import invalid
+from cxr_estimator._validation import close_matches, invalid, wrong_type
 from cxr_estimator.attribution._problem import Problem
 from cxr_estimator.attribution._types import Attribution
-from cxr_estimator.backbones import default_cam_layer
+from cxr_estimator.backbones import default_cam_layer, spatial_layers
 
+_MAX_LISTED = 30  # layers in a message
 _EPSILON = 1e-7  # keeps quotients finite where a channel is zero
 
 
@@ -164,10 +166,25 @@ def layer_names(problem: Problem, layer: str | Sequence[str] | None) -> list[str
     """Return the layers that the option `layer` names; the default one for None."""
     if layer is None:
         return [default_cam_layer(problem.model, problem.x)]
-    names = [layer] if isinstance(layer, str) else list(layer)
-    if not names:
-        raise invalid("layer", type(problem.model).__name__, "a layer, or a list of one at least", layer)
-    return names
+    names = [layer] if isinstance(layer, str) else layer
+    caller, known = type(problem.model).__name__, dict(problem.model.named_modules())
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise wrong_type("layer", caller, _layers_there_are(problem, layer), layer)
+    unknown = [name for name in names if name not in known or not name]  # "" is the network itself
+    if unknown or not names:
+        value = unknown[0] if unknown else layer
+        raise invalid("layer", caller, _layers_there_are(problem, value), value)
+    return list(names)
+
+
+def _layers_there_are(problem: Problem, value: Any) -> str:
+    """Return the layers that may be named: all, or of many those that are like `value`, or else the outermost."""
+    layers = spatial_layers(problem.model, problem.x)
+    constraint = "a layer with a spatial map, or a list of one at least"
+    if len(layers) <= _MAX_LISTED:
+        return f"{constraint}: {', '.join(map(repr, layers))}"
+    near = close_matches(value, layers, n=8, cutoff=0.5) or sorted(layers, key=lambda name: name.count("."))[:8]
+    return f"{constraint}, such as {', '.join(map(repr, near))} (model_.named_modules() has all {len(layers)})"
 
 
 def combined(problem: Problem, names: Sequence[str], maps: Sequence[Tensor]) -> Attribution:

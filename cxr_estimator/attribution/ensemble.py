@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from cxr_estimator._validation import check_choice, invalid
+from cxr_estimator._validation import check_choice, invalid, wrong_type
 from cxr_estimator.attribution._problem import Problem
 from cxr_estimator.attribution._types import Attribution
 
@@ -22,7 +22,7 @@ def ensemble(problem: Problem, *, methods: Sequence[str] = DEFAULT) -> Attributi
     Parameters
     ----------
     methods : sequence of str, default=("grad_cam", "integrated_gradients", "occlusion")
-        Two at least of the other methods, with their default options.
+        Two at least of the other methods, each once, with their default options.
 
     Use it for: one map where no single method is trusted more than the others.
     Fails: where most of its methods fail in the same way; it has no unit, and is neither signed nor complete.
@@ -34,13 +34,17 @@ def ensemble(problem: Problem, *, methods: Sequence[str] = DEFAULT) -> Attributi
     """
     from cxr_estimator.attribution import METHODS, check_supported  # late: the table holds this function
 
-    if isinstance(methods, str) or len(methods) < 2:
+    if not isinstance(methods, list | tuple):
+        raise wrong_type("methods", "ensemble", "a list of two methods at least", methods)
+    if len(methods) < 2:
         raise invalid("methods", "ensemble", "a list of two methods at least", methods)
     for name in methods:
         others = [other for other in METHODS if METHODS[other].function is not ensemble]
         check_supported(check_choice("methods", name, others, caller="ensemble"), problem.model)
         if METHODS[name].needs_background and problem.background is None:
             raise invalid("background", "explain", f"given for the method {name!r} of the ensemble", None)
+    if len(set(methods)) < len(methods):
+        raise invalid("methods", "ensemble", "a list of methods without duplicates", methods)
     parts = []
     for name in methods:
         with problem.portion(1 / len(methods)):

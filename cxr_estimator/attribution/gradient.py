@@ -49,7 +49,7 @@ def input_x_gradient(problem: Problem) -> Attribution:
 
     References
     ----------
-    Shrikumar et al. (2017), Not just a black box, doi:10.48550/arXiv.1605.01713
+    Shrikumar et al. (2016), Not just a black box, doi:10.48550/arXiv.1605.01713
     """
     return Attribution((problem.x * input_gradient(problem)).sum(dim=1))
 
@@ -66,7 +66,7 @@ def smooth_grad(
     Parameters
     ----------
     n_samples : int, default=50
-        Noisy copies of each image, at least 2.
+        Noisy copies of each image, 2 to 100,000.
     noise : float in (0, 1], default=0.15
         Standard deviation of the noise as a share of the image's own range; the paper advises 0.1 to 0.2.
     average : {"gradient", "magnitude"}, default="gradient"
@@ -94,7 +94,7 @@ def var_grad(problem: Problem, *, n_samples: int = 50, noise: float = 0.15) -> A
     Parameters
     ----------
     n_samples : int, default=50
-        Noisy copies of each image, at least 2.
+        Noisy copies of each image, 2 to 100,000.
     noise : float in (0, 1], default=0.15
         Standard deviation of the noise as a share of the image's own range.
 
@@ -120,7 +120,7 @@ def integrated_gradients(problem: Problem, *, n_steps: int = 64, baseline: Any =
     Parameters
     ----------
     n_steps : int, default=64
-        Points on the line. Take more if the completeness residual is above some 5%.
+        Points on the line, at most 100,000. Take more if the completeness residual is above some 5%.
     baseline : {"black", "mean", "blur", "background"} or array, optional
         Where the line begins; default: the background, if there is one, else blur. "black" is so far from any
         radiograph that the line to it takes several times the steps.
@@ -133,7 +133,7 @@ def integrated_gradients(problem: Problem, *, n_steps: int = 64, baseline: Any =
     ----------
     Sundararajan et al. (2017), Axiomatic attribution for deep networks, ICML, doi:10.48550/arXiv.1703.01365
     """
-    check_number("n_steps", n_steps, caller="integrated_gradients", low=1, integer=True)
+    check_number("n_steps", n_steps, caller="integrated_gradients", low=1, high=100_000, integer=True)
     reference = baseline_of(problem, baseline, caller="integrated_gradients")
     line = problem.x - reference.images
     total = torch.zeros_like(problem.x)
@@ -163,7 +163,7 @@ def _moments(
     problem: Problem, n_samples: int, noise: float, of: Callable[[Tensor], Tensor], *, caller: str
 ) -> tuple[Tensor, Tensor]:
     """Return mean and variance (n, C, H, W) over noisy images, of what `of` makes of the gradients."""
-    check_number("n_samples", n_samples, caller=caller, low=2, integer=True)
+    check_number("n_samples", n_samples, caller=caller, low=2, high=100_000, integer=True)
     check_number("noise", noise, caller=caller, low=0, high=1, open_low=True)
     deviation = noise * (problem.x.amax(dim=(1, 2, 3), keepdim=True) - problem.x.amin(dim=(1, 2, 3), keepdim=True))
     # float64, since a small variance is the difference of large sums; on the CPU, since not every device has it

@@ -34,7 +34,7 @@ def gradient_shap(problem: Problem, *, n_samples: int = 64) -> Attribution:
     Erion et al. (2021), Improving performance of deep learning models with axiomatic attribution priors and expected
     gradients, Nature Machine Intelligence 3, doi:10.1038/s42256-021-00343-w
     """
-    check_number("n_samples", n_samples, caller="gradient_shap", low=1, integer=True)
+    check_number("n_samples", n_samples, caller="gradient_shap", low=1, high=100_000, integer=True)
     difference = problem.score - problem.background_score
     background = problem.references
     draws = [_draws(problem.generator(row), n_samples, len(background)) for row in range(len(problem))]

@@ -40,7 +40,7 @@ def kernel_shap(
     Parameters
     ----------
     n_samples : int, default=1000
-        Coalitions per image; twice the number of segments at least.
+        Coalitions per image; twice the number of segments at least, and at most 100,000.
     n_segments : int, default=50
     segmentation : {"slic", "quickshift", "felzenszwalb", "grid"}, default="slic"
         How the image is cut.
@@ -57,7 +57,7 @@ def kernel_shap(
     Lundberg & Lee (2017), A unified approach to interpreting model predictions, NeurIPS, doi:10.48550/arXiv.1705.07874
     Covert & Lee (2021), Improving KernelSHAP, AISTATS, doi:10.48550/arXiv.2012.01536
     """
-    check_number("n_samples", n_samples, caller=_CALLER, low=4, integer=True)
+    check_number("n_samples", n_samples, caller=_CALLER, low=4, high=100_000, integer=True)
     reference = baseline_of(problem, baseline, caller=_CALLER)
     segments = superpixels(problem, segmentation, n_segments, caller=_CALLER)
     rows = torch.arange(len(problem), device=problem.x.device)

@@ -39,16 +39,17 @@ def lime(
     Parameters
     ----------
     n_samples : int, default=1000
-        Images per run; the first is the unchanged one.
+        Images per run, 2 to 100,000; the first is the unchanged one.
     segmentation : {"slic", "quickshift", "felzenszwalb", "grid"}
     n_segments : int, default=50
         Wanted number of segments.
     kernel_width : float, default=0.25
+        0.01 to 100. The smaller, the less do images count of which much is absent.
     baseline : {"black", "mean", "blur", "background", "segment_mean"} or array, optional
         What absent segments show; default: the background, if there is one, else blur.
         "segment_mean" is what the library does.
     n_runs : int, default=1
-        The map is the mean of as many runs with different samples, and `spread` their standard deviation.
+        The map is the mean of as many runs (at most 100) with different samples, and `spread` their standard deviation.
 
     Use it for: a few regions and their signed weights, as many readers know it.
     Fails: the map can be no finer than the segments, and changes with their number and with the samples (see
@@ -59,9 +60,9 @@ def lime(
     Ribeiro et al. (2016), "Why should I trust you?", KDD, doi:10.1145/2939672.2939778
     """
     caller = "lime"
-    check_number("n_samples", n_samples, caller=caller, low=2, integer=True)
-    check_number("kernel_width", kernel_width, caller=caller, low=0, open_low=True)
-    check_number("n_runs", n_runs, caller=caller, low=1, integer=True)
+    check_number("n_samples", n_samples, caller=caller, low=2, high=100_000, integer=True)
+    check_number("kernel_width", kernel_width, caller=caller, low=0.01, high=100)
+    check_number("n_runs", n_runs, caller=caller, low=1, high=100, integer=True)
     segments = superpixels(problem, segmentation, n_segments, caller=caller)
     absent = without_segments(problem, segments, baseline, caller=caller)
     counts = (segments.flatten(1).amax(dim=1) + 1).tolist()

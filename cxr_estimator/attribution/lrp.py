@@ -44,13 +44,15 @@ def lrp(
     ----------
     rule : {"composite", "epsilon", "alpha_beta"}
         "composite": box for the layer that reads the image, gamma for the other convolutions, epsilon for dense layers.
-        The others: one rule for all layers. "epsilon" is noisy in deep networks, and close to input x gradient.
+        The others: one rule for all layers, but a batch norm that is not merged always has epsilon. "epsilon" is
+        noisy in deep networks, and close to input x gradient.
     epsilon : float, default=1e-6
-        Added to denominators. Larger values (0.1) suppress weak and contradictory relevance.
+        Added to denominators, 1e-12 to 100. Larger values (0.1) suppress weak and contradictory relevance.
     gamma : float, default=0.25
-        Larger values favour what speaks for the outcome of a neuron.
+        0 to 100. Larger values favour what speaks for the outcome of a neuron.
     beta : float, default=1
-        Weight of what speaks against; alpha is 1 + beta. With 0, maps of different classes are nearly the same.
+        Weight of what speaks against, 0 to 100; alpha is 1 + beta. With 0, maps of different classes are nearly the
+        same.
     bias : {"share", "absorb"}
         What happens to the relevance of the biases b_j: it goes to the inputs in proportion to |c_ij|, so that the map
         sums to the score (for a batch norm that is not merged: in proportion over all positions of the channel); or it
@@ -69,9 +71,9 @@ def lrp(
     """
     check_choice("rule", rule, _RULES, caller="lrp")
     check_choice("bias", bias, _BIASES, caller="lrp")
-    check_number("epsilon", epsilon, caller="lrp", low=0, open_low=True)
-    check_number("gamma", gamma, caller="lrp", low=0)
-    check_number("beta", beta, caller="lrp", low=0)
+    check_number("epsilon", epsilon, caller="lrp", low=1e-12, high=100)
+    check_number("gamma", gamma, caller="lrp", low=0, high=100)
+    check_number("beta", beta, caller="lrp", low=0, high=100)
     shares = bias == "share"
     plain = LayerRule(partial(gamma_rule, gamma=0.0, epsilon=epsilon), shares)
     image = conv = dense = plain

@@ -129,9 +129,10 @@ def rise(
     Parameters
     ----------
     n_masks : int, default=1000
-        Number of masks N, at most where `converge` is given.
+        Number of masks N, at most where `converge` is given; 2 to 100,000.
     grid : int, default=7
     p : float, default=0.5
+        0.01 to 0.99.
     baseline : {"black", "mean", "blur", "background"} or array, optional
         What hidden pixels show; default: the background, if there is one, else blur.
     centre : bool, default=True
@@ -150,9 +151,9 @@ def rise(
     Petsiuk et al. (2018), RISE, BMVC, doi:10.48550/arXiv.1806.07421
     """
     caller = "rise"
-    check_number("n_masks", n_masks, caller=caller, low=2, integer=True)
+    check_number("n_masks", n_masks, caller=caller, low=2, high=100_000, integer=True)
     check_number("grid", grid, caller=caller, low=2, high=min(problem.x.shape[2:]), integer=True)
-    check_number("p", p, caller=caller, low=0, high=1, open_low=True, open_high=True)
+    check_number("p", p, caller=caller, low=0.01, high=0.99)
     if not isinstance(centre, bool):
         raise wrong_type("centre", caller, "True or False", centre)
     if converge is not None:

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,13 +82,16 @@ def find_images(paths: Sequence[Path]) -> list[str]:
 
 @contextlib.contextmanager
 def collect_skipped() -> Iterator[list[SkippedImage]]:
-    """Collect the images that are skipped within the block; other warnings are shown at once, in one line."""
+    """Collect the images that are skipped within the block; our other warnings are shown at once, in one line.
+
+    What other packages warn of is for developers, and not shown.
+    """
     skipped: list[SkippedImage] = []
 
     def show(message: Warning | str, *details: Any, **more: Any) -> None:
         if isinstance(message, SkippedImagesWarning):
             skipped.extend(message.skipped)
-        else:
+        elif type(message).__module__ == SkippedImagesWarning.__module__:
             typer.echo(f"warning: {message}", err=True)
 
     with warnings.catch_warnings():
@@ -133,6 +136,13 @@ def write_text(text: str, output: Path | None) -> None:
         typer.echo(text, nl=False)
         return
     output.write_text(text, encoding="utf-8")
+
+
+def check_outside(output: Path, searched: Iterable[Path]) -> None:
+    """Raise if `output` lies inside one of the folders that are searched for images."""
+    for folder in searched:
+        if folder.is_dir() and output.resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"{output}: lies inside {folder}, so that a second run would take its figures for images.")
 
 
 def check_output(output: Path | None) -> None:

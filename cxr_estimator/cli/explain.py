@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from cxr_estimator.cli._common import (
     JobsOption,
     ModelOption,
     QuietOption,
+    check_outside,
     collect_skipped,
     find_images,
     report_skipped,
@@ -38,7 +40,8 @@ def explain(
     ] = "grad_cam",
     target: Annotated[str, typer.Option(help="A class label, predicted, or margin.")] = "predicted",
     option: Annotated[
-        list[str] | None, typer.Option(help="Option of the methods, such as n_samples=64; may be given several times.")
+        list[str] | None,
+        typer.Option(help="Option of the methods, or random_state, such as n_samples=64; may be given several times."),
     ] = None,
     background: Annotated[
         Path | None, typer.Option(help="Folder of images that SHAP methods compare with, instead of the model's own.")
@@ -60,20 +63,24 @@ def explain(
     """
     from cxr_estimator._progress import bar, told_how_far
     from cxr_estimator.classifier import CXRClassifier
-    from cxr_estimator.figures import plot_methods
+    from cxr_estimator.figures import colormap, plot_methods
     from cxr_estimator.serialization import writable_folder
 
+    chosen = dict(map(_parse_option, option or []))
+    if cmap is not None:
+        colormap(cmap)  # raises now rather than after the first images
+    files = find_images(images)
+    check_outside(output, [*images, *([] if background is None else [background])])
     clf = CXRClassifier.load(model, device=device)
     clf.set_params(on_error="skip", n_jobs=jobs)
     labels = {str(label): label for label in clf.classes_.tolist()}
-    files = find_images(images)
     request: dict[str, Any] = {
         "method": chosen_methods(clf, method, has_background=background is not None),
         "target": labels.get(target, target),
         "error_bars": error_bars,
         "batch_size": number_or_text(batch_size),
         "background": None if background is None else find_images([background]),
-        **dict(map(_parse_option, option or [])),
+        **chosen,
     }
     writable_folder(output)
     rows = []
@@ -134,7 +141,18 @@ def _parse_option(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise DataError(f"--option must be NAME=VALUE, such as n_samples=64. Got {text!r}.")
+    if name in _reserved():
+        is_flag = name in inspect.signature(explain).parameters
+        remedy = f": use --{name.replace('_', '-')}" if is_flag else ""
+        raise DataError(f"--option cannot set {name!r}{remedy}.")
     return name, number_or_text(value)
+
+
+def _reserved() -> set[str]:
+    """Return the parameters of `CXRClassifier.explain` that are no options of methods, except the seed."""
+    from cxr_estimator.classifier import CXRClassifier
+
+    return set(inspect.signature(CXRClassifier.explain).parameters) - {"random_state", "options"}
 
 
 def number_or_text(text: str | None) -> Any:

@@ -11,8 +11,9 @@ from torch import nn
 from cxr_estimator.attribution import METHODS, Problem, TargetRule
 from cxr_estimator.attribution.cam import _first_component, grad_cam, resized
 from cxr_estimator.backbones import build_backbone, default_cam_layer, named_layer, to_grid
-from cxr_estimator.errors import InvalidParameterError
+from cxr_estimator.errors import InvalidParameterError, InvalidTypeError
 from cxr_estimator.thresholds import number_point
+from tests.attribution.networks import NEGATIVE, POSITIVE
 
 
 class TwoChannels(nn.Module):
@@ -26,10 +27,6 @@ class TwoChannels(nn.Module):
     def forward(self, x):
         means = self.features(x).mean(dim=(2, 3))
         return (3 * means[:, 0] + means[:, 1])[:, None]
-
-
-POSITIVE = TargetRule(None, index=torch.tensor([1]))
-NEGATIVE = TargetRule(None, index=torch.tensor([0]))
 
 
 def test_by_hand():
@@ -172,6 +169,33 @@ def test_several_layers_are_averaged_on_one_scale(fitted, phantoms):
     assert both.layer == "features.stage1, features"
     with pytest.raises(InvalidParameterError, match="a list of one at least"):
         fitted.explain(phantoms.X[:3], layer=[])
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "score_cam", "eigen_cam", "guided_grad_cam"])
+@pytest.mark.parametrize(
+    ("layer", "error"),
+    [
+        (5, InvalidTypeError),
+        (True, InvalidTypeError),
+        ([["features"]], InvalidTypeError),
+        (["features", None], InvalidTypeError),
+        (b"features", InvalidTypeError),
+        ("", InvalidParameterError),
+        ([], InvalidParameterError),
+        (["features", "nowhere"], InvalidParameterError),
+    ],
+)
+def test_a_bad_layer_is_refused_with_a_list_of_layers(fitted, phantoms, method, layer, error):
+    listed = "a layer with a spatial map, or a list of one at least: 'features.stage1.0', .*, 'features'. Got "
+    with pytest.raises(error, match=f"'layer' parameter of PlainCNN must be {listed}"):
+        fitted.explain(phantoms.X[:1], method=method, layer=layer)
+
+
+def test_of_many_layers_the_nearest_are_named():
+    model = build_backbone("resnet18", num_outputs=1, channels=1, image_size=64).eval()
+    for layer, near in (("layer5", "'layer4'"), ("zzz", "'conv1', 'bn1', 'act1', 'maxpool', 'layer1'")):
+        with pytest.raises(InvalidParameterError, match=rf"such as .*{near}.*named_modules\(\) has all \d\d\)"):
+            grad_cam(Problem(model, torch.randn(1, 1, 64, 64), POSITIVE), layer=layer)
 
 
 def test_class_token_transformers_need_the_norm_before_the_last_attention():

@@ -13,8 +13,9 @@ import torch
 from scipy.stats import spearmanr
 
 from cxr_estimator import CXRClassifier
+from cxr_estimator._explanation_check import SHOWS
 from cxr_estimator.attribution import METHODS
-from cxr_estimator.errors import BatchSizeWarning, InvalidParameterError, UnsupportedMethodError
+from cxr_estimator.errors import BatchSizeWarning, InvalidParameterError, InvalidTypeError, UnsupportedMethodError
 from tests.attribution.requests import GAPS, batch_tolerance, explain
 from tests.conftest import small_classifier
 
@@ -226,6 +227,16 @@ def test_binary_margin_map_is_the_map_of_the_decided_class(fitted_for, phantoms,
     assert (margin.score >= 0).all()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_map_shows(fitted_for, phantoms, method):
+    """Maps of features are the same for both classes; others are not, or hold the same magnitudes."""
+    found = [explain(fitted_for, phantoms.X[:4], method, target=label) for label in ("NORMAL", "PNEUMONIA")]
+    same = np.allclose(found[0].values, found[1].values, atol=1e-6)
+    magnitudes = "saliency", "smooth_grad", "var_grad"  # the log-odds of one class are those of the other, negated
+    assert same == (method in magnitudes or METHODS[method].shows == "features")
+    assert {one.shows for one in found} == {METHODS[method].shows}
+
+
 def test_unknown_method_and_option(fitted, phantoms):
     with pytest.raises(InvalidParameterError, match=r"one of 'grad_cam'.*Did you mean 'grad_cam'"):
         fitted.explain(phantoms.X[:1], method="gradcam")
@@ -239,7 +250,49 @@ def test_unknown_method_and_option(fitted, phantoms):
         fitted.explain(phantoms.X[:1], layer="head")
 
 
+@pytest.mark.parametrize(
+    ("methods", "error", "said"),
+    [
+        (5, InvalidTypeError, "'methods' parameter of ensemble must be a list of two methods at least. Got 5"),
+        (None, InvalidTypeError, "'methods' parameter of ensemble"),
+        ("grad_cam", InvalidTypeError, "'methods' parameter of ensemble"),
+        (["grad_cam"], InvalidParameterError, "a list of two methods at least"),
+        (["grad_cam", ["saliency"]], InvalidParameterError, "'methods' parameter of ensemble must be one of"),
+        (["grad_cam", "ensemble"], InvalidParameterError, "'methods' parameter of ensemble must be one of"),
+        (["grad_cam", "saliency", "grad_cam"], InvalidParameterError, "without duplicates"),
+    ],
+)
+def test_methods_of_an_ensemble(fitted, phantoms, methods, error, said):
+    with pytest.raises(error, match=said):
+        fitted.explain(phantoms.X[:1], method="ensemble", methods=methods)
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "values"),
+    [
+        ("integrated_gradients", "n_steps", (10**30, 100_001)),
+        ("smooth_grad", "n_samples", (10**30,)),
+        ("var_grad", "n_samples", (10**30,)),
+        ("kernel_shap", "n_samples", (10**13,)),
+        ("lime", "n_samples", (10**13, 10**30)),
+        ("lime", "n_runs", (10**13,)),
+        ("lime", "kernel_width", (1e-200, 1e300, 0.001, 101)),
+        ("rise", "n_masks", (10**13, 10**30)),
+        ("rise", "p", (1e-300, 0.001, 0.999)),
+        ("lrp", "beta", (1e38, 101)),
+        ("lrp", "gamma", (1e38,)),
+        ("lrp", "epsilon", (1e-50, 1e38)),
+    ],
+)
+def test_numbers_without_a_sensible_map_are_refused(fitted, phantoms, method, option, values):
+    for value in values:
+        with pytest.raises(InvalidParameterError, match=f"'{option}' parameter of {method} must be .* >= .* and <= "):
+            fitted.explain(phantoms.X[:1], method=method, **{option: value})
+
+
 def test_table_entries_are_complete():
     for method in METHODS.values():
+        assert method.shows in SHOWS
+        assert method.shows == "evidence" or not (method.signed or method.complete)
         assert "References" in method.function.__doc__
         assert "doi:" in method.function.__doc__

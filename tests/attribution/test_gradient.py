@@ -13,20 +13,10 @@ from cxr_estimator.attribution import METHODS, Problem, TargetRule
 from cxr_estimator.backbones import build_backbone
 from cxr_estimator.errors import InvalidParameterError, InvalidTypeError
 from cxr_estimator.inference import Execution
+from tests.attribution.networks import Linear
 from tests.conftest import small_classifier
 
 IDS = ("a1", "b2", "c3")
-
-
-class Linear(nn.Module):
-    """The logit is the sum of weight * x + 1."""
-
-    def __init__(self, weight):
-        super().__init__()
-        self.weight = weight
-
-    def forward(self, x):
-        return (x * self.weight).sum(dim=(1, 2, 3))[:, None] + 1
 
 
 class Quadratic(nn.Module):

@@ -179,7 +179,7 @@ def test_dealing_uses_all_segments_equally():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_samples": 3}, "'n_samples' parameter of kernel_shap must be an integer >= 4. Got 3"),
+        ({"n_samples": 3}, "'n_samples' parameter of kernel_shap must be an integer >= 4 and <= 100000. Got 3"),
         ({"n_samples": 31, "n_segments": 16}, "kernel_shap must be >= 32, twice the 16 segments of an image"),
         ({"n_segments": 1}, "'n_segments' parameter of kernel_shap must be an integer >= 2. Got 1"),
         ({"segmentation": "voronoi"}, "'segmentation' parameter of kernel_shap must be one of 'slic'"),

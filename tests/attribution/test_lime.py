@@ -126,7 +126,7 @@ def test_what_stands_for_an_absent_segment():
     [
         ({"n_samples": 1}, InvalidParameterError, "'n_samples' parameter of lime must be an integer >= 2"),
         ({"n_samples": "all"}, InvalidTypeError, "'n_samples' parameter of lime must be an integer"),
-        ({"kernel_width": 0}, InvalidParameterError, "'kernel_width' parameter of lime must be a number > 0"),
+        ({"kernel_width": 0}, InvalidParameterError, "'kernel_width' parameter of lime must be a number >= 0.01"),
         ({"n_runs": 0}, InvalidParameterError, "'n_runs' parameter of lime must be an integer >= 1"),
         ({"segmentation": "slick"}, InvalidParameterError, "Did you mean 'slic'"),
         ({"n_segments": 2000}, InvalidParameterError, "at most the 1024 pixels"),

@@ -15,8 +15,8 @@ from cxr_estimator.attribution.lrp import lrp, without_rules
 from cxr_estimator.backbones import build_backbone
 from cxr_estimator.errors import InvalidParameterError, InvalidTypeError
 from cxr_estimator.thresholds import number_point
+from tests.attribution.networks import POSITIVE
 
-POSITIVE = TargetRule(None, index=torch.tensor([1]))
 LOW, HIGH = -2.0, 2.0  # black and white, normalised by MEAN and STD
 MEAN, STD = (0.5,), (0.25,)
 RULES = [
@@ -339,7 +339,7 @@ def test_the_layers_decide_whether_it_works(name, layers):
     [
         ({"rule": "gamma"}, InvalidParameterError, "'rule' parameter of lrp must be one of 'composite', 'epsilon'"),
         ({"bias": "keep"}, InvalidParameterError, "'bias' parameter of lrp must be one of 'share', 'absorb'"),
-        ({"epsilon": 0}, InvalidParameterError, "'epsilon' parameter of lrp must be a number > 0"),
+        ({"epsilon": 0}, InvalidParameterError, "'epsilon' parameter of lrp must be a number >= 1e-12"),
         ({"gamma": -1.0}, InvalidParameterError, "'gamma' parameter of lrp must be a number >= 0"),
         ({"beta": -0.5}, InvalidParameterError, "'beta' parameter of lrp must be a number >= 0"),
         ({"beta": "1"}, InvalidTypeError, "'beta' parameter of lrp must be a number >= 0"),

@@ -234,7 +234,7 @@ def test_progress_of_several_rounds_never_goes_beyond_the_end(fitted, phantoms):
         ("superpixel_occlusion", {"n_segments": 1}, InvalidParameterError, "'n_segments' parameter"),
         ("rise", {"n_masks": 1}, InvalidParameterError, "'n_masks' parameter of rise must be an integer >= 2"),
         ("rise", {"grid": 33}, InvalidParameterError, "'grid' parameter of rise must be an integer >= 2 and <= 32"),
-        ("rise", {"p": 1}, InvalidParameterError, "'p' parameter of rise must be a number > 0 and < 1"),
+        ("rise", {"p": 1}, InvalidParameterError, "'p' parameter of rise must be a number >= 0.01 and <= 0.99"),
         ("rise", {"centre": 1}, InvalidTypeError, "'centre' parameter of rise must be True or False"),
         ("rise", {"converge": 1.0}, InvalidParameterError, "'converge' parameter of rise must be a number > 0 and < 1"),
     ],

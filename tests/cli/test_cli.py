@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from cxr_estimator.attribution import METHODS
 from cxr_estimator.cli import main
 from cxr_estimator.cli.benchmark import chosen_metrics
 from cxr_estimator.cli.explain import chosen_methods
+from cxr_estimator.errors import BackgroundWarning
 
 
 class Done(NamedTuple):
@@ -148,6 +150,28 @@ def test_explain_with_several_methods_and_options(folder, model, tmp_path):
     assert saved.spread.shape == (1, 32, 32)
 
 
+def test_only_warnings_of_the_package_are_shown(folder, model, tmp_path, monkeypatch):
+    def warn(*arguments, **options):
+        warnings.warn("the set_bad function will be deprecated", PendingDeprecationWarning, stacklevel=1)
+        warnings.warn("an array was copied", UserWarning, stacklevel=1)
+        warnings.warn("of one class only", BackgroundWarning, stacklevel=1)
+        return iter_explain(*arguments, **options)
+
+    iter_explain = CXRClassifier.iter_explain
+    monkeypatch.setattr(CXRClassifier, "iter_explain", warn)
+    image = sorted((folder / "test" / "PNEUMONIA").iterdir())[0]
+    done = cxr("explain", "--model", model, image, "--output", tmp_path / "o", "--quiet")
+    assert done.returncode == 0
+    assert done.stderr == "warning: of one class only\n"
+
+
+def test_a_colour_map_is_checked_before_anything_is_explained(folder, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(CXRClassifier, "iter_explain", None)
+    done = cxr("explain", "--model", model, folder / "test", "--output", tmp_path / "o", "--cmap", "nosuch", "--quiet")
+    assert done.returncode == 2, done.stderr
+    assert not (tmp_path / "o").exists()
+
+
 def test_all_methods_are_those_the_network_supports(model, capsys):
     clf = CXRClassifier.load(model)
     chosen = chosen_methods(clf, "all", has_background=True)
@@ -248,6 +272,16 @@ COMPARE = "benchmark --model {model} --output {tmp}/o"
         (f"{EXPLAIN} x.png --option n_samples", "--option must be NAME=VALUE"),
         (f"{EXPLAIN} x.png --option n_samples=3", "'options of grad_cam'"),
         (f"{EXPLAIN} x.png --method grad_cam,none", "'method'"),
+        (f"{EXPLAIN} x.png --option method=lime", "--option cannot set 'method': use --method"),
+        (f"{EXPLAIN} x.png --option error_bars=1", "use --error-bars"),
+        (f"{EXPLAIN} x.png --option X=3", "--option cannot set 'X'."),
+        (f"{EXPLAIN} x.png --option self=3", "--option cannot set 'self'."),
+        (f"{EXPLAIN} x.png --option progress=3", "--option cannot set 'progress'."),
+        (f"{EXPLAIN} x.png --option random_state=x", "'random_state' parameter of explain"),
+        (f"{EXPLAIN} {{images}} --cmap nosuch", "'cmap' parameter of figures"),
+        ("explain --model {model} {images} --output {images}/new", "lies inside"),
+        ("explain --model {model} {images} --output {images}/NORMAL/../", "lies inside"),
+        ("explain --model {model} x.png --background {images} --output {images}", "lies inside"),
         (f"{EXPLAIN} x.png --batch-size many", "'batch_size'"),
         (f"{EXPLAIN} x.png", "there is no such file"),
         (f"{EXPLAIN} x.png --method lime9", "'method' parameter"),
@@ -265,9 +299,10 @@ COMPARE = "benchmark --model {model} --output {tmp}/o"
     ],
 )
 def test_bad_input_gives_one_message_and_no_traceback(folder, model, tmp_path, line, message):
-    done = cxr(*line.format(tmp=tmp_path, model=model, folder=folder).split())
+    done = cxr(*line.format(tmp=tmp_path, model=model, folder=folder, images=folder / "test").split())
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
+    assert not list((folder / "test").rglob("explanations.*"))
     assert "Traceback" not in done.stderr
 
 

@@ -276,6 +276,6 @@ def test_other_images_classes_or_sizes_are_refused(maps, fitted, phantoms, three
     ],
 )
 def test_bad_requests_fail_before_any_work(fitted, phantoms, monkeypatch, changes, match):
-    monkeypatch.setattr("cxr_estimator._explaining.iter_inputs", None)
+    monkeypatch.setattr("cxr_estimator._batches.iter_inputs", None)
     with pytest.raises((InvalidParameterError, InvalidTypeError, DataError), match=match):
         DeletionCurveDisplay.from_estimator(fitted, phantoms.X[:8], **{"methods": METHODS, **FAST, **changes})

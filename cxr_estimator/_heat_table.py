@@ -61,7 +61,11 @@ def plot_benchmark(table: pd.DataFrame, *, bucket: str = "all") -> Figure:
             write(ax, column + 0.5, row + 0.3, show(cell["value"]), ha="center", va="center", fontsize=9.5, color=ink)
             write(ax, column + 0.5, row + 0.52, small, ha="center", va="top", fontsize=6, color=ink, linespacing=1.1)
     better = part.groupby("metric", sort=False)["greater_is_better"].first()
-    titles = [_column_title(metric, arrow="↑" if better[metric] else "↓") for metric in metrics]
+    is_gain = part.groupby("metric", sort=False)["is_gain"].first()
+    titles = [
+        _column_title(f"{metric} gain" if is_gain[metric] else metric, arrow="↑" if better[metric] else "↓")
+        for metric in metrics
+    ]
     ax.set_xticks(np.arange(len(metrics)) + 0.5, titles, fontsize=8.5, parse_math=False)
     ax.set_yticks(np.arange(len(methods)) + 0.5, names, fontsize=9, parse_math=False)
     n_images, n_patients = part["n_images"].max(), part["n_patients"].max()
@@ -69,7 +73,7 @@ def plot_benchmark(table: pd.DataFrame, *, bucket: str = "all") -> Figure:
     caption(
         figure,
         f"{shown}{n_images} images of {n_patients} patients; mean [95% interval over patients]. The darker, the better "
-        "among the methods; ↑ greater is better, ↓ less is better.",
+        "among the methods; ↑ greater is better, ↓ less is better. Gain: over the same maps shifted and flipped.",
     )
     return figure
 
@@ -77,7 +81,18 @@ def plot_benchmark(table: pd.DataFrame, *, bucket: str = "all") -> Figure:
 def _of_bucket(table: pd.DataFrame, bucket: str) -> pd.DataFrame:
     import pandas as pd
 
-    needed = {"method", "metric", "bucket", "value", "low", "high", "rank", "n_undefined", "greater_is_better"}
+    needed = {
+        "method",
+        "metric",
+        "bucket",
+        "value",
+        "low",
+        "high",
+        "rank",
+        "n_undefined",
+        "greater_is_better",
+        "is_gain",
+    }
     if not isinstance(table, pd.DataFrame) or not needed | {"n_images", "n_patients"} <= set(table.columns):
         raise wrong_type("table", "plot_benchmark", "a DataFrame as benchmark returns it", table)
     check_choice("bucket", bucket, table["bucket"].unique(), caller="plot_benchmark")

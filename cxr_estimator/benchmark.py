@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def benchmark(
         One row per method, metric and bucket: method, metric, bucket ("all"; with two classes and y also "TP", "FP",
         "FN" and "TN" at the operating point, with several "right" and "wrong"), value (mean over images), low, high
         (95% patient bootstrap), n_images, n_undefined (left out of the mean), n_patients, greater_is_better (of the
-        value as it stands), rank (1 is best of the methods, in this metric and bucket), seconds_per_image.
+        value as it stands), is_gain (over the same maps shifted and flipped, or the raw value), rank (1 is best of the methods, in this metric and bucket), seconds_per_image.
 
     Raises
     ------
@@ -95,7 +96,7 @@ def benchmark(
     n = len(X)
     patients = None if groups is None else check_per_image("groups", groups, n, caller="benchmark")
     labels = None if y is None else check_labels(y, n, caller="benchmark", classes=clf.classes_)
-    kept = _Kept(folder, clf, n, plan_of, settings)
+    kept = _Kept(folder, clf, _content_digest(X, labels), plan_of, settings)
     rows = np.setdiff1d(np.arange(n), kept.done)
     if len(rows):
         with bar(n, "benchmark", clf.verbose) as advance:
@@ -138,6 +139,7 @@ def summary(
                     "bucket": bucket,
                     **_mean(one, patients, n_resamples),
                     "greater_is_better": greater,
+                    "is_gain": relative and metric.has_reference_maps,
                     "seconds_per_image": seconds[method],
                 }
                 for method, one in part.groupby("method", sort=False)
@@ -222,7 +224,7 @@ class _Kept:
         self,
         folder: str | Path | None,
         clf: CXRClassifier,
-        n_images: int,
+        data: str,
         requests: Mapping[str, Mapping[str, Request]],
         settings: Mapping[str, Any],
     ) -> None:
@@ -234,7 +236,7 @@ class _Kept:
         description = {
             "format": "cxr_estimator.benchmark",
             "version": 1,
-            "n_images": n_images,
+            "data": data,
             "model": _fingerprint(clf),
             "requests": {
                 method: {label: [one.metric, repr(sorted(one.options.items()))] for label, one in labels.items()}
@@ -270,6 +272,14 @@ class _Kept:
         if not self._parts:
             raise DataError("benchmark: none of the images could be read.")
         return pd.concat(self._parts, ignore_index=True)
+
+
+def _content_digest(X: Any, labels: np.ndarray | None) -> str:
+    """Return the SHA-256 of the images (of paths: their text) and labels, which tells nothing about them."""
+    digest = hashlib.sha256(repr(None if labels is None else labels.tolist()).encode())
+    for image in X:
+        digest.update(str(image).encode() if isinstance(image, str | os.PathLike) else np.asarray(image).tobytes())
+    return digest.hexdigest()
 
 
 def _fingerprint(clf: CXRClassifier) -> str:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # see cli.main; before anything loads torch
+# before anything loads torch: see cli.main, and processes of `pytest -n` share the cores
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    each = max((os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]), 1)
+    os.environ.setdefault("OMP_NUM_THREADS", str(each))
 
 from pathlib import Path
 
@@ -99,6 +103,8 @@ def metadata_routing():
 def pytest_sessionfinish(session, exitstatus):
     """Let a run fail in which tests were skipped, where CXR_NO_SKIPS asks for that."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # in a process of `pytest -n`, which reports to another one
+        return
     if os.environ.get("CXR_NO_SKIPS") and exitstatus == 0 and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         reporter.write_line("skipped tests count as failures here (CXR_NO_SKIPS is set)", red=True)

@@ -43,7 +43,7 @@ def table(request_of):
 def test_the_table_is_tidy(table, phantoms):
     assert list(table.columns) == [
         "method", "metric", "bucket", "value", "low", "high", "n_images", "n_undefined", "n_patients",
-        "greater_is_better", "seconds_per_image", "rank",
+        "greater_is_better", "is_gain", "seconds_per_image", "rank",
     ]  # fmt: skip
     whole = table[table["bucket"] == "all"]
     assert len(whole) == len(METHODS) * len(METRICS)
@@ -96,6 +96,8 @@ def test_the_folder_holds_no_names_and_only_one_benchmark(request_of, tmp_path, 
     assert not any(str(group) in text for group in set(phantoms.groups[:5].tolist()) if len(str(group)) > 3)
     with pytest.raises(DataError, match="another benchmark"):
         request_of(slice(0, 6), folder=tmp_path)
+    with pytest.raises(DataError, match="another benchmark"):
+        request_of(slice(1, 6), folder=tmp_path)  # as many, but others
     with pytest.raises(DataError, match="another benchmark"):
         request_of(slice(0, 5), folder=tmp_path, n_references=3)
     (tmp_path / "benchmark.json").write_text(json.dumps({"format": "something else"}))

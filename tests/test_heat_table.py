@@ -25,7 +25,7 @@ def table(methods=("grad_cam", "occlusion", "lime"), metrics=METRICS, scale=1.0)
             {
                 "method": method, "metric": metric, "bucket": "all", "value": value, "low": value - 0.05 * scale,
                 "high": value + 0.05 * scale, "n_images": 40, "n_undefined": 0, "n_patients": 20,
-                "greater_is_better": greater, "seconds_per_image": 0.1, "rank": number + 1.0,
+                "greater_is_better": greater, "is_gain": False, "seconds_per_image": 0.1, "rank": number + 1.0,
             }
         )  # fmt: skip
     return pd.DataFrame(rows)

@@ -20,7 +20,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 @pytest.mark.filterwarnings("ignore::cxr_estimator.errors.PatientLeakWarning")
 def test_snippets_run_one_after_another(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert len(SNIPPETS) == 6
+    assert len(SNIPPETS) == 7
     names: dict = {}
     for snippet in SNIPPETS:
         exec(compile(snippet, "README.md", "exec"), names)
@@ -50,7 +50,7 @@ def test_both_commands_are_one_line_each():
     commands = [line for line in README.splitlines() if line.startswith("python3 -m venv")]
     assert len(commands) == 2
     assert commands[0].endswith("cxr quickstart")
-    assert commands[1].endswith("pytest")
+    assert commands[1].endswith("pytest -n 2 --dist loadfile")
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)

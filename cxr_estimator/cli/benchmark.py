@@ -132,6 +132,7 @@ def chosen_metrics(names: str) -> list[str]:
 def _text(table: pd.DataFrame) -> str:
     """Return the rows of all images, the best method of each metric first."""
     part = table[table["bucket"] == "all"].copy()
+    part["metric"] += part["is_gain"].map({True: ": gain over the maps shifted and flipped", False: ""})
     part["metric"] += part["greater_is_better"].map({True: " (greater is better)", False: " (less is better)"})
     lines = [f"{part['n_images'].iloc[0]} images, mean [95% interval over patients]"]
     for metric, rows in part.groupby("metric", sort=False):

@@ -63,7 +63,7 @@ def parse(
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     options.image_size = options.image_size or (128 if options.data else 32)
-    options.epochs = options.epochs or (5 if options.data else 3)
+    options.epochs = options.epochs or (5 if options.data else 2)
     options.images = options.images or (12 if options.data else few)
     return options
 

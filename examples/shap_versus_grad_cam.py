@@ -45,7 +45,7 @@ PUBLISHED_SPARSITY, PUBLISHED_SIDE = 5.35e-6, 432
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    study = prepare(parse(arguments, __doc__, backbone="densenet121", images="how many of each outcome", few=3))
+    study = prepare(parse(arguments, __doc__, backbone="densenet121", images="how many of each outcome", few=2))
     curves = {name: (name, {"steps": study.budget["steps"]}) for name in CURVES}
     outcome = study.outcomes()
     of_each = study.draw({name: outcome == name for name in np.unique(outcome)})

@@ -79,7 +79,8 @@ def benchmark(
         One row per method, metric and bucket: method, metric, bucket ("all"; with two classes and y also "TP", "FP",
         "FN" and "TN" at the operating point, with several "right" and "wrong"), value (mean over images), low, high
         (95% patient bootstrap), n_images, n_undefined (left out of the mean), n_patients, greater_is_better (of the
-        value as it stands), is_gain (over the same maps shifted and flipped, or the raw value), rank (1 is best of the methods, in this metric and bucket), seconds_per_image.
+        value as it stands), is_gain (over the same maps shifted and flipped, or the raw value), rank (1 is best of the
+        methods, in this metric and bucket), seconds_per_image.
 
     Raises
     ------

@@ -78,8 +78,16 @@ def test_spreading_the_draws_lowers_the_scatter():
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
-        (0, InvalidParameterError, "'n_samples' parameter of gradient_shap must be an integer >= 1. Got 0"),
-        (2.5, InvalidTypeError, "'n_samples' parameter of gradient_shap must be an integer >= 1. Got 2.5"),
+        (
+            0,
+            InvalidParameterError,
+            "'n_samples' parameter of gradient_shap must be an integer >= 1 and <= 100000. Got 0",
+        ),
+        (
+            2.5,
+            InvalidTypeError,
+            "'n_samples' parameter of gradient_shap must be an integer >= 1 and <= 100000. Got 2.5",
+        ),
     ],
 )
 def test_bad_numbers_of_samples(value, error, message):

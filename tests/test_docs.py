@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from cxr_estimator.attribution import METHODS
+from cxr_estimator.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,4 +19,12 @@ def test_methods_page_is_up_to_date():
         section = page.split(f"### {name}\n")[1].split("\n### ")[0]
         assert "**Use it for**: " in section
         assert "**Fails**: " in section
+        assert "https://doi.org/10." in section
+
+
+def test_metrics_page_is_up_to_date():
+    subprocess.run([sys.executable, ROOT / "docs" / "make_metrics.py", "--check"], check=True)
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    for name in METRICS:
+        section = page.split(f"### {name}\n")[1].split("\n### ")[0]
         assert "https://doi.org/10." in section

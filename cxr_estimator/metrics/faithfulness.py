@@ -98,7 +98,8 @@ def probability_degradation(
 ) -> np.ndarray:
     """Share of f that is lost: mean over k = 1, ..., n of 1 - f(x_k) / f(x), at most 1; higher is better.
 
-    NaN where f(x) is 0. `deletion_curve` gives the curve.
+    NaN where f(x) is 0. `deletion_curve` gives the curve. A weak metric: not bounded below, so that a few images whose
+    f(x) is small (the class is not the decided one) outweigh all others.
 
     References
     ----------
@@ -151,7 +152,8 @@ def sufficiency(explanation: Explanation, context: Context, **how: Unpack[Pertur
 def road(explanation: Explanation, context: Context, **how: Unpack[Perturbing]) -> np.ndarray:
     """Half the mean of f(x'_k) - f(x_k) with 20, 40, 60 and 80% imputed, in [-0.5, 0.5]; higher is better.
 
-    What is hidden is filled from the pixels around, so that the shape of the hole tells the network less. Deviations:
+    What is hidden is filled from the pixels around, so that the shape of the hole tells the network less. A weak metric
+    where findings are smooth: then what is imputed looks like what was there, and differences are small. Deviations:
     both orders are joined, as in pytorch-grad-cam; and no noise is added, so that the value repeats.
 
     References

@@ -36,7 +36,7 @@ class Perturbing(TypedDict, total=False):
         What hidden pixels show. "noise": uniform in the range of pixels, seeded. "imputed": weighted means of the
         visible pixels around, see `_imputation`. The others as for `occlusion`.
     unit : {"pixel", "patch", "superpixel"}
-        What is hidden together; a unit counts by its mean attribution.
+        What is hidden together; a unit counts by its mean attribution. Fractions are rounded to whole units.
     n_units : int
         Wanted number of patches or superpixels.
     output : {"proba", "score"}
@@ -51,9 +51,20 @@ class Perturbing(TypedDict, total=False):
 
 
 class Ranking(NamedTuple):
-    """How many pixels rank before the unit of each pixel, (n, H, W) int32, and a digest of what was ranked."""
+    """The order in which units of pixels go.
+
+    Attributes
+    ----------
+    before : Tensor (n, H, W), int32
+        How many pixels rank before the unit of each pixel.
+    edges : list of n ndarray (units + 1,), int64
+        Numbers of pixels at which a unit ends, from 0 on: what can be hidden without cutting one.
+    digest : bytes
+        Of what was ranked.
+    """
 
     before: Tensor
+    edges: list[np.ndarray]
     digest: bytes
 
 
@@ -78,9 +89,9 @@ class PerturbedOutputs:
         check_choice("output", output, OUTPUTS, caller=caller)
         fill, name = self._filling(baseline, caller)
         full = [(key, name) for key in keys]
-        new = [number for number, key in enumerate(full) if key not in self._found]
+        new = {key: number for number, key in enumerate(full) if key not in self._found}
         if new:
-            self._evaluate([full[number] for number in new], torch.tensor(new), hidden, fill)
+            self._evaluate(list(new), torch.tensor(list(new.values())), hidden, fill)
         return torch.stack([self._found[key][output] for key in full], dim=1).cpu().numpy().astype(np.float64)
 
     def original(self, output: str, caller: str) -> np.ndarray:
@@ -96,8 +107,10 @@ class PerturbedOutputs:
         digest = blake2b(f"{unit} {n_units}".encode() + values.tobytes()).digest()
         if self._latest is None or self._latest.digest != digest:
             units = self.units(unit, n_units, caller)
-            before = [self._ranked(torch.from_numpy(each), units[row], row) for row, each in enumerate(values)]
-            self._latest = Ranking(torch.stack(before).to(self.problem.x.device), digest)
+            before, edges = zip(
+                *(self._ranked(torch.from_numpy(each), units[row], row) for row, each in enumerate(values)), strict=True
+            )
+            self._latest = Ranking(torch.stack(before).to(self.problem.x.device), list(edges), digest)
         return self._latest
 
     def units(self, unit: str, n_units: int, caller: str) -> Tensor:
@@ -113,14 +126,15 @@ class PerturbedOutputs:
             )
         return self._units[unit, n_units]
 
-    def _ranked(self, values: Tensor, units: Tensor, row: int) -> Tensor:
+    def _ranked(self, values: Tensor, units: Tensor, row: int) -> tuple[Tensor, np.ndarray]:
         size = torch.bincount(units.flatten())
         mean = torch.bincount(units.flatten(), weights=values.flatten().double().nan_to_num()) / size
         shuffled = torch.from_numpy(self.problem.generator(row, _TIES).permutation(len(size)))
         order = shuffled[mean[shuffled].argsort(descending=True, stable=True)]
+        ends = size[order].cumsum(0)
         before = torch.empty_like(size)
-        before[order] = size[order].cumsum(0) - size[order]
-        return before[units].to(torch.int32)
+        before[order] = ends - size[order]
+        return before[units].to(torch.int32), np.concatenate([[0], ends.numpy()])
 
     def _evaluate(self, keys: list[Hashable], numbers: Tensor, hidden: Hidden, fill: Callable) -> None:
         problem = self.problem
@@ -157,7 +171,8 @@ class Curves:
 
     Parameters
     ----------
-    explanation : Explanation
+    values : ndarray (n, H, W)
+        The maps.
     perturbed : PerturbedOutputs
     caller : str
         The metric, for error messages.
@@ -187,40 +202,59 @@ class Curves:
         return self._perturbed.original(self._output, self._caller)
 
     def most_relevant_hidden(self, fractions: Sequence[float]) -> np.ndarray:
-        """Return (n, len(fractions)): with these fractions of the pixels hidden, the most relevant ones first."""
-        return self._hiding([(0, self._pixels(fraction)) for fraction in fractions])
+        """Return (n, len(fractions)): with these fractions of the pixels hidden, the most relevant ones first.
+
+        Units are hidden whole: of the numbers of pixels that can be, the nearest one counts.
+        """
+        return self._hiding([(np.zeros_like(count), count) for count in map(self._first, fractions)])
 
     def least_relevant_hidden(self, fractions: Sequence[float]) -> np.ndarray:
         """Return (n, len(fractions)): with these fractions of the pixels hidden, the least relevant ones first."""
-        return self._hiding([(self._area - self._pixels(fraction), self._area) for fraction in fractions])
+        return self._hiding([(start, np.full_like(start, self._area)) for start in map(self._last, fractions)])
 
     def most_relevant_shown(self, fractions: Sequence[float]) -> np.ndarray:
         """Return (n, len(fractions)): with all but these fractions of the pixels hidden, the most relevant ones."""
-        return self._hiding([(self._pixels(fraction), self._area) for fraction in fractions])
+        return self._hiding([(count, np.full_like(count, self._area)) for count in map(self._first, fractions)])
 
-    def _pixels(self, fraction: float) -> int:
-        return round(fraction * self._area)
+    def _first(self, fraction: float) -> np.ndarray:
+        """Return how many pixels (n,) are the first `fraction`, in whole units."""
+        return np.array([_nearest(edges, round(fraction * self._area)) for edges in self._ranking.edges])
 
-    def _hiding(self, intervals: list[tuple[int, int]]) -> np.ndarray:
+    def _last(self, fraction: float) -> np.ndarray:
+        """Return the rank (n,) at which the last `fraction` begins; rounded as at the other end."""
+        area, wanted = self._area, round(fraction * self._area)
+        return np.array([area - _nearest(area - edges[::-1], wanted) for edges in self._ranking.edges])
+
+    def _hiding(self, intervals: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        """Return (n, len(intervals)) with the pixels of ranks from low (n,) to below high (n,) hidden."""
         before = self._ranking.before
-        bounds = torch.tensor(intervals, dtype=torch.int32, device=before.device)
+        bounds = torch.from_numpy(np.array(intervals)).to(before)  # (intervals, 2, n)
         found = np.empty((len(before), len(intervals)))
-        shown = [low >= high for low, high in intervals]
+        shown = np.array([(low >= high).all() for low, high in intervals])
         found[:, shown] = self.original[:, None]
-        keys = [
-            "all" if low == 0 and high == self._area else (self._ranking.digest, low, high)
+        keys: list[Hashable] = [
+            "all"
+            if not low.any() and (high == self._area).all()
+            else (self._ranking.digest, low.tobytes(), high.tobytes())
             for low, high in intervals
-            if low < high
+            if not (low >= high).all()
         ]
-        rest = torch.tensor([number for number, one in enumerate(shown) if not one], device=before.device)
+        rest = torch.from_numpy(np.flatnonzero(~shown)).to(before.device)
 
         def hidden(owner: Tensor, number: Tensor) -> Tensor:
-            low, high = bounds[rest[number]].unbind(dim=1)
-            rank = before[owner]
-            return (rank >= low[:, None, None]) & (rank < high[:, None, None])
+            low, high = (bounds[rest[number], side, owner][:, None, None] for side in (0, 1))
+            return (before[owner] >= low) & (before[owner] < high)
 
         if keys:
-            found[:, ~np.array(shown)] = self._perturbed.hiding(
+            found[:, ~shown] = self._perturbed.hiding(
                 keys, hidden, baseline=self._baseline, output=self._output, caller=self._caller
             )
         return found
+
+
+def _nearest(edges: np.ndarray, wanted: int) -> int:
+    """Return the nearest of the ascending numbers `edges`, from 0 on; of two as near ones the lower."""
+    place = int(np.searchsorted(edges, wanted))
+    if place > 0 and (place == len(edges) or wanted - edges[place - 1] <= edges[place] - wanted):
+        place -= 1
+    return int(edges[place])

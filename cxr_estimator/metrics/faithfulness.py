@@ -12,7 +12,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from cxr_estimator._validation import check_number
+from cxr_estimator._validation import check_number, invalid
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.metrics._perturbing import IMPUTED, Curves, Perturbing
 from cxr_estimator.metrics._types import Context
@@ -107,6 +107,8 @@ def probability_degradation(
     doi:10.1109/TNNLS.2016.2599820 (relative to f(x))
     """
     name = "probability_degradation"
+    if how.get("output", "proba") != "proba":  # a share of what can be negative says nothing
+        raise invalid("output", name, "'proba'", how["output"])
     curves = _curves(name, explanation, context, how)
     hidden, original = curves.most_relevant_hidden(fractions(steps, name)[1:]).mean(axis=1), curves.original
     return 1.0 - np.divide(hidden, original, out=np.full(len(original), np.nan), where=original != 0)
@@ -184,7 +186,7 @@ def insertion_curve(
 
 def fractions(steps: Any, caller: str) -> list[float]:
     """Return 0, 1 / steps, ..., 1."""
-    check_number("steps", steps, caller=caller, low=1, integer=True)
+    check_number("steps", steps, caller=caller, low=1, high=100_000, integer=True)
     return [number / steps for number in range(steps + 1)]
 
 

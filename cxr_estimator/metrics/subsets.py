@@ -89,7 +89,7 @@ def _drops(
     n_units: int = 196,
     output: str = "score",
 ) -> _Subsets:
-    check_number("n_subsets", n_subsets, caller=caller, low=2, integer=True)
+    check_number("n_subsets", n_subsets, caller=caller, low=2, high=100_000, integer=True)
     check_number("share", share, caller=caller, low=0, high=1, open_low=True, open_high=True)
     perturbed = context.perturbed
     units = perturbed.units(unit, n_units, caller)

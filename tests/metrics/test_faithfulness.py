@@ -33,7 +33,6 @@ RAW = {"relative": False, "output": "score", "baseline": "black"}
         ("aopc", {"steps": 4}, (0 + 0.4 + 0.7 + 0.9 + 1) / 5),
         ("aopc_lerf", {"steps": 4}, (0 + 0.1 + 0.3 + 0.6 + 1) / 5),
         ("abpc", {"steps": 4}, (0 + 0.3 + 0.4 + 0.3 + 0) / 5),
-        ("probability_degradation", {"steps": 4}, (0.4 + 0.7 + 0.9 + 1) / 2 / 4),
         ("top_k_deletion", {"k": 25}, 0.4),
         ("top_k_deletion", {"k": 50}, 0.7),
         ("top_k_deletion", {"k": 100}, 1.0),
@@ -46,6 +45,34 @@ RAW = {"relative": False, "output": "score", "baseline": "black"}
 def test_by_hand(explain_values, name, options, expected):
     found = measure(name, explain_values(X), linear(ONES, X), **RAW, **options)
     np.testing.assert_allclose(found, [expected], atol=1e-6)
+
+
+def test_probability_degradation_by_hand(explain_values):
+    f = 1 / (1 + np.exp(-np.array([2, 1.6, 1.3, 1.1, 1])))
+    found = measure(
+        "probability_degradation", explain_values(X), linear(ONES, X), relative=False, baseline="black", steps=4
+    )
+    np.testing.assert_allclose(found, [np.mean(1 - f[1:] / f[0])], rtol=1e-5)
+    with pytest.raises(InvalidParameterError, match="'output' parameter of probability_degradation must be 'proba'"):
+        measure("probability_degradation", explain_values(X), linear(ONES, X), output="score")
+
+
+@pytest.mark.parametrize("n_units", [4, 9, 16])
+def test_both_orders_are_rounded_alike(explain_values, n_units):
+    """Where image and weights are uniform, no order is better than another."""
+    x = np.full((1, 24, 24), 0.5)
+    options = {**RAW, "unit": "patch", "n_units": n_units, "steps": 20}
+    values = np.random.default_rng(0).normal(size=(1, 24, 24))
+    for name, expected in (("abpc", 0.0), ("aopc", x.sum() / 2), ("aopc_lerf", x.sum() / 2)):
+        found = measure(name, explain_values(values), linear(np.ones((24, 24)), x), **options)
+        np.testing.assert_allclose(found, [expected], atol=1e-3 * x.sum() if name == "abpc" else 0.02 * x.sum())
+
+
+def test_each_set_of_units_is_evaluated_once(explained):
+    explanation, context = explained(slice(0, 3))
+    before = context.problem.evaluations
+    deletion_curve(explanation, context, steps=64, unit="patch", n_units=16)
+    assert context.problem.evaluations - before == 3 * 16  # not 63
 
 
 def test_probabilities_by_hand(explain_values):

@@ -28,11 +28,11 @@ What all metrics have in common:
 - They give one number per image, NaN where it is undefined: for a map of zeros, without finite numbers, or with an
   empty mask. NaNs are counted, never dropped in silence.
 - **faithfulness** is by default the **gain** over the same map shifted and flipped ({N_REFERENCES} draws, seeded),
-  and then greater is better for each of them. Raw values (`relative=False`) depend on the network more than on the map: an
-  untrained one can have the better deletion AUC, and independent random pixels flatter every smooth map.
-- What is hidden shows a `baseline`: "mean" of the image (default), "black", "blur", "background", "noise", "imputed" from
-  the pixels around, or an array. It is hidden by pixel (default), "patch" or "superpixel" (`unit=`, `n_units=`). `output=`
-  is "proba" (default) or "score".
+  and then greater is better for each of them. Raw values (`relative=False`) depend on the network more than on the
+  map: an untrained one can have the better deletion AUC, and independent random pixels flatter every smooth map.
+- What is hidden shows a `baseline`: "mean" of the image (default), "black", "blur", "background", "noise", "imputed"
+  from the pixels around, or an array. It is hidden by pixel (default), "patch" or "superpixel" (`unit=`, `n_units=`).
+  `output=` is "proba" (default) or "score".
 - Each distinct perturbed image is evaluated once, whatever the number of metrics that look at it.
 
 No metric says that a map is right. High faithfulness says that the network uses what the map marks; the lesion may be

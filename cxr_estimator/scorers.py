@@ -270,6 +270,8 @@ def xai_scorers(
     if not isinstance(scorers, Mapping) and not all(isinstance(one, str) for one in scorers):
         raise invalid("scorers", "xai_scorers", "a dict of label to scorer where not all are given by name", scorers)
     named = scorers if isinstance(scorers, Mapping) else {name: name for name in scorers}
+    if options and not any(isinstance(one, str) and ":" in one for one in named.values()):
+        raise invalid("options", "xai_scorers", "empty where no scorer is given as 'method:metric'", options)
     return XAIScorers({label: _scorer(one, options) for label, one in named.items()}, error_score=error_score)
 
 

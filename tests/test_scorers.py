@@ -246,6 +246,11 @@ def test_bad_collections_fail_at_once(scorers):
         xai_scorers(scorers)
 
 
+def test_options_that_nothing_takes_are_refused():
+    with pytest.raises(InvalidParameterError, match="'options' .* empty"):
+        xai_scorers({"auc": "roc_auc", "faithfulness": GRAD_CAM}, n_samples=4)
+
+
 def test_other_estimators_are_refused(phantoms):
     from sklearn.dummy import DummyClassifier
 

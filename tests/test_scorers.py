@@ -247,7 +247,7 @@ def test_bad_collections_fail_at_once(scorers):
 
 
 def test_options_that_nothing_takes_are_refused():
-    with pytest.raises(InvalidParameterError, match="'options' .* empty"):
+    with pytest.raises(InvalidParameterError, match=r"'options' .* empty"):
         xai_scorers({"auc": "roc_auc", "faithfulness": GRAD_CAM}, n_samples=4)
 
 

@@ -110,7 +110,7 @@ class ExplanationPlan:
         return cls(
             clf,
             images,
-            _options_of_each(method, options),
+            options_of_each(method, options),
             plain(target),
             _fixed_index(clf, len(images), plain(target), true_label),
             true_label,
@@ -255,7 +255,7 @@ def joined(parts: list[Any], n_images: int) -> Any:
     return Explanation.concatenate(parts)
 
 
-def _options_of_each(methods: Sequence[str], options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def options_of_each(methods: Sequence[str], options: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return which of the options each method takes; one that none of them takes is an error."""
     taken = {method: list(_defaults(method)) for method in methods}
     known = sorted({name for names in taken.values() for name in names})

@@ -295,15 +295,12 @@ class ClinicalScorer:
         pos_label = self._positive_label(estimator, labels)
         proba = np.asarray(estimator.predict_proba(X), dtype=np.float64)[:, labels.index(pos_label)]
         positive = check_labels(y, len(proba), caller=self.name, classes=np.asarray(estimator.classes_)) == pos_label
-        readable = ~np.isnan(proba)
-        if not readable.any():
-            raise DataError(f"{self.name}: none of the {len(proba)} images could be read.")
-        if not readable.all():
-            self._warn(f"{(~readable).sum()} of {len(proba)} images could not be read and are left out.")
-        score = CLINICAL[self.name].score(proba[readable], positive[readable], **dict(self.options))
+        rows = readable(proba, self.name)
+        score = CLINICAL[self.name].score(proba[rows], positive[rows], **dict(self.options))
         if np.isnan(score):
-            missing = labels[1 - labels.index(pos_label)] if positive[readable].any() else pos_label
-            self._warn(f"undefined (NaN), because none of the {readable.sum()} images is {missing!r}.")
+            missing = labels[1 - labels.index(pos_label)] if positive[rows].any() else pos_label
+            text = f"{self.name}: undefined (NaN), because none of the {rows.sum()} images is {missing!r}."
+            warnings.warn(ScoreWarning(text), stacklevel=2)
         return score
 
     def __repr__(self) -> str:
@@ -326,5 +323,13 @@ class ClinicalScorer:
         given = getattr(estimator, "pos_label_", None) if self.pos_label is None else self.pos_label
         return labels[1] if given is None else check_choice("pos_label", given, labels, caller=self.name)
 
-    def _warn(self, text: str) -> None:
-        warnings.warn(ScoreWarning(f"{self.name}: {text}"), stacklevel=3)
+
+def readable(proba: np.ndarray, caller: str) -> np.ndarray:
+    """Return which images (N,) have a probability, with `on_error="skip"`; a `ScoreWarning` counts the others."""
+    rows = ~np.isnan(proba)
+    if not rows.any():
+        raise DataError(f"{caller}: none of the {len(proba)} images could be read.")
+    if not rows.all():
+        text = f"{caller}: {(~rows).sum()} of {len(proba)} images could not be read and are left out."
+        warnings.warn(ScoreWarning(text), stacklevel=3)
+    return rows

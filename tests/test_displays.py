@@ -113,6 +113,15 @@ def test_explanations_that_do_not_belong_together(maps, fitted, phantoms):
         ExplanationDisplay.from_estimator("model", phantoms.X)
 
 
+def test_axes_and_colours_are_checked_before_any_work(fitted, phantoms, monkeypatch):
+    monkeypatch.setattr(type(fitted), "explain", None)
+    for options, match in (({"ax": Figure().add_axes((0, 0, 1, 1))}, "can be divided"), ({"cmap": "jett"}, "cmap")):
+        with pytest.raises(InvalidParameterError, match=match):
+            ExplanationDisplay.from_estimator(fitted, phantoms.X[:2], **options)
+    with pytest.raises(InvalidParameterError, match="one at least"):
+        ExplanationDisplay({})
+
+
 # -- curves --
 
 
@@ -279,3 +288,21 @@ def test_bad_requests_fail_before_any_work(fitted, phantoms, monkeypatch, change
     monkeypatch.setattr("cxr_estimator._batches.iter_inputs", None)
     with pytest.raises((InvalidParameterError, InvalidTypeError, DataError), match=match):
         DeletionCurveDisplay.from_estimator(fitted, phantoms.X[:8], **{"methods": METHODS, **FAST, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"curves": {}, "references": {}}, "'curves' .* one at least"),
+        ({"curves": [1, 2]}, "'curves' .* a dict"),
+        ({"curves": {"a": np.zeros((3, 4))}}, r"'a' .* shape \(3, 5\)"),
+        ({"curves": {"a": np.zeros(5)}}, "'a' .* shape"),
+        ({"references": {"a": np.zeros((2, 5))}}, r"'a' .* shape \(3, 5\)"),
+        ({"references": {"b": np.zeros((3, 5))}}, "'references' .* of the methods"),
+        ({"groups": ["a", "b"]}, "one entry for each of the 3 images"),
+    ],
+)
+def test_numbers_that_do_not_fit_together(changes, match):
+    given = {"curves": {"a": np.zeros((3, 5))}, "references": {"a": np.zeros((3, 5))}, **changes}
+    with pytest.raises((InvalidParameterError, DataError), match=match):
+        DeletionCurveDisplay(np.linspace(0, 1, 5), **given)

@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+import itertools
 import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.metrics import get_scorer, make_scorer, roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, cross_val_score, cross_validate
 
-from cxr_estimator import xai_scorer, xai_scorers
-from cxr_estimator.errors import InvalidParameterError, InvalidTypeError, ScoreWarning
+from cxr_estimator import CXRClassifier, xai_scorer, xai_scorers
+from cxr_estimator.errors import (
+    DataError,
+    InvalidParameterError,
+    InvalidTypeError,
+    ScoreWarning,
+    SkippedImagesWarning,
+)
 from cxr_estimator.metrics import METRICS, measure
 from tests.conftest import small_classifier
 
 FAST = {"steps": 4, "n_references": 2}
 GRAD_CAM = xai_scorer("grad_cam:deletion_auc", n_samples=12, **FAST)
+
+
+@pytest.fixture
+def fits_at_once(fitted, monkeypatch):
+    """Let every classifier become `fitted` when it is fitted."""
+
+    def fit(self, X, y, **ignored):
+        learned = {name: value for name, value in vars(fitted).items() if name not in self.get_params()}
+        vars(self).update(learned)
+        return self
+
+    monkeypatch.setattr(CXRClassifier, "fit", fit)
+
+
+def failing_in_call(number):
+    """Return a scorer that raises in one of its calls."""
+    calls = itertools.count()
+
+    def score(estimator, X, y):
+        if next(calls) == number:
+            raise ZeroDivisionError("nothing to divide by")
+        return 0.5
+
+    return score
 
 
 def test_it_is_the_mean_of_the_metric(fitted, phantoms, explained):
@@ -152,9 +186,9 @@ def test_a_sample_is_the_same_for_lists_arrays_and_series(fitted, phantoms):
 
 def test_pickle_clone_repr_and_equality(fitted, phantoms):
     for scorer in (GRAD_CAM, xai_scorers(["grad_cam:aopc", "roc_auc"], n_samples=4)):
-        for copy in (pickle.loads(pickle.dumps(scorer)), clone(scorer), clone(scorer, safe=False)):
-            assert repr(copy) == repr(scorer)
-            assert copy(fitted, phantoms.X, phantoms.y) == scorer(fitted, phantoms.X, phantoms.y)
+        for other in (pickle.loads(pickle.dumps(scorer)), clone(scorer), clone(scorer, safe=False)):
+            assert repr(other) == repr(scorer)
+            assert other(fitted, phantoms.X, phantoms.y) == scorer(fitted, phantoms.X, phantoms.y)
     assert repr(GRAD_CAM) == (
         "xai_scorer('grad_cam:deletion_auc', n_samples=12, random_state=0, relative=True, n_references=2, steps=4)"
     )
@@ -189,7 +223,12 @@ def test_a_constant_network_scores_nothing(phantoms, fitted):
         (7, {}, "'method:metric'"),
         ("grad_cam:aopc", {"stepps": 3}, "Did you mean 'steps'"),
         ("grad_cam:aopc", {"n_samples": 0}, "n_samples"),
+        ("grad_cam:aopc", {"n_samples": 10**9}, "n_samples"),
         ("grad_cam:aopc", {"n_references": 0}, "n_references"),
+        ("grad_cam:aopc", {"n_references": 10**9}, "n_references"),
+        ("grad_cam:aopc", {"method_options": "abc"}, "a dict of the options of the method"),
+        ("grad_cam:aopc", {"method_options": {"random_state": 3}}, "options of grad_cam"),
+        ("occlusion:aopc", {"method_options": {"windoww": 3}}, "Did you mean 'window'"),
         ("grad_cam:aopc", {"relative": "yes"}, "relative"),
     ],
 )
@@ -198,10 +237,18 @@ def test_bad_requests_fail_at_once(spec, options, match):
         xai_scorer(spec, **options)
 
 
-@pytest.mark.parametrize("scorers", ["roc_auc", {}, [], {"a": "no_such_score"}, {"a": 3}, 5])
+@pytest.mark.parametrize(
+    "scorers",
+    ["roc_auc", {}, [], {"a": "no_such_score"}, {"a": 3}, 5, [GRAD_CAM], {"a": xai_scorers(["roc_auc"])}],
+)
 def test_bad_collections_fail_at_once(scorers):
     with pytest.raises(InvalidParameterError, match="scorers"):
         xai_scorers(scorers)
+
+
+def test_options_that_nothing_takes_are_refused():
+    with pytest.raises(InvalidParameterError, match=r"'options' .* empty"):
+        xai_scorers({"auc": "roc_auc", "faithfulness": GRAD_CAM}, n_samples=4)
 
 
 def test_other_estimators_are_refused(phantoms):
@@ -219,5 +266,143 @@ def test_methods_take_their_options(fitted, phantoms):
         for window in (4, 16)
     )
     assert narrow != wide
-    with pytest.raises(InvalidParameterError, match="options of occlusion"):
-        xai_scorer("occlusion:aopc", method_options={"windoww": 3})(fitted, phantoms.X[:4], phantoms.y[:4])
+
+
+# -- what two requests share
+
+
+@pytest.mark.filterwarnings("ignore::cxr_estimator.errors.BackgroundWarning")
+def test_requests_differ_where_large_arrays_do(fitted, phantoms, monkeypatch):
+    here, there = (
+        xai_scorer("gradient_shap:aopc", n_samples=2, background=phantoms.X[rows], method_options={"n_samples": 2})
+        for rows in (slice(0, 80, 4), slice(1, 80, 4))
+    )
+    assert here != there
+    assert len({here, there, pickle.loads(pickle.dumps(here))}) == 2
+    assert "background=array of shape (20, 32, 32)" in repr(here)
+    found = xai_scorers({"here": here, "there": there}, error_score="raise")(fitted, phantoms.X, phantoms.y)
+    assert found["here"] != found["there"]
+    assert found["there"] == there(fitted, phantoms.X, phantoms.y)
+
+
+def test_a_request_reaches_the_options_of_every_metric(fitted, phantoms):
+    own = set(inspect.signature(xai_scorer).parameters) | {"target", "batch_size", "background", "error_bars"}
+    for name, metric in METRICS.items():
+        assert not own & set(metric.options), name
+    scorer = xai_scorer("saliency:max_sensitivity", n_samples=2, n_draws=1)
+    assert scorer(fitted, phantoms.X, phantoms.y) < 0
+
+
+# -- members that fail
+
+
+def test_a_member_that_fails_in_one_fold_is_nan_there(phantoms, fits_at_once):
+    data = {"X": phantoms.X, "y": phantoms.y, "groups": phantoms.groups}
+    cv = StratifiedGroupKFold(2)
+    scoring = xai_scorers({"faithfulness": GRAD_CAM, "mine": failing_in_call(0)})
+    with pytest.warns(ScoreWarning, match="mine failed and is set to nan. ZeroDivisionError: nothing to divide by"):
+        found = cross_validate(small_classifier(), **data, cv=cv, scoring=scoring, error_score="raise")
+    assert np.isnan(found["test_mine"]).tolist() == [True, False]
+    assert np.isfinite(found["test_faithfulness"]).all()
+    scoring = xai_scorers({"faithfulness": GRAD_CAM, "mine": failing_in_call(3)})
+    search = GridSearchCV(small_classifier(), {"max_epochs": [1, 2]}, scoring=scoring, refit="faithfulness", cv=cv)
+    with pytest.warns(ScoreWarning, match="mine failed"), pytest.warns(UserWarning, match="non-finite"):
+        search.fit(**data)
+    assert np.isnan(search.cv_results_["split1_test_mine"]).tolist() == [False, True]
+    assert np.isfinite(search.cv_results_["mean_test_faithfulness"]).all()
+
+
+def test_of_scorers_that_share_explanations_only_the_one_that_fails_is_lost(fitted, phantoms):
+    X, y = phantoms.X[:6], phantoms.y[:6]
+    scorers = {"aopc": "grad_cam:aopc", "mass": "grad_cam:relevance_mass"}  # which wants masks
+    with pytest.warns(ScoreWarning, match="mass failed .* 'masks' parameter"):
+        found = xai_scorers(scorers, error_score=-1)(fitted, X, y)
+    assert found == {"aopc": xai_scorer("grad_cam:aopc")(fitted, X, y), "mass": -1}
+    with pytest.raises(InvalidParameterError, match="'masks' parameter"):
+        xai_scorers(scorers, error_score="raise")(fitted, X, y)
+    with pytest.raises(InvalidParameterError, match="error_score"):
+        xai_scorers(scorers, error_score="ignore")
+
+
+def test_the_work_can_be_stopped(fitted, phantoms):
+    def stop(estimator, X, y):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        xai_scorers({"mine": stop})(fitted, phantoms.X, phantoms.y)
+
+
+def test_a_fold_of_one_class(fitted, phantoms):
+    rows = phantoms.y == "NORMAL"
+    auc = make_scorer(lambda y, p: roc_auc_score(y, p) if len(set(y)) == 2 else 1 / 0, response_method="predict_proba")
+    with pytest.warns(ScoreWarning, match="auc failed .* ZeroDivisionError"):
+        found = xai_scorers({"auc": auc, "faithfulness": GRAD_CAM})(fitted, phantoms.X[rows], phantoms.y[rows])
+    assert np.isnan(found["auc"])
+    assert np.isfinite(found["faithfulness"])
+
+
+# -- images that cannot be read
+
+
+def test_scorers_of_scikit_learn_are_spared_unreadable_images(fitted, phantoms):
+    clf = copy.copy(fitted).set_params(on_error="skip")
+    X, y = ["a.png", *phantoms.X[:20]], ["NORMAL", *phantoms.y[:20]]
+    scorer = xai_scorers({"auc": "roc_auc", "brier": "neg_brier", "faithfulness": "grad_cam:aopc"}, **FAST)
+    with pytest.warns(SkippedImagesWarning), pytest.warns(ScoreWarning, match="auc, brier: 1 of 21 images could not"):
+        found = scorer(clf, X, y)
+    assert found == pytest.approx(scorer(fitted, phantoms.X[:20], phantoms.y[:20]), abs=1e-6)
+    with pytest.warns(SkippedImagesWarning), pytest.warns(ScoreWarning, match="roc_auc failed .* none of the 1 images"):
+        assert np.isnan(xai_scorers(["roc_auc"])(clf, X[:1], y[:1])["roc_auc"])
+
+
+# -- what scorers are told
+
+
+@pytest.mark.usefixtures("metadata_routing", "fits_at_once")
+def test_what_members_ask_for_is_asked_for(phantoms):
+    asking = xai_scorer("grad_cam:relevance_mass", n_samples=8).set_score_request(masks="lungs")
+    plain = xai_scorer("grad_cam:aopc", n_samples=8, **FAST)
+    scoring = xai_scorers({"mass": asking, "aopc": plain, "auc": "roc_auc"}, error_score="raise")
+    found = cross_validate(
+        small_classifier(), phantoms.X, phantoms.y, cv=2, scoring=scoring, params={"lungs": phantoms.lung_masks}
+    )
+    assert np.isfinite(found["test_mass"]).all()
+    with pytest.raises(InvalidParameterError, match="ask for masks by one name"):
+        xai_scorers({"mass": asking, "aopc": plain.set_score_request(masks=True)}).get_metadata_routing()
+    weighted = get_scorer("roc_auc").set_score_request(sample_weight=True)
+    with pytest.raises(InvalidParameterError, match="sample_weight is not supported"):
+        xai_scorers({"auc": weighted}).get_metadata_routing()
+
+
+@pytest.mark.parametrize("scorer", [GRAD_CAM, xai_scorers(["grad_cam:aopc", "roc_auc"])])
+@pytest.mark.parametrize("name", ["mask", "sample_weight"])
+def test_keywords_that_are_not_known_are_refused(fitted, phantoms, scorer, name):
+    with pytest.raises(InvalidTypeError, match=f"sample_weight is not supported.*'{name}'"):
+        scorer(fitted, phantoms.X, phantoms.y, **{name: np.ones(80)})
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "masks", "match"),
+    [
+        (None, None, None, "None"),
+        (np.zeros((4, 32, 32), np.uint8), ["NORMAL"] * 3, None, "X has 4 images but y has 3 labels"),
+        (np.zeros((4, 32, 32), np.uint8), None, np.ones((3, 32, 32), bool), "one mask for each of the 4 images"),
+        (np.zeros((4, 32, 32), np.uint8), None, 7, "one mask for each of the 4 images"),
+    ],
+)
+def test_a_sample_of_what_does_not_fit_together(fitted, X, y, masks, match):
+    with pytest.raises((InvalidTypeError, InvalidParameterError, DataError), match=match):
+        xai_scorer("grad_cam:relevance_mass", n_samples=2)(fitted, X, y, masks=masks)
+
+
+def test_a_search_over_networks_and_sizes(phantoms):
+    search = GridSearchCV(
+        small_classifier(max_epochs=1, validation_fraction=0.0),
+        [{"backbone": ["plain_cnn", "resnet10t"], "image_size": [32]}, {"image_size": [24]}],
+        scoring=xai_scorers({"auc": "roc_auc", "faithfulness": "saliency:aopc"}, n_samples=4, **FAST),
+        refit=False,
+        cv=StratifiedGroupKFold(2),
+    )
+    search.fit(phantoms.X[:24], phantoms.y[:24], groups=phantoms.groups[:24])
+    assert len(search.cv_results_["params"]) == 3
+    assert np.isfinite(search.cv_results_["mean_test_faithfulness"]).all()

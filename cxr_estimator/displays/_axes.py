@@ -14,20 +14,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def check_inputs(clf: Any, ax: Any, display: type) -> None:
-    """Raise, before the work begins, unless a display can be made of the classifier and drawn on `ax`."""
+def check_inputs(clf: Any, ax: Any, display: type, *, divided: bool = False) -> None:
+    """Raise, before the work begins, unless a display can be made of the classifier and drawn on (or in) `ax`."""
     if not isinstance(clf, CXRClassifier):
         raise wrong_type("clf", display.__name__, "a CXRClassifier", clf)
     if ax is not None:
-        check_ax(ax)
+        check_ax(ax, divided=divided)
 
 
-def check_ax(ax: Any) -> Axes:
-    """Return `ax`, or raise unless it is one."""
+def check_ax(ax: Any, *, divided: bool = False) -> Axes:
+    """Return `ax`, or raise unless it is one, and can be divided if it is to be."""
     from matplotlib.axes import Axes
 
     if not isinstance(ax, Axes):
         raise wrong_type("ax", "plot", "None or the Axes of a figure", ax)
+    if divided and ax.get_subplotspec() is None:
+        raise invalid("ax", "plot", "one of figure.subplots(), which can be divided", ax)
     return ax
 
 
@@ -43,9 +45,7 @@ def grid(ax: Axes | None, rows: int, columns: int) -> np.ndarray:
     if ax is None:
         axes = new_figure(2.2 * columns, 2.5 * rows + 0.3).subplots(rows, columns, squeeze=False)
     else:
-        place = check_ax(ax).get_subplotspec()
-        if place is None:
-            raise invalid("ax", "plot", "one of figure.subplots(), which can be divided", ax)
+        place: Any = check_ax(ax, divided=True).get_subplotspec()
         ax.set_axis_off()
         axes = place.subgridspec(rows, columns).subplots(squeeze=False)
     for one in axes.flat:

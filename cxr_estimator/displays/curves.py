@@ -73,10 +73,17 @@ class DeletionCurveDisplay:
         n_resamples: int = 1000,
         random_state: Any = 0,
     ) -> None:
-        self.fractions_, self.curves_, self.references_ = fractions, dict(curves), dict(references)
+        self.fractions_, self.curves_ = np.asarray(fractions), _arrays("curves", curves)
+        self.references_ = _arrays("references", references)
         self.kind = check_choice("kind", kind, _AXIS, caller=_CURVES)
         n_images = len(next(iter(self.curves_.values())))
-        self.groups_ = None if groups is None else np.asarray(groups)
+        expected = (n_images, *self.fractions_.shape)
+        for name, one in [*self.curves_.items(), *self.references_.items()]:
+            if one.shape != expected:
+                raise invalid(name, _CURVES, f"an array of shape {expected}", one.shape)
+        if self.references_.keys() != self.curves_.keys():
+            raise invalid("references", _CURVES, f"of the methods {list(self.curves_)}", list(self.references_))
+        self.groups_ = _patients(groups, n_images)
         patients = np.arange(n_images) if self.groups_ is None else self.groups_
         self.bands_, self.n_undefined_ = {}, {}
         for method, curve in self.curves_.items():
@@ -284,6 +291,12 @@ def _mean(curve: np.ndarray) -> np.ndarray:
 
 def _area(mean: np.ndarray) -> float:
     return float((mean[1:] + mean[:-1]).mean() / 2)
+
+
+def _arrays(name: str, curves: Any) -> dict[str, np.ndarray]:
+    if not isinstance(curves, Mapping) or not curves:
+        raise invalid(name, _CURVES, "a dict of method to an array (N, steps + 1), one at least", curves)
+    return {method: np.atleast_1d(curve) for method, curve in curves.items()}
 
 
 def _names(methods: Any) -> list[str]:

@@ -11,7 +11,7 @@ from cxr_estimator._validation import check_number, invalid
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.displays._axes import check_inputs, grid
 from cxr_estimator.explanation import Explanation
-from cxr_estimator.figures import READING, decision, draw_methods
+from cxr_estimator.figures import READING, colormap, decision, draw_methods
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,8 +46,8 @@ class ExplanationDisplay:
     (2, 3)
     """
 
-    def __init__(self, explanations: Mapping[str, Explanation]) -> None:
-        self.explanations = dict(explanations)
+    def __init__(self, explanations: Explanation | Mapping[str, Explanation]) -> None:
+        self.explanations = of_the_same_images(explanations, caller=type(self).__name__)
 
     @classmethod
     def from_estimator(
@@ -73,7 +73,9 @@ class ExplanationDisplay:
         **explain
             Of `CXRClassifier.explain`.
         """
-        check_inputs(clf, ax, cls)
+        check_inputs(clf, ax, cls, divided=True)
+        if cmap is not None:
+            colormap(cmap)
         names = [method] if isinstance(method, str) else method
         return cls(clf.explain(X, y, method=names, **explain)).plot(ax, cmap=cmap)
 
@@ -82,7 +84,7 @@ class ExplanationDisplay:
         cls, explanations: Explanation | Mapping[str, Explanation], *, ax: Axes | None = None, cmap: str | None = None
     ) -> ExplanationDisplay:
         """Draw explanations that exist: one, or a dict of them by method, of the same images; see `plot`."""
-        return cls(of_the_same_images(explanations, caller=cls.__name__)).plot(ax, cmap=cmap)
+        return cls(explanations).plot(ax, cmap=cmap)
 
     def plot(
         self, ax: Axes | None = None, *, images: Sequence[int] | None = None, cmap: str | None = None

@@ -22,12 +22,12 @@ _SEED_STEP = 1000  # so that seeds are not those that error bars go through
 
 
 def max_sensitivity(
-    explanation: Explanation, context: Context, *, n_samples: int = 10, radius: float = 0.02
+    explanation: Explanation, context: Context, *, n_draws: int = 10, radius: float = 0.02
 ) -> np.ndarray:
     """Largest ||phi(x + d) - phi(x)|| / ||phi(x)|| over random d, from 0 on; lower is better.
 
     d is uniform in [-radius, radius] for each pixel and channel, where pixels are in [0, 1]; what leaves [0, 1] is not
-    cut off. The largest of `n_samples` is a lower bound of the largest there is. Deviation: the division by the length
+    cut off. The largest of `n_draws` is a lower bound of the largest there is. Deviation: the division by the length
     of the map, as in captum, since many maps have no unit. Random methods keep their seed.
 
     References
@@ -35,12 +35,12 @@ def max_sensitivity(
     Yeh et al. (2019), On the (in)fidelity and sensitivity of explanations, NeurIPS, doi:10.48550/arXiv.1901.09392
     (definition 3.1)
     """
-    check_number("n_samples", n_samples, caller="max_sensitivity", low=1, integer=True)
+    check_number("n_draws", n_draws, caller="max_sensitivity", low=1, high=1000, integer=True)
     check_number("radius", radius, caller="max_sensitivity", low=0, high=1, open_low=True)
     problem = context.perturbed.problem
     original = torch.from_numpy(explanation.values).double().flatten(1)
     changes = []
-    for draw in range(n_samples):
+    for draw in range(n_draws):
         values = torch.from_numpy(context.map_of(problem.variant(x=_in_box(problem, draw, radius))))
         changes.append((values.double().flatten(1) - original).norm(dim=1))
     return (torch.stack(changes).amax(dim=0) / original.norm(dim=1)).numpy()
@@ -57,7 +57,7 @@ def seed_stability(explanation: Explanation, context: Context, *, n_seeds: int =
     Visani et al. (2020), Statistical stability indices for LIME, doi:10.48550/arXiv.2001.11757 (the idea; their
     indices compare linear models of tables)
     """
-    check_number("n_seeds", n_seeds, caller="seed_stability", low=2, integer=True)
+    check_number("n_seeds", n_seeds, caller="seed_stability", low=2, high=1000, integer=True)
     original, problem = explanation.values, context.perturbed.problem
     if explanation.seed is None:  # neither a random method nor error bars
         return mean_kept([np.ones(len(original))], original)
@@ -68,11 +68,11 @@ def seed_stability(explanation: Explanation, context: Context, *, n_seeds: int =
 
 
 def augmentation_consistency(
-    explanation: Explanation, context: Context, *, n_samples: int = 4, shift: float = 0.05
+    explanation: Explanation, context: Context, *, n_draws: int = 4, shift: float = 0.05
 ) -> np.ndarray:
     """Mean rank correlation (Spearman) of phi(x) with phi(x shifted) shifted back, in [-1, 1]; higher is better.
 
-    Each of `n_samples` shifts is by up to a share `shift` of each side, in either direction and by one pixel at least;
+    Each of `n_draws` shifts is by up to a share `shift` of each side, in either direction and by one pixel at least;
     the edge is repeated, and only pixels that both maps show are compared. A map that is constant after a shift counts
     0. NaN where the map is constant.
 
@@ -83,11 +83,11 @@ def augmentation_consistency(
     Crabbé & van der Schaar (2023), Evaluating the robustness of interpretability methods through explanation
     invariance and equivariance, NeurIPS, doi:10.48550/arXiv.2304.06715 (equivariance; here by ranks)
     """
-    check_number("n_samples", n_samples, caller="augmentation_consistency", low=1, integer=True)
+    check_number("n_draws", n_draws, caller="augmentation_consistency", low=1, high=1000, integer=True)
     check_number("shift", shift, caller="augmentation_consistency", low=0, high=0.5, open_low=True)
     problem, original = context.perturbed.problem, explanation.values
     found = []
-    for draw in range(n_samples):
+    for draw in range(n_draws):
         shifts = [_shift(problem, row, draw, shift) for row in range(len(problem))]
         x = torch.stack([_shifted(image, *by) for image, by in zip(problem.x, shifts, strict=True)])
         moved = context.map_of(problem.variant(x=x))

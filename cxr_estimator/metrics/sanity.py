@@ -39,7 +39,7 @@ def parameter_randomisation(explanation: Explanation, context: Context, *, n_sta
     ----------
     Adebayo et al. (2018), Sanity checks for saliency maps, NeurIPS, doi:10.48550/arXiv.1810.03292 (section 3.1)
     """
-    check_number("n_stages", n_stages, caller="parameter_randomisation", low=1, integer=True)
+    check_number("n_stages", n_stages, caller="parameter_randomisation", low=1, high=1000, integer=True)
     problem = context.perturbed.problem
     with evaluating(problem.model):  # nobody else's hooks are copied
         model = deepcopy(problem.model)

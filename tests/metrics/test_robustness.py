@@ -52,16 +52,16 @@ def test_max_sensitivity_by_hand(explain_values):
     answers = [torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[3.0, 5.0]]]), torch.tensor([[[6.0, 8.0]]])]
     context, _ = answering(torch.zeros(1, 1, 1, 2), answers)
     explanation = explain_values([[[3, 4]]])
-    assert measure("max_sensitivity", explanation, context, n_samples=3).tolist() == [1.0]
+    assert measure("max_sensitivity", explanation, context, n_draws=3).tolist() == [1.0]
     context, _ = answering(torch.zeros(1, 1, 1, 2), answers)
-    np.testing.assert_allclose(measure("max_sensitivity", explanation, context, n_samples=2), [0.2])
+    np.testing.assert_allclose(measure("max_sensitivity", explanation, context, n_draws=2), [0.2])
 
 
 def test_max_sensitivity_perturbs_pixels_within_the_radius(explain_values):
     x = torch.zeros(2, 2, 16, 16)
     context, asked = answering(x, torch.ones(4, 2, 16, 16))
     context = dataclasses.replace(context, problem=Problem(None, x, positive(2), mean=(0.5, 0.2), std=(0.25, 2.0)))
-    measure("max_sensitivity", explain_values(np.ones((2, 16, 16))), context, n_samples=4, radius=0.1)
+    measure("max_sensitivity", explain_values(np.ones((2, 16, 16))), context, n_draws=4, radius=0.1)
     change = torch.stack([variant.unit() - context.problem.unit() for variant in asked])
     assert 0.099 < change.max() < 0.10001
     assert -0.10001 < change.min() < -0.099
@@ -142,7 +142,7 @@ def test_augmentation_consistency_by_hand(explain_values):
     stripes = torch.arange(20).remainder(2).expand(1, 20, 20)
     x = torch.arange(400.0).view(1, 1, 20, 20)
     context, asked = answering(x, stripes.expand(30, 1, 20, 20))
-    values = measure("augmentation_consistency", explain_values(stripes), context, n_samples=30)
+    values = measure("augmentation_consistency", explain_values(stripes), context, n_draws=30)
     right = [round(float(x[0, 0, 10, 10] - variant.x[0, 0, 10, 10]) % 20) for variant in asked]
     assert set(right) == {0, 1, 19}
     np.testing.assert_allclose(values, np.mean([1 if one == 0 else -1 for one in right]))
@@ -151,7 +151,7 @@ def test_augmentation_consistency_by_hand(explain_values):
 def test_augmentation_consistency_repeats_the_edge(explain_values):
     x = torch.arange(16.0).view(1, 1, 4, 4)
     context, asked = answering(x, [x[0]])
-    measure("augmentation_consistency", explain_values(x[0]), context, n_samples=1)
+    measure("augmentation_consistency", explain_values(x[0]), context, n_draws=1)
     down, right = _shift(context.problem, 0, 0, 0.05)
     padded = nn.functional.pad(x, (1, 1, 1, 1), mode="replicate")
     assert (asked[0].x == padded[:, :, 1 - down : 5 - down, 1 - right : 5 - right]).all()
@@ -176,11 +176,14 @@ def test_augmentation_consistency_of_a_map_that_follows_and_of_one_that_stays(ex
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("max_sensitivity", {"n_samples": 0}),
+        ("max_sensitivity", {"n_draws": 0}),
+        ("max_sensitivity", {"n_draws": 1001}),
         ("max_sensitivity", {"radius": 0}),
         ("max_sensitivity", {"radius": 1.1}),
         ("seed_stability", {"n_seeds": 1}),
-        ("augmentation_consistency", {"n_samples": 0}),
+        ("seed_stability", {"n_seeds": 1001}),
+        ("augmentation_consistency", {"n_draws": 0}),
+        ("augmentation_consistency", {"n_draws": 1001}),
         ("augmentation_consistency", {"shift": 0}),
         ("augmentation_consistency", {"shift": 0.6}),
     ],

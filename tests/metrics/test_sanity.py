@@ -179,7 +179,7 @@ def test_the_lock_of_the_copy_is_held(explain_values, network):
     measure(NAME, explain_values(X[:, 0]), Context(Problem(copy.deepcopy(network), X, positive(3)), explain))
 
 
-@pytest.mark.parametrize("count", [0, -1])
+@pytest.mark.parametrize("count", [0, -1, 1001])
 def test_bad_options(explain_values, count):
     context, asked = answering(torch.zeros(1, 1, 2, 2), [], Linear(torch.ones(1, 2, 2)))
     with pytest.raises(InvalidParameterError, match=f"'n_stages' parameter of {NAME} must be"):

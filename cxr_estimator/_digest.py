@@ -10,7 +10,6 @@ from numbers import Number
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 
@@ -33,11 +32,12 @@ def digest_of(value: Any) -> str:
     """
     digest = hashlib.sha256()
     for part in _parts(value):
-        digest.update(len(part).to_bytes(8, "little") + part)  # so that parts cannot run into each other
+        digest.update(len(part).to_bytes(8, "little"))  # so that parts cannot run into each other
+        digest.update(part)
     return digest.hexdigest()
 
 
-def _parts(value: Any) -> Iterator[bytes]:
+def _parts(value: Any) -> Iterator[bytes | memoryview]:
     """Yield the kind of a value, then its content."""
     value = plain(value)
     if value is None or isinstance(value, str | Number):
@@ -49,13 +49,16 @@ def _parts(value: Any) -> Iterator[bytes]:
     elif isinstance(value, Image.Image):
         yield from _parts(("image", value.mode, value.size, value.getpalette(), value.tobytes()))
     elif isinstance(value, torch.Tensor):
-        content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        yield from _parts(("tensor", str(value.dtype), tuple(value.shape), content.tobytes()))
-    elif isinstance(value, pd.Series | pd.DataFrame | pd.Index):
+        yield from _parts(("tensor", str(value.dtype), tuple(value.shape)))
+        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+    elif hasattr(value, "to_numpy"):  # pandas
         yield from _parts(value.to_numpy())
     elif isinstance(value, np.ndarray):
-        held = value.ravel().tolist() if value.dtype.hasobject else value.tobytes()
-        yield from _parts(("array", value.dtype.str, value.shape, held))
+        yield from _parts(("array", value.dtype.str, value.shape))
+        if value.dtype.hasobject:
+            yield from _parts(value.ravel().tolist())
+        else:  # not `tobytes`, which would copy all images
+            yield np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
     elif isinstance(value, Mapping):
         pairs = sorted((digest_of(key), digest_of(entry)) for key, entry in value.items())
         yield from _parts(("mapping", *chain.from_iterable(pairs)))

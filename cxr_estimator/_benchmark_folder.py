@@ -89,8 +89,8 @@ def _check_description(path: Path, description: Mapping[str, Any]) -> None:
     different = [name for name, value in description.items() if there.get(name) != value]
     if different:
         raise DataError(
-            f"benchmark: {path.parent} holds another benchmark (of other {', '.join(different)}). Choose another folder, "
-            "or delete it."
+            f"benchmark: {path.parent} holds another benchmark (of other {', '.join(different)}). Choose another "
+            "folder, or delete it."
         )
 
 

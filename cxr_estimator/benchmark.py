@@ -78,7 +78,7 @@ def benchmark(
     DataFrame
         One row per method, metric and bucket: method, metric, bucket ("all"; with two classes and y also "TP", "FP",
         "FN" and "TN" at the operating point, with several "right" and "wrong"), value (mean over images), low, high
-        (95% patient bootstrap; NaN for fewer than 5 patients), n_images, n_undefined (left out of the mean), n_patients,
+        (95% patient bootstrap; NaN below 5 patients), n_images, n_undefined (left out of the mean), n_patients,
         greater_is_better (of the value as it stands), is_gain (over the same maps shifted and flipped, or the raw
         value), rank (1 is best of the methods, in this metric and bucket), seconds_per_image (to explain; what several
         methods share, such as one backward pass, counts for the first of them). `benchmark_images` returns what the

@@ -55,10 +55,11 @@ def plot_benchmark(table: pd.DataFrame, *, bucket: str = "all") -> Figure:
             colour = mpl.colormaps["Blues"](0.08 + 0.72 * strength)
             ax.add_patch(Rectangle((column, row), 1, 1, facecolor=colour, edgecolor="white", linewidth=2))
             ink = "white" if strength > 0.75 else INK
-            small = f"[{show(cell['low'])}, {show(cell['high'])}]"
-            if cell["n_undefined"]:
-                small += f"\n{cell['n_undefined']} undefined"
+            has_interval = not np.isnan(cell["low"])  # not of a few patients
+            lines = [f"[{show(cell['low'])}, {show(cell['high'])}]"] if has_interval else []
+            lines += [f"{cell['n_undefined']} undefined"] if cell["n_undefined"] else []
             write(ax, column + 0.5, row + 0.3, show(cell["value"]), ha="center", va="center", fontsize=9.5, color=ink)
+            small = "\n".join(lines)
             write(ax, column + 0.5, row + 0.52, small, ha="center", va="top", fontsize=6, color=ink, linespacing=1.1)
     better = part.groupby("metric", sort=False)["greater_is_better"].first()
     is_gain = part.groupby("metric", sort=False)["is_gain"].first()

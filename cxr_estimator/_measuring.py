@@ -14,7 +14,7 @@ from cxr_estimator._batches import problem_of, run_batches
 from cxr_estimator._explaining import Explained, ExplanationPlan, execution_of
 from cxr_estimator._predicting import images as as_images
 from cxr_estimator._progress import check_callback
-from cxr_estimator._validation import check_seed, invalid, wrong_type
+from cxr_estimator._validation import check_number, check_seed, invalid, wrong_type
 from cxr_estimator.errors import DataError
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.metrics import METRICS, N_REFERENCES, Context, Request, checked, measure_all
@@ -76,9 +76,11 @@ class MeasuringPlan:
             needs = METRICS[checked(request).metric].needs
             if "mask" in needs and masks is None:
                 raise invalid("masks", request.metric, "given: the ground truth of each image", None)
-        if masks is not None and len(masks) != len(explaining.images):
-            raise invalid("masks", "explain", f"one mask for each of the {len(explaining.images)} images", len(masks))
-        return cls(explaining, requests, masks, relative, n_references)
+        if not isinstance(relative, bool | np.bool_):
+            raise wrong_type("relative", "measure", "True or False", relative)
+        check_number("n_references", n_references, caller="measure", low=1, integer=True)
+        listed = None if masks is None else _checked_masks(masks, len(explaining.images))
+        return cls(explaining, requests, listed, bool(relative), n_references)
 
     def run(self) -> Iterator[Measured]:
         """Yield the batches."""
@@ -100,6 +102,21 @@ class MeasuringPlan:
             return None
         pairs = zip(explanation.geometry, explanation.index, strict=True)
         return np.stack([geometry.mask_to_model(np.asarray(self.masks[int(i)])) for geometry, i in pairs])
+
+
+def _checked_masks(masks: Any, n_images: int) -> list[Any]:
+    """Return the masks by position (a pandas Series goes by labels), or raise unless each is one of booleans."""
+    if not hasattr(masks, "__len__") or isinstance(masks, str | Mapping):
+        raise wrong_type("masks", "measure", "a sequence of masks, one for each image", masks)
+    if len(masks) != n_images:
+        raise invalid("masks", "measure", f"one mask for each of the {n_images} images", len(masks))
+    listed = list(masks)
+    for number, mask in enumerate(listed):
+        array = np.asarray(mask)
+        if array.dtype != bool or array.ndim != 2:  # a share of 0.2 or NaN would become True
+            got = f"{array.dtype} of shape {array.shape}"
+            raise wrong_type(f"masks[{number}]", "measure", "a bool array of the shape of the image", got)
+    return listed
 
 
 def of_the_same_images(explanations: Any, *, caller: str) -> dict[str, Explanation]:

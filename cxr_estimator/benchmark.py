@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,18 @@ import pandas as pd
 from scipy.stats import rankdata
 from sklearn.utils import _safe_indexing
 
+from cxr_estimator._benchmark_folder import COLUMNS, Kept, of_model
 from cxr_estimator._measuring import Measured, MeasuringPlan
-from cxr_estimator._progress import bar, told_how_far
-from cxr_estimator._validation import check_choice, check_labels, check_number, check_per_image, invalid, wrong_type
+from cxr_estimator._progress import bar, check_callback, told_how_far
+from cxr_estimator._validation import check_choice, check_number, check_per_image, invalid, wrong_type
 from cxr_estimator.classifier import CXRClassifier
-from cxr_estimator.errors import DataError
+from cxr_estimator.images import as_images
 from cxr_estimator.metrics import METRICS, N_REFERENCES, Request, checked
-from cxr_estimator.serialization import atomic_write, read_json, writable_folder
-from cxr_estimator.statistics import patient_bootstrap
+from cxr_estimator.statistics import FEWEST_PATIENTS, patient_bootstrap
 
 DEFAULT_METHODS = ("grad_cam", "hi_res_cam", "integrated_gradients", "occlusion")
 DEFAULT_METRICS = ("deletion_auc", "insertion_auc", "sparsity_90")
 ALL = "all"
-_COLUMNS = ["index", "image_id", "bucket", "method", "metric", "value", "seconds"]
 
 
 def benchmark(
@@ -65,9 +63,11 @@ def benchmark(
     n_resamples : int, default=1000
         Bootstrap resamples.
     random_state : int, default=0
+        As for `CXRClassifier.explain`, but with `folder` it must be an integer.
     folder : path, optional
-        Where the values of each batch are kept, so that a run that was stopped is taken up there. It holds content ids
-        of images, no images, names or patients.
+        Where the values of each batch are kept, so that a run that was stopped is taken up there, with the same
+        inputs (files count by their names); `batch_size` may differ. It holds content ids of images, no images, names
+        or patients.
     progress : callable, optional
         Called as `progress(done, total)` between batches, in images; what it raises stops the work.
     **explain
@@ -78,42 +78,96 @@ def benchmark(
     DataFrame
         One row per method, metric and bucket: method, metric, bucket ("all"; with two classes and y also "TP", "FP",
         "FN" and "TN" at the operating point, with several "right" and "wrong"), value (mean over images), low, high
-        (95% patient bootstrap), n_images, n_undefined (left out of the mean), n_patients, greater_is_better (of the
-        value as it stands), is_gain (over the same maps shifted and flipped, or the raw value), rank (1 is best of the
-        methods, in this metric and bucket), seconds_per_image.
+        (95% patient bootstrap; NaN below 5 patients), n_images, n_undefined (left out of the mean), n_patients,
+        greater_is_better (of the value as it stands), is_gain (over the same maps shifted and flipped, or the raw
+        value), rank (1 is best of the methods, in this metric and bucket), seconds_per_image (to explain; what several
+        methods share, such as one backward pass, counts for the first of them). `benchmark_images` returns what the
+        means are of.
 
     Raises
     ------
     InvalidParameterError, InvalidTypeError, DataError
         Unknown methods or metrics, images or labels that cannot be used, or a folder of another benchmark.
     """
+    check_number("n_resamples", n_resamples, caller="benchmark", low=1, integer=True)
+    requests = _requests(metrics)
+    patients = None if groups is None else check_per_image("groups", groups, len(as_images(X)), caller="benchmark")
+    values = benchmark_images(
+        clf,
+        X,
+        y,
+        methods=methods,
+        metrics=metrics,
+        masks=masks,
+        relative=relative,
+        n_references=n_references,
+        random_state=random_state,
+        folder=folder,
+        progress=progress,
+        **explain,
+    )
+    return summary(values, requests, relative=bool(relative), patients=patients, n_resamples=n_resamples)
+
+
+def benchmark_images(
+    clf: CXRClassifier,
+    X: Any,
+    y: Any = None,
+    *,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    metrics: Sequence[str] | Mapping[str, Any] = DEFAULT_METRICS,
+    masks: Any = None,
+    relative: bool = True,
+    n_references: int = N_REFERENCES,
+    random_state: int = 0,
+    folder: str | Path | None = None,
+    progress: Callable[[float, int], Any] | None = None,
+    **explain: Any,
+) -> pd.DataFrame:
+    """Return the values that `benchmark` takes the means of; for parameters and errors see there.
+
+    Returns
+    -------
+    DataFrame
+        One row per image, method and metric: index (position in X), image_id, bucket, method, metric, value, seconds
+        (of the method, for this image). Images that could not be read are left out.
+    """
     if not isinstance(clf, CXRClassifier):
         raise wrong_type("clf", "benchmark", "a CXRClassifier", clf)
-    check_number("n_resamples", n_resamples, caller="benchmark", low=1, integer=True)
+    check_callback(progress)
+    _check_folder(folder, random_state)
     requests = _requests(metrics)
     settings = {"relative": relative, "n_references": n_references, "random_state": random_state, **explain}
     plan_of = dict.fromkeys(_names(methods), requests)
-    MeasuringPlan.check(clf, X, y, plan_of, masks=masks, **settings)  # all is checked before anything is kept
-    n = len(X)
-    patients = None if groups is None else check_per_image("groups", groups, n, caller="benchmark")
-    labels = None if y is None else check_labels(y, n, caller="benchmark", classes=clf.classes_)
-    kept = _Kept(folder, clf, _content_digest(X, labels), plan_of, settings)
+    plan = MeasuringPlan.check(clf, X, y, plan_of, masks=masks, **settings)  # all is checked before anything is kept
+    n, labels = len(plan.explaining.images), plan.explaining.true_label
+    uses_masks = any("mask" in METRICS[request.metric].needs for request in requests.values())
+    description = {
+        "images": X,
+        "labels": labels,
+        "masks": plan.masks if uses_masks else None,
+        "model": of_model(clf),
+        "requests": plan_of,
+        # the size of the batches changes no value, and another one may be what lets a run go on
+        "settings": {name: value for name, value in settings.items() if name != "batch_size"},
+    }
+    kept = Kept(folder, description, n, [(method, label) for method in plan_of for label in requests])
     rows = np.setdiff1d(np.arange(n), kept.done)
     if len(rows):
         with bar(n, "benchmark", clf.verbose) as advance:
             tell = told_how_far(advance, progress)
-            plan = MeasuringPlan.check(
+            rest = MeasuringPlan.check(
                 clf,
                 _safe_indexing(X, rows),
                 None if labels is None else labels[rows],
                 plan_of,
-                masks=None if masks is None else _safe_indexing(masks, rows),
+                masks=None if plan.masks is None else [plan.masks[row] for row in rows],
                 progress=lambda done, total: tell(n - total + done, n),
                 **settings,
             )
-            for batch in plan.run():
+            for batch in rest.run():
                 kept.add(_long(batch, rows, clf))
-    return summary(kept.frame(), requests, relative=relative, patients=patients, n_resamples=n_resamples)
+    return kept.frame()
 
 
 def summary(
@@ -158,9 +212,9 @@ def _mean(values: pd.DataFrame, patients: np.ndarray | None, n_resamples: int) -
     index = values["index"].to_numpy()[defined]
     groups = index if patients is None else patients[index]
     counts = {"n_images": len(found), "n_undefined": int((~defined).sum()), "n_patients": len(np.unique(groups))}
-    if not defined.any():
-        return {"value": np.nan, "low": np.nan, "high": np.nan, **counts}
     found = found[defined]
+    if counts["n_patients"] < FEWEST_PATIENTS:
+        return {"value": found.mean() if len(found) else np.nan, "low": np.nan, "high": np.nan, **counts}
     estimate = patient_bootstrap(lambda rows: float(found[rows].mean()), groups, n_resamples=n_resamples)
     return {**estimate._asdict(), **counts}
 
@@ -184,7 +238,7 @@ def _long(batch: Measured, rows: np.ndarray, clf: CXRClassifier) -> pd.DataFrame
                     }
                 )
             )
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True)[COLUMNS]
 
 
 def _buckets(prediction: Any, clf: CXRClassifier) -> np.ndarray:
@@ -198,95 +252,40 @@ def _buckets(prediction: Any, clf: CXRClassifier) -> np.ndarray:
     return np.char.add(np.where(right, "T", "F"), np.where(positive, "P", "N"))
 
 
-def _names(methods: Sequence[str]) -> list[str]:
-    if isinstance(methods, str) or not len(methods):
+def _check_folder(folder: Any, random_state: Any) -> None:
+    if folder is None:
+        return
+    if not isinstance(folder, str | os.PathLike):
+        raise wrong_type("folder", "benchmark", "None or the path of a folder", folder)
+    if not isinstance(random_state, Integral):  # a generator gives other seeds as it is taken up
+        raise wrong_type("random_state", "benchmark", "an integer if there is a folder", random_state)
+
+
+def _names(methods: Any) -> list[str]:
+    names = (
+        [] if isinstance(methods, str) or not isinstance(methods, Iterable) else list(dict.fromkeys(map(str, methods)))
+    )
+    if not names:
         raise invalid("methods", "benchmark", "a list of methods, one at least", methods)
-    return list(dict.fromkeys(methods))
+    return names
 
 
-def _requests(metrics: Sequence[str] | Mapping[str, Any]) -> dict[str, Request]:
+def _requests(metrics: Any) -> dict[str, Request]:
     if isinstance(metrics, str) or not isinstance(metrics, Mapping | Sequence) or not len(metrics):
         raise invalid("metrics", "benchmark", "a list of metrics, one at least, or a dict of them by label", metrics)
-    named = metrics if isinstance(metrics, Mapping) else {name: name for name in metrics}
-    requests = {}
-    for label, one in named.items():
-        request = Request(one) if isinstance(one, str) else Request(*one)
-        check_choice("metric", request.metric, METRICS, caller="benchmark")
-        if "other" in METRICS[request.metric].needs:
-            raise invalid("metric", "benchmark", "about one explanation (agreement is between two)", request.metric)
-        requests[str(label)] = checked(request)
+    named = metrics if isinstance(metrics, Mapping) else {str(name): name for name in metrics}
+    requests = {str(label): _request(one) for label, one in named.items()}
+    if len(requests) < len(named):
+        raise invalid("metrics", "benchmark", "of labels that differ as text", list(named))
     return requests
 
 
-class _Kept:
-    """The values of the batches that are done, in memory and, if wanted, in a folder: one file per batch."""
-
-    def __init__(
-        self,
-        folder: str | Path | None,
-        clf: CXRClassifier,
-        data: str,
-        requests: Mapping[str, Mapping[str, Request]],
-        settings: Mapping[str, Any],
-    ) -> None:
-        self._parts: list[pd.DataFrame] = []
-        self._folder = None if folder is None else Path(folder)
-        if self._folder is None:
-            return
-        writable_folder(self._folder)
-        description = {
-            "format": "cxr_estimator.benchmark",
-            "version": 1,
-            "data": data,
-            "model": _fingerprint(clf),
-            "requests": {
-                method: {label: [one.metric, repr(sorted(one.options.items()))] for label, one in labels.items()}
-                for method, labels in requests.items()
-            },
-            "settings": {name: repr(value) for name, value in sorted(settings.items())},
-        }
-        path = self._folder / "benchmark.json"
-        if path.exists():
-            if read_json(path) != description:
-                raise DataError(
-                    f"benchmark: {self._folder} holds another benchmark. Choose another folder, or delete it."
-                )
-            self._parts = [pd.read_csv(part) for part in sorted(self._folder.glob("part-*.csv"))]
-        else:
-            with atomic_write(path) as file:
-                file.write(json.dumps(description, indent=1).encode())
-
-    @property
-    def done(self) -> np.ndarray:
-        """Positions of the images that are done."""
-        return np.concatenate([np.array([], dtype=np.int64), *(part["index"].to_numpy() for part in self._parts)])
-
-    def add(self, part: pd.DataFrame) -> None:
-        """Keep the values of a batch."""
-        if self._folder is not None:
-            with atomic_write(self._folder / f"part-{len(self._parts):06d}.csv") as file:
-                file.write(part.to_csv(index=False).encode())
-        self._parts.append(part)
-
-    def frame(self) -> pd.DataFrame:
-        """Return all values, one row per image, method and metric."""
-        if not self._parts:
-            raise DataError("benchmark: none of the images could be read.")
-        return pd.concat(self._parts, ignore_index=True)
-
-
-def _content_digest(X: Any, labels: np.ndarray | None) -> str:
-    """Return the SHA-256 of the images (of paths: their text) and labels, which tells nothing about them."""
-    digest = hashlib.sha256(repr(None if labels is None else labels.tolist()).encode())
-    for image in X:
-        digest.update(str(image).encode() if isinstance(image, str | os.PathLike) else np.asarray(image).tobytes())
-    return digest.hexdigest()
-
-
-def _fingerprint(clf: CXRClassifier) -> str:
-    """Return the SHA-256 of the weights, of what prepares the images and of the operating point."""
-    settings = [clf.preprocessing_.to_dict(), clf.threshold_, str(clf.pos_label_)]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for name, tensor in sorted(clf.model_.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _request(one: Any) -> Request:
+    pair = (one, {}) if isinstance(one, str) else one
+    if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[1], Mapping):
+        raise wrong_type("metrics", "benchmark", "made of names, or of pairs of a name and a dict of options", one)
+    request = Request(*pair)
+    check_choice("metric", request.metric, METRICS, caller="benchmark")
+    if "other" in METRICS[request.metric].needs:
+        raise invalid("metric", "benchmark", "about one explanation (agreement is between two)", request.metric)
+    return checked(request)

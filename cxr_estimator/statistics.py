@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+FEWEST_PATIENTS = 5  # a bootstrap over fewer gives an interval that means nothing
+
 
 class Estimate(NamedTuple):
     """A value with its interval; NaN where undefined."""

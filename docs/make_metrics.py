@@ -25,7 +25,7 @@ _HEAD = f"""# Metrics of explanation quality
 
 What all metrics have in common:
 
-- They give one number per image, NaN where it is undefined: for a map of zeros, without finite numbers, or with an
+- They give one number per image, NaN where it is undefined: for a map of zeros (its gain is 0), not finite, or with an
   empty mask. NaNs are counted, never dropped in silence.
 - **faithfulness** is by default the **gain** over the same map shifted and flipped ({N_REFERENCES} draws, seeded),
   and then greater is better for each of them. Raw values (`relative=False`) depend on the network more than on the

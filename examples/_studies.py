@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +12,13 @@ import numpy as np
 import pandas as pd
 
 from cxr_estimator import CXRClassifier, EvaluationReport, evaluate, load_image_folder, make_phantoms, patient_split
-from cxr_estimator.benchmark import benchmark
+from cxr_estimator.benchmark import benchmark_images
 from cxr_estimator.metrics import METRICS
-from cxr_estimator.statistics import Estimate, patient_bootstrap
+from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate, patient_bootstrap
 from cxr_estimator.versions import package_versions
 
 POSITIVE = "PNEUMONIA"
 N_PHANTOMS = 240
-FEWEST_PATIENTS = 5  # a bootstrap over fewer gives an interval that means nothing
 RAW, MOVED, GAIN = "raw", "moved map", "gain"
 
 
@@ -114,24 +112,17 @@ def measured(
 
 
 def _values(study: Study, rows: np.ndarray, methods: Any, metrics: Any, *, relative: bool) -> pd.Series:
-    """Return the value of each image, method and metric.
-
-    `benchmark` returns means. The values of each image, from which differences can be taken, are in its folder.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        benchmark(
-            study.clf,
-            study.X[rows],
-            study.y[rows],
-            methods=methods,
-            metrics=metrics,
-            relative=relative,
-            n_references=study.budget["n_references"],
-            n_resamples=1,
-            random_state=study.options.seed,
-            folder=folder,
-        )
-        found = pd.concat([pd.read_csv(part) for part in sorted(Path(folder).glob("part-*.csv"))])
+    """Return the value of each image, method and metric."""
+    found = benchmark_images(
+        study.clf,
+        study.X[rows],
+        study.y[rows],
+        methods=methods,
+        metrics=metrics,
+        relative=relative,
+        n_references=study.budget["n_references"],
+        random_state=study.options.seed,
+    )
     return found.assign(row=rows[found["index"]]).set_index(["row", "bucket", "method", "metric"])["value"]
 
 

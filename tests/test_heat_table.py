@@ -67,6 +67,10 @@ def test_cells_hold_values_and_intervals():
     assert figure._supxlabel.get_text().startswith("40 images of 20 patients")
 
 
+def test_of_few_patients_there_is_no_interval():
+    assert not any("nan" in text for text in written(plot_benchmark(table().assign(low=np.nan, high=np.nan))))
+
+
 def test_the_best_is_the_darkest():
     """Cells lie column by column; ranks 1, 2, 3."""
     figure = plot_benchmark(table())

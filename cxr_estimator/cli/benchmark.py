@@ -13,12 +13,12 @@ from cxr_estimator.cli._common import (
     ModelOption,
     PatientColumnOption,
     QuietOption,
+    check_outside,
     collect_skipped,
     find_images,
     load_data,
     report_skipped,
 )
-from cxr_estimator.cli.evaluate import default_split
 from cxr_estimator.cli.explain import chosen_methods, number_or_text
 from cxr_estimator.errors import DataError
 
@@ -37,7 +37,8 @@ def benchmark(
         typer.Option(help="Instead: a folder with one sub-folder per class, or a CSV file with path and label."),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Of --data: train, val, test or all. Default: test where the folder has it.")
+        str | None,
+        typer.Option(help="Of --data: train, val, test or all. Default: val, so that test is left for the end."),
     ] = None,
     patient_column: PatientColumnOption = None,
     methods: Annotated[
@@ -62,7 +63,8 @@ def benchmark(
 ) -> None:
     """Measure how good the explanations of several methods are, side by side.
 
-    Writes table.csv and heat_table.png. A run that was stopped is taken up by the same command.
+    Writes table.csv and heat_table.png. A run that was stopped is taken up by the same command. Seconds are those of
+    explaining; what several methods share counts for the first of them.
     """
     from cxr_estimator.benchmark import DEFAULT_METHODS, DEFAULT_METRICS
     from cxr_estimator.benchmark import benchmark as compare
@@ -70,6 +72,7 @@ def benchmark(
     from cxr_estimator.figures import plot_benchmark
     from cxr_estimator.serialization import writable_folder
 
+    check_outside(output, [path for path in (*(images or []), data, background) if path is not None])
     clf = CXRClassifier.load(model, device=device)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
     X, y, patients = _data(images, data, split, patient_column)
@@ -105,11 +108,24 @@ def _data(
     if bool(images) == (data is not None):
         raise DataError("Give either image files and folders, or --data with labelled images.")
     if data is not None:
-        found = load_data(data, split or default_split(data), patient_column)
+        found = load_data(data, split or _default_split(data), patient_column)
         return found.X, found.y, found.groups
     if split is not None or patient_column is not None:
         raise DataError("--split and --patient-column are for --data.")
     return find_images(images or []), None, None
+
+
+def _default_split(data: Path) -> str:
+    """Return "val" for a folder with splits: methods are chosen by a benchmark, for which the test part is not."""
+    from cxr_estimator.datasets.folder import split_folders
+
+    splits = split_folders(data) if data.is_dir() else {}
+    if splits and "val" not in splits:
+        raise DataError(
+            f"{data}: has no validation part. Choose one of {', '.join(splits)} with --split: methods that are chosen "
+            "on the test part cannot be judged on it, and the network was trained on the train part."
+        )
+    return "val" if splits else "all"
 
 
 def chosen_metrics(names: str) -> list[str]:
@@ -138,7 +154,8 @@ def _text(table: pd.DataFrame) -> str:
     for metric, rows in part.groupby("metric", sort=False):
         lines += ["", str(metric)]
         for _, row in rows.sort_values("rank", kind="stable").iterrows():
-            interval = f"{row['value']:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
-            value = interval if row["n_undefined"] < row["n_images"] else "undefined"
+            value = f"{row['value']:.4g}" if row["n_undefined"] < row["n_images"] else "undefined"
+            if row["low"] == row["low"]:  # not NaN, as for a few patients
+                value += f" [{row['low']:.4g}, {row['high']:.4g}]"
             lines.append(f"  {row['method']:<22} {value:<32} {row['seconds_per_image']:.3g} s per image")
     return "\n".join(lines)

@@ -88,6 +88,9 @@ def measure(
 ) -> np.ndarray:
     """Return a metric of `METRICS` for each explained image, (N,) float64; NaN where it is undefined.
 
+    A map that holds NaN or infinity has no value. A map of zeros has no raw value, but a gain of 0: moved, it is the
+    same map. So methods that find nothing in some images are compared on the same images as the others.
+
     Parameters
     ----------
     metric : str
@@ -127,13 +130,14 @@ def measure_all(
         label: request for label, request in requests.items() if relative and METRICS[request.metric].has_reference_maps
     }
     if with_reference:
+        is_empty = (explanation.values == 0).all(axis=(1, 2))
         by_draw = [
             {label: _values(one, reference, context, defined) for label, one in with_reference.items()}
             for reference in references(explanation, context.perturbed.problem, n_references)
         ]
         for label, request in with_reference.items():
             gain = found[label] - np.mean([values[label] for values in by_draw], axis=0)
-            found[label] = gain if METRICS[request.metric].greater_is_better else -gain
+            found[label] = np.where(is_empty, 0.0, gain if METRICS[request.metric].greater_is_better else -gain)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,7 +190,9 @@ def test_benchmark(folder, model, tmp_path):
     from cxr_estimator import load_image_folder
     from cxr_estimator.benchmark import benchmark
 
-    arguments = ("benchmark", "--model", model, "--data", folder, "--output", tmp_path / "o", *BENCHMARK)
+    arguments = (
+        "benchmark", "--model", model, "--data", folder, "--split", "test", "--output", tmp_path / "o", *BENCHMARK,
+    )  # fmt: skip
     done = cxr(*arguments)
     assert done.returncode == 0, done.stderr
     data = load_image_folder(folder, split="test")
@@ -201,7 +204,7 @@ def test_benchmark(folder, model, tmp_path):
     for name in ("method", "metric", "bucket"):
         assert [row[name] for row in table] == expected[name].tolist()
     for name in ("value", "low", "high", "n_patients", "rank"):
-        np.testing.assert_allclose([float(row[name]) for row in table], expected[name], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose([float(row[name] or "nan") for row in table], expected[name], rtol=1e-4, atol=1e-6)
     with Image.open(tmp_path / "o" / "heat_table.png") as figure:
         assert figure.width >= 600
     said = done.stdout.splitlines()
@@ -216,6 +219,25 @@ def test_benchmark(folder, model, tmp_path):
     other = cxr(*arguments, "--raw")
     assert other.returncode == 2
     assert "another benchmark" in other.stderr
+
+
+def test_benchmark_leaves_the_test_part_alone(folder, model, tmp_path):
+    arguments = ("benchmark", "--model", model, "--output", tmp_path / "o", *BENCHMARK)
+    done = cxr(*arguments, "--data", folder)
+    assert done.returncode == 2
+    assert "has no validation part. Choose one of train, test with --split" in done.stderr
+    for name, source in (("train", "train"), ("val", "test")):
+        shutil.copytree(folder / source, tmp_path / "data" / name)
+    done = cxr(*arguments, "--data", tmp_path / "data")
+    assert done.returncode == 0, done.stderr
+    assert "20 images, split 'val'" in done.stderr
+
+
+def test_benchmark_of_few_patients_has_no_intervals(folder, model, tmp_path):
+    images = sorted((folder / "test" / "NORMAL").iterdir())[:2]
+    done = cxr("benchmark", "--model", model, *images, "--output", tmp_path / "o", *BENCHMARK)
+    assert done.returncode == 0, done.stderr
+    assert "nan" not in done.stdout
 
 
 def test_benchmark_without_labels_and_with_a_bad_file(folder, model, tmp_path):
@@ -294,6 +316,8 @@ COMPARE = "benchmark --model {model} --output {tmp}/o"
         (f"{COMPARE} x.png --metrics iou", "'masks'"),
         (f"{COMPARE} x.png --metrics ssim", "about one explanation"),
         (f"{COMPARE} x.png --target true", "'y'"),
+        ("benchmark --model {model} {images} --output {images}/new", "lies inside"),
+        ("benchmark --model {model} --data {folder} --output {folder}/new", "lies inside"),
         ("quickstart --data {tmp}/none", "there is no such folder"),
         ("nonsense", "No such command"),
     ],

@@ -43,13 +43,15 @@ def test_contract(name, batch, explained):
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_maps_of_nothing_or_of_nan_give_nan(name, batch):
+def test_maps_of_nan_give_nan_and_maps_of_nothing_gain_nothing(name, batch):
     explanation, context = batch
     values = explanation.values.copy()
     values[0], values[1, 3, 4], values[3, 0, 0] = 0.0, np.nan, np.inf
     for relative in (True, False):
         found = measure(name, dataclasses.replace(explanation, values=values), context, relative=relative)
-        assert np.isnan(found[[0, 1, 3]]).all()
+        assert np.isnan(found[[1, 3]]).all()
+        gains = relative and METRICS[name].has_reference_maps
+        np.testing.assert_array_equal(found[0], 0.0 if gains else np.nan)  # a map of zeros, moved, is the same map
         np.testing.assert_allclose(
             found[[4, 5]], measure(name, explanation, context, relative=relative)[[4, 5]], atol=1e-6
         )

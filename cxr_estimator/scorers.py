@@ -263,7 +263,7 @@ def xai_scorers(
     error_score : "raise" or number, default=nan
         Score of a member that raises, with a `ScoreWarning` that says why; the others keep theirs.
     **options
-        Of every "method:metric" that is given by name; see `xai_scorer`.
+        Of every "method:metric" that is given by name; see `xai_scorer`. Each metric takes those it knows.
     """
     if isinstance(scorers, str) or not isinstance(scorers, Mapping | Sequence) or not len(scorers):
         raise invalid("scorers", "xai_scorers", "a dict of label to scorer, or a list of names", scorers)
@@ -272,7 +272,19 @@ def xai_scorers(
     named = scorers if isinstance(scorers, Mapping) else {name: name for name in scorers}
     if options and not any(isinstance(one, str) and ":" in one for one in named.values()):
         raise invalid("options", "xai_scorers", "empty where no scorer is given as 'method:metric'", options)
-    return XAIScorers({label: _scorer(one, options) for label, one in named.items()}, error_score=error_score)
+    specs = [one for one in named.values() if isinstance(one, str)]
+    of_metrics = {name for spec in specs for name in _metric_options(spec)}
+    members = {}
+    for label, one in named.items():
+        taken = {name: options[name] for name in options if name not in of_metrics or name in _metric_options(one)}
+        members[label] = _scorer(one, taken)
+    return XAIScorers(members, error_score=error_score)
+
+
+def _metric_options(spec: Any) -> tuple[str, ...]:
+    """Return the options of the metric that "method:metric" names, if it names one."""
+    name = spec.partition(":")[2] if isinstance(spec, str) else ""
+    return METRICS[name].options if name in METRICS else ()
 
 
 def _scorer(scorer: Any, options: Mapping[str, Any]) -> Any:

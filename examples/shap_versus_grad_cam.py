@@ -38,8 +38,8 @@ CAM, SHAP = "grad_cam", ("deep_shap", "gradient_shap")
 METHODS = (CAM, *SHAP)
 CURVES = ("aopc", "probability_degradation", "deletion_auc")
 STABILITY = {  # options, and whether less is better
-    "max_sensitivity": ({"n_samples": 3}, True),
-    "augmentation_consistency": ({"n_samples": 2}, False),
+    "max_sensitivity": ({"n_draws": 3}, True),
+    "augmentation_consistency": ({"n_draws": 2}, False),
 }
 PUBLISHED_SPARSITY, PUBLISHED_SIDE = 5.35e-6, 432
 

@@ -406,3 +406,11 @@ def test_a_search_over_networks_and_sizes(phantoms):
     search.fit(phantoms.X[:24], phantoms.y[:24], groups=phantoms.groups[:24])
     assert len(search.cv_results_["params"]) == 3
     assert np.isfinite(search.cv_results_["mean_test_faithfulness"]).all()
+
+
+def test_each_metric_takes_the_options_it_knows():
+    found = xai_scorers(["grad_cam:aopc", "grad_cam:border_mass", "roc_auc"], steps=5, width=0.2, n_samples=3).scorers
+    assert found["grad_cam:aopc"] == xai_scorer("grad_cam:aopc", n_samples=3, steps=5)
+    assert found["grad_cam:border_mass"] == xai_scorer("grad_cam:border_mass", n_samples=3, width=0.2)
+    with pytest.raises(InvalidParameterError, match="'stepps'"):
+        xai_scorers(["grad_cam:aopc", "grad_cam:border_mass"], stepps=5)

@@ -84,13 +84,16 @@ def many_paths(folder: str) -> list[str]:
     return list(islice(cycle(load_image_folder(folder).X.tolist()), PATHS))
 
 
-def predict(folder: str) -> dict:
+def small_classifier(folder: str) -> CXRClassifier:
     data = load_image_folder(folder)
-    paths = many_paths(folder)
     clf = CXRClassifier("plain_cnn", image_size=32, max_epochs=1, batch_size=64, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PatientLeakWarning)
-        clf.fit(data.X[::40], data.y[::40])
+        return clf.fit(data.X[::40], data.y[::40])
+
+
+def predict(folder: str) -> dict:
+    clf, paths = small_classifier(folder), many_paths(folder)
     return {"paths": PATHS, **watched(lambda: clf.predict_proba(paths))}
 
 
@@ -101,12 +104,7 @@ def prepared(folder: str) -> dict:
 
 def explained(folder: str) -> dict:
     """Explain 10,000 files, chunk by chunk, with a method of one evaluation and one of eight."""
-    data = load_image_folder(folder)
-    paths = many_paths(folder)[:EXPLAINED]
-    clf = CXRClassifier("plain_cnn", image_size=32, max_epochs=1, batch_size=64, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PatientLeakWarning)
-        clf.fit(data.X[::40], data.y[::40])
+    clf, paths = small_classifier(folder), many_paths(folder)[:EXPLAINED]
 
     def work():
         for _ in clf.iter_explain(paths, method=["grad_cam", "rise"], n_masks=8):
@@ -117,12 +115,7 @@ def explained(folder: str) -> dict:
 
 def measured(folder: str) -> dict:
     """Explain and measure 10,000 files, batch by batch, as a scorer does."""
-    data = load_image_folder(folder)
-    paths = many_paths(folder)[:EXPLAINED]
-    clf = CXRClassifier("plain_cnn", image_size=32, max_epochs=1, batch_size=64, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PatientLeakWarning)
-        clf.fit(data.X[::40], data.y[::40])
+    clf, paths = small_classifier(folder), many_paths(folder)[:EXPLAINED]
     scorer = xai_scorer("grad_cam:deletion_auc", steps=4, n_references=1)
     return {"paths": EXPLAINED, **watched(lambda: scorer(clf, paths))}
 

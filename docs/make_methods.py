@@ -47,13 +47,12 @@ A heat map shows what the network used, not where disease is; maps of different 
 """
 
 
-def main() -> None:
-    page = make_page()
-    if "--check" in sys.argv:
-        if not PAGE.is_file() or PAGE.read_text() != page:
-            sys.exit(f"{PAGE.name} is not what {Path(__file__).name} writes: run it.")
-        return
-    PAGE.write_text(page)
+def write_or_check(path: Path, page: str) -> None:
+    """Write the page, or with --check end unless it is what stands there."""
+    if "--check" not in sys.argv:
+        path.write_text(page)
+    elif not path.is_file() or path.read_text() != page:
+        sys.exit(f"{path.name} is not what {Path(sys.argv[0]).name} writes: run it.")
 
 
 def make_page() -> str:
@@ -123,4 +122,4 @@ def links(text: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    write_or_check(PAGE, make_page())

@@ -8,10 +8,9 @@ Nothing in that page is written by hand; a test runs this with --check.
 from __future__ import annotations
 
 import inspect
-import sys
 from pathlib import Path
 
-from make_methods import links, split
+from make_methods import links, split, write_or_check
 
 from cxr_estimator.metrics import METRICS, N_REFERENCES, Metric
 
@@ -38,15 +37,6 @@ What all metrics have in common:
 No metric says that a map is right. High faithfulness says that the network uses what the map marks; the lesion may be
 elsewhere.
 """
-
-
-def main() -> None:
-    page = make_page()
-    if "--check" in sys.argv:
-        if not PAGE.is_file() or PAGE.read_text() != page:
-            sys.exit(f"{PAGE.name} is not what {Path(__file__).name} writes: run it.")
-        return
-    PAGE.write_text(page)
 
 
 def make_page() -> str:
@@ -85,4 +75,4 @@ def section(name: str, metric: Metric) -> str:
 _NEEDS = {"problem": "the network", "explain": "maps made anew", "mask": "a mask", "other": "another explanation"}
 
 if __name__ == "__main__":
-    main()
+    write_or_check(PAGE, make_page())

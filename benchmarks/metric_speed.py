@@ -1,6 +1,6 @@
 """Deletion, insertion and AOPC beside their references: Quantus and a plain loop against one shared loop.
 
-python benchmarks/metric_speed.py [--images 64]
+python benchmarks/metric_speed.py [--images 64] [--parts metrics scorer]
 
 resnet18 at 224 px, 16 steps, HiResCAM (Quantus refuses maps of zeros) and five reference maps of every image. The
 peers get ready-made tensors and the same maps: deletion and AOPC are Quantus' PixelFlipping (batches of 32, one call
@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from _common import interleaved, ratio, raw_execution, write  # first: it sets OpenMP up
+from _common import RESULTS, interleaved, ratio, raw_execution, write  # first: it sets OpenMP up
 from quantus import PixelFlipping
 
 from cxr_estimator import CXRClassifier, xai_scorer
@@ -52,15 +54,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="the others stay as measured")
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # Quantus'
     rng = np.random.default_rng(0)
     X = rng.integers(0, 256, (options.images, SIZE, SIZE), dtype=np.uint8)
-    clf = CXRClassifier(
-        "resnet18", image_size=SIZE, batch_size=options.images, max_epochs=1, validation_fraction=0, random_state=0
-    )
+    clf = CXRClassifier("resnet18", image_size=SIZE, max_epochs=1, validation_fraction=0, random_state=0)
     clf.fit(rng.integers(0, 256, (4, SIZE, SIZE), dtype=np.uint8), [0, 1, 0, 1])
-    clf.set_params(batch_size=options.images)
+    result = json.loads((RESULTS / "metric_speed.json").read_text()) if len(options.parts) < len(PARTS) else {}
+    result["question"] = f"seconds for three metrics with {N_REFERENCES} references each, resnet18 at {SIZE} px"
+    for name in options.parts:
+        result |= PARTS[name](clf, X, options.repeats)
+    write("metric_speed", result)
+
+
+def time_metrics(clf: CXRClassifier, X: np.ndarray, repeats: int) -> dict[str, Any]:
+    """Time ours, the peers, and bare forward passes."""
+    clf.set_params(batch_size=len(X))
     plan = ExplanationPlan.check(clf, X, None, ["hi_res_cam"], target=1)
     (batch,) = plan.run(lambda one: one)
     explanation, problem = batch.found["hi_res_cam"], batch.problem
@@ -103,31 +113,37 @@ def main() -> None:
             for _ in range(forwards):
                 clf.model_(fast).cpu()
 
-    seconds = interleaved({"ours": ours, "library": theirs, "forward": bare}, options.repeats)
-    scorer = xai_scorer("hi_res_cam:deletion_auc", steps=STEPS, n_references=1, target=1)
-    few = X[:32]
+    seconds = interleaved({"ours": ours, "library": theirs, "forward": bare}, repeats)
+    return {
+        "images": len(X),
+        "evaluations": {"ours": evaluations, "library": (1 + N_REFERENCES) * 3 * (STEPS + 1) * len(X)},
+        "seconds": seconds,
+        "library_ratio": ratio(seconds, "ours", "library"),
+        "times_the_forward_pass_ratio": ratio(seconds, "forward", "ours") * forwards * BATCH / evaluations,
+    }
+
+
+def time_scorer(clf: CXRClassifier, X: np.ndarray, repeats: int) -> dict[str, Any]:
+    """Time `xai_scorer` beside explaining and measuring by hand."""
+    X = X[:16]
+    clf.set_params(batch_size=BATCH)
+    scorer = xai_scorer("grad_cam:deletion_auc", steps=STEPS, n_references=1, target=1)
+
+    def scored() -> None:
+        scorer(clf, X)
 
     def by_hand() -> None:
         def use(one) -> None:
             request = {"deletion_auc": Request("deletion_auc", {"steps": STEPS})}
-            measure_all(request, one.found["hi_res_cam"], Context(one.problem), n_references=1)
+            measure_all(request, one.found["grad_cam"], Context(one.problem), n_references=1)
 
-        list(ExplanationPlan.check(clf, few, None, ["hi_res_cam"], target=1, random_state=0).run(use))
+        list(ExplanationPlan.check(clf, X, None, ["grad_cam"], target=1, random_state=0).run(use))
 
-    scoring = interleaved({"scorer": lambda: scorer(clf, few), "by_hand": by_hand}, max(options.repeats, 3))
-    write(
-        "metric_speed",
-        {
-            "question": f"seconds for three metrics with {N_REFERENCES} references each, resnet18 at {SIZE} px",
-            "images": options.images,
-            "evaluations": {"ours": evaluations, "library": (1 + N_REFERENCES) * 3 * (STEPS + 1) * options.images},
-            "seconds": seconds,
-            "library_ratio": ratio(seconds, "ours", "library"),
-            "times_the_forward_pass_ratio": ratio(seconds, "forward", "ours") * forwards * BATCH / evaluations,
-            "scorer_seconds": scoring,
-            "scorer_overhead_ratio": ratio(scoring, "by_hand", "scorer"),
-        },
-    )
+    seconds = interleaved({"scorer": scored, "by_hand": by_hand}, max(repeats, 5))
+    return {"scorer_seconds": seconds, "scorer_overhead_ratio": ratio(seconds, "by_hand", "scorer")}
+
+
+PARTS = {"metrics": time_metrics, "scorer": time_scorer}
 
 
 def insertion(model: torch.nn.Module, image: torch.Tensor, start: torch.Tensor, values: np.ndarray) -> float:

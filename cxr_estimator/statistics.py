@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 FEWEST_PATIENTS = 5  # a bootstrap over fewer gives an interval that means nothing
+N_RESAMPLES = 1000
 
 
 class Estimate(NamedTuple):
@@ -25,7 +27,7 @@ def patient_bootstrap(
     statistic: Callable[[np.ndarray], float],
     groups: np.ndarray,
     *,
-    n_resamples: int = 1000,
+    n_resamples: int = N_RESAMPLES,
     confidence: float = 0.95,
     random_state: int = 0,
 ) -> Estimate:
@@ -50,17 +52,84 @@ def patient_bootstrap(
     for _ in range(n_resamples):
         drawn = rng.integers(len(images_of), size=len(images_of))
         values.append(statistic(np.concatenate([images_of[number] for number in drawn])))
+    return Estimate(float(statistic(order)), *percentile_interval(values, confidence))
+
+
+def resampled_weights(groups: Any, *, n_resamples: int = N_RESAMPLES, random_state: int = 0) -> Iterator[np.ndarray]:
+    """Yield how often each image counts in each bootstrap resample of patients, (N,) int64.
+
+    The same resamples as those of `patient_bootstrap`, for statistics that are quicker with weights than with lists.
+    """
+    _, patient = np.unique(np.asarray(groups), return_inverse=True)
+    n_patients = int(patient.max()) + 1
+    rng = np.random.default_rng(random_state)
+    for _ in range(n_resamples):
+        yield np.bincount(rng.integers(n_patients, size=n_patients), minlength=n_patients)[patient]
+
+
+def percentile_interval(values: Any, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the central share `confidence` of the values that are not NaN; NaN if there are none."""
+    defined = np.asarray(values, dtype=np.float64)
+    defined = defined[~np.isnan(defined)]
+    if not len(defined):
+        return math.nan, math.nan
     tail = 100.0 * (1.0 - confidence) / 2.0
-    defined = np.array(values)[~np.isnan(values)]
-    low, high = np.percentile(defined, [tail, 100.0 - tail]) if len(defined) else (np.nan, np.nan)
-    return Estimate(float(statistic(order)), float(low), float(high))
+    low, high = np.percentile(defined, [tail, 100.0 - tail])
+    return float(low), float(high)
+
+
+def wilson(share: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval of a share observed among `n` independent cases; NaN for none.
+
+    References
+    ----------
+    Wilson (1927), Probable inference, J. Am. Stat. Assoc. 22(158), doi:10.1080/01621459.1927.10502953
+
+    Examples
+    --------
+    >>> low, high = wilson(1.0, 20)
+    >>> round(low, 3), round(high, 3)
+    (0.839, 1.0)
+    """
+    from scipy.stats import norm
+
+    if not n > 0:
+        return math.nan, math.nan
+    z = float(norm.ppf(0.5 + confidence / 2.0))
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def proportion(
+    right: Any,
+    groups: Any,
+    *,
+    n_resamples: int = N_RESAMPLES,
+    confidence: float = 0.95,
+    random_state: int = 0,
+) -> Estimate:
+    """Return the share of images for which `right` (N,) holds, with its interval over patients; NaN for no images.
+
+    A percentile bootstrap of patients, unless fewer than five of them are on one of the two sides: near 0 and 1 it
+    would be far too narrow, and at 0 and 1 of no width at all. Then Wilson's interval, as though there were one image
+    per patient, which is wide rather than narrow.
+    """
+    right, groups = np.asarray(right, dtype=bool), np.asarray(groups)
+    if not len(right):
+        return Estimate(math.nan, math.nan, math.nan)
+    share = float(right.mean())
+    if min(len(np.unique(groups[right])), len(np.unique(groups[~right]))) < FEWEST_PATIENTS:
+        return Estimate(share, *wilson(share, len(np.unique(groups)), confidence))
+    resamples = resampled_weights(groups, n_resamples=n_resamples, random_state=random_state)
+    return Estimate(share, *percentile_interval([w @ right / w.sum() for w in resamples], confidence))
 
 
 def mean_band(
     values: np.ndarray,
     groups: np.ndarray,
     *,
-    n_resamples: int = 1000,
+    n_resamples: int = N_RESAMPLES,
     confidence: float = 0.95,
     random_state: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:

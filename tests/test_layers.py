@@ -20,8 +20,8 @@ ORDER = [
     "_explanation_check", "explanation", "_figure_style", "_heat_table", "figures",
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
     "datasets", "_rows", "_predicting", "_operating", "_background", "_fitting", "_batches", "_explaining",
-    "_measuring", "_persistence", "_deciding", "classifier", "clinical", "scorers", "_benchmark_folder", "benchmark",
-    "displays", "evaluation", "quickstart", "cli",
+    "_measuring", "_persistence", "_deciding", "classifier", "model_selection", "clinical", "scorers",
+    "_benchmark_folder", "benchmark", "displays", "evaluation", "quickstart", "cli",
 ]  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

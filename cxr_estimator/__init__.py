@@ -18,9 +18,12 @@ _PUBLIC = {
     "clinical_scorer": "clinical",
     "cross_val_threshold": "model_selection",
     "evaluate": "evaluation",
+    "load_chexpert": "datasets",
     "load_image_folder": "datasets",
     "load_image_table": "datasets",
     "load_medmnist": "datasets",
+    "load_nih": "datasets",
+    "load_rsna": "datasets",
     "make_phantoms": "datasets",
     "patient_split": "datasets",
     "xai_scorer": "scorers",
@@ -37,9 +40,12 @@ __all__ = [
     "clinical_scorer",
     "cross_val_threshold",
     "evaluate",
+    "load_chexpert",
     "load_image_folder",
     "load_image_table",
     "load_medmnist",
+    "load_nih",
+    "load_rsna",
     "make_phantoms",
     "patient_split",
     "xai_scorer",
@@ -50,9 +56,12 @@ if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
     from cxr_estimator.clinical import clinical_scorer
     from cxr_estimator.datasets import (
+        load_chexpert,
         load_image_folder,
         load_image_table,
         load_medmnist,
+        load_nih,
+        load_rsna,
         make_phantoms,
         patient_split,
     )

@@ -78,6 +78,10 @@ class SkippedImagesWarning(UserWarning):
         return type(self), (self.skipped,)
 
 
+class MissingImagesWarning(UserWarning):
+    """A table names images that are not on the disk; they were left out."""
+
+
 class EncodedLabelsWarning(UserWarning):
     """The labels were replaced by 0, 1, ... before `fit` saw them, so `pos_label` cannot be found among them."""
 

@@ -47,14 +47,26 @@ JobsOption = Annotated[int, typer.Option(help="Threads that read images; -1: one
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 PatientColumnOption = Annotated[str | None, typer.Option(help="Column of a CSV file that names the patient.")]
 
+LabelPatternOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Regular expression on the file names of a folder whose group is the label, such as '_(bacteria|virus)_'; "
+        "where it does not match, the sub-folder's name is."
+    ),
+]
 
-def load_data(data: Path, split: str, patient_column: str | None = None) -> ImageDataset:
+
+def load_data(
+    data: Path, split: str, patient_column: str | None = None, label_pattern: str | None = None
+) -> ImageDataset:
     """Return the images of a folder or of a CSV file."""
     from cxr_estimator.datasets import load_image_folder, load_image_table
 
     if data.suffix.lower() == ".csv":
+        if label_pattern is not None:
+            raise DataError("--label-pattern is for a folder of images; a CSV file has a column of labels.")
         return load_image_table(data, patient_column=patient_column)
-    found = load_image_folder(data, split=split)
+    found = load_image_folder(data, split=split, label_pattern=label_pattern)
     typer.echo(f"{len(found.X)} images, split {split!r} of {data}", err=True)
     return found
 

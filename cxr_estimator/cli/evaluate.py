@@ -13,6 +13,7 @@ from cxr_estimator.cli._common import (
     DataOption,
     DeviceOption,
     JobsOption,
+    LabelPatternOption,
     ModelOption,
     OutputOption,
     PatientColumnOption,
@@ -47,6 +48,7 @@ def evaluate(
         str | None, typer.Option(help="train, val, test or all. Default: test where the folder has it.")
     ] = None,
     patient_column: PatientColumnOption = None,
+    label_pattern: LabelPatternOption = None,
     format: Annotated[ReportFormat, typer.Option("--format", help="Format of the report.")] = ReportFormat.text,
     output: OutputOption = None,
     device: DeviceOption = "auto",
@@ -60,7 +62,7 @@ def evaluate(
     check_output(output)
     clf = CXRClassifier.load(model, device=device)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
-    images = load_data(data, split or default_split(data), patient_column)
+    images = load_data(data, split or default_split(data), patient_column, label_pattern)
     with collect_skipped() as skipped:
         report = measure(clf, images.X, images.y, images.groups)
     if format is ReportFormat.json:

@@ -11,6 +11,7 @@ from cxr_estimator.cli._common import (
     DataOption,
     DeviceOption,
     JobsOption,
+    LabelPatternOption,
     PatientColumnOption,
     QuietOption,
     collect_skipped,
@@ -26,6 +27,7 @@ def train(
         str, typer.Option(help="train, val, test, all, or auto: train where the folder has splits.")
     ] = "auto",
     patient_column: PatientColumnOption = None,
+    label_pattern: LabelPatternOption = None,
     backbone: Annotated[str, typer.Option(help="A timm model, or plain_cnn.")] = "resnet18",
     image_size: Annotated[int, typer.Option(help="Height and width of the input, in pixels.")] = 224,
     channels: Annotated[int, typer.Option(help="1 for grey, 3 for colour.")] = 1,
@@ -67,7 +69,7 @@ def train(
     from cxr_estimator.serialization import writable_folder
 
     writable_folder(model)
-    images = load_data(data, split, patient_column)
+    images = load_data(data, split, patient_column, label_pattern)
     clf = CXRClassifier(
         backbone,
         image_size=image_size,

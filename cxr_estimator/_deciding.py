@@ -135,6 +135,7 @@ class Deciding:
             the keys of `thresholds.RULES`: "youden" (largest sensitivity + specificity), "sensitivity" (largest
             specificity among the cut-offs with at least that sensitivity), "specificity" (the other way round),
             "f_beta" and "cost" (least expected cost). Of equally good cut-offs the highest is taken.
+            "sensitivity>=0.95" is short for "sensitivity" and `at_least=0.95`.
         X, y : images and labels, for a rule
             Not the images the network was trained on, nor those it will be judged on: their fingerprint is kept, and
             `evaluate` warns of images that it knows.

@@ -195,7 +195,7 @@ def initial_point(
         return number_point(clf.threshold, name=DEFAULT_POINT, caller=_CLASS, label=pos_label)
     if clf.validation_fraction == 0:
         raise invalid("threshold", _CLASS, "a number where validation_fraction is 0", clf.threshold)
-    return parse_rule(clf.threshold, caller=_CLASS)
+    return parse_rule(clf.threshold, caller=_CLASS, parameter="threshold")
 
 
 def chosen_point(

@@ -23,11 +23,10 @@ from cxr_estimator.errors import DataError
 from cxr_estimator.fingerprints import fingerprint
 from cxr_estimator.thresholds import (
     NUMBER,
-    RULES,
     OperatingPoint,
-    check_options,
     choose_point,
     number_point,
+    parse_rule,
 )
 
 if TYPE_CHECKING:
@@ -106,8 +105,7 @@ def operating_point(
         if given:
             raise invalid(given[0], caller, "left out for a number", options[given[0]])
         return calibrated_number(clf, rule, name=name, label=label, caller=caller)
-    check_choice("rule", rule, RULES, caller=caller)
-    chosen = check_options(rule, options, caller=caller)
+    rule, chosen = parse_rule(rule, options, caller=caller)
     check_number("n_resamples", n_resamples, caller=caller, low=1, integer=True)
     data = judged(clf, X, y, groups, caller=caller)
     point = choose_point(

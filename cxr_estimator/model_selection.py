@@ -14,13 +14,13 @@ from sklearn.utils import _safe_indexing
 
 from cxr_estimator._fitting import patients
 from cxr_estimator._operating import judged, point_label
-from cxr_estimator._validation import check_choice, check_labels, check_number, check_per_image, check_seed, wrong_type
+from cxr_estimator._validation import check_labels, check_number, check_per_image, check_seed, wrong_type
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.errors import DataError
 from cxr_estimator.fingerprints import fingerprint
 from cxr_estimator.images import as_images
 from cxr_estimator.statistics import N_RESAMPLES
-from cxr_estimator.thresholds import DEFAULT_POINT, RULES, OperatingPoint, check_options, choose_point
+from cxr_estimator.thresholds import DEFAULT_POINT, OperatingPoint, choose_point, parse_rule
 
 _CALLER = "cross_val_threshold"
 
@@ -52,7 +52,7 @@ def cross_val_threshold(
     clf : CXRClassifier
         Need not be fitted, and is not changed.
     X, y : N images and labels
-    rule : {"youden", "sensitivity", "specificity", "f_beta", "cost"}
+    rule : {"youden", "sensitivity", "specificity", "f_beta", "cost"}, or as "sensitivity>=0.95"
         See `CXRClassifier.set_threshold`, also for `label`, `name`, `n_resamples` and `**options`.
     groups : sequence of N patients, optional
         Kept on one side of every split. Default: from `patient_pattern`, or each image by itself, with a warning.
@@ -72,8 +72,9 @@ def cross_val_threshold(
     """
     if not isinstance(clf, CXRClassifier):
         raise wrong_type("clf", _CALLER, "a CXRClassifier", clf)
-    check_choice("rule", rule, RULES, caller=_CALLER)
-    chosen = check_options(rule, options, caller=_CALLER)
+    if not isinstance(rule, str):
+        raise wrong_type("rule", _CALLER, "a text such as 'youden' or 'sensitivity>=0.95'", rule)
+    rule, chosen = parse_rule(rule, options, caller=_CALLER)
     check_number("n_resamples", n_resamples, caller=_CALLER, low=1, integer=True)
     labels = check_labels(y, len(y), caller=_CALLER)
     if groups is None and clf.patient_pattern is not None:

@@ -200,13 +200,20 @@ _OPTIONS: dict[str, dict[str, Any]] = {  # what `check_number` is told
 }
 
 
-def parse_rule(text: str, *, caller: str) -> tuple[str, dict[str, float]]:
-    """Return (rule, options) for "youden", "f_beta", "sensitivity>=0.95" or "specificity>=0.9"."""
+def parse_rule(
+    text: str, options: Mapping[str, Any] | None = None, *, caller: str, parameter: str = "rule"
+) -> tuple[str, dict[str, float]]:
+    """Return (rule, options) for "youden", "sensitivity>=0.95", or "sensitivity" and {"at_least": 0.95}."""
     match = re.fullmatch(r"\s*([a-z_]+)\s*(?:>=\s*(\d*\.?\d+))?\s*", text)
     if match is None:
-        raise invalid("threshold", caller, "a number or a rule such as 'youden' or 'sensitivity>=0.95'", text)
-    rule = check_choice("threshold", match[1], RULES, caller=caller)
-    return rule, check_options(rule, {} if match[2] is None else {"at_least": float(match[2])}, caller=caller)
+        raise invalid(parameter, caller, "a number or a rule such as 'youden' or 'sensitivity>=0.95'", text)
+    rule = check_choice(parameter, match[1], RULES, caller=caller)
+    options = dict(options or {})
+    if match[2] is not None:
+        if options.get("at_least") is not None:
+            raise invalid("at_least", caller, f"left out where the rule is {text!r}", options["at_least"])
+        options["at_least"] = float(match[2])
+    return rule, check_options(rule, options, caller=caller)
 
 
 def check_options(rule: str, options: Mapping[str, Any], *, caller: str) -> dict[str, float]:

@@ -101,8 +101,8 @@ def speed() -> str:
             f"Deletion, insertion and AOPC with their references, {metrics['images']} images, beside Quantus and a "
             "plain insertion loop",
             f"{metrics['library_ratio']:.1f} times as fast, with {metrics['evaluations']['ours']:,} evaluations "
-            f"instead of {metrics['evaluations']['library']:,}; {metrics['times_the_forward_pass_ratio']:.2f} times the "
-            "bare forward passes",
+            f"instead of {metrics['evaluations']['library']:,}; "
+            f"{metrics['times_the_forward_pass_ratio']:.2f} times the bare forward passes",
         ),
         (
             "`xai_scorer`, beside explaining and measuring by hand",

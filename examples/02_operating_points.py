@@ -42,9 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     clf.fit(train[0], train[1], groups=train[2])
     X, y, patients = choose
     for label in [clf.pos_label_] if len(clf.classes_) == 2 else clf.classes_:
-        screening, rule_in = (
-            ("screening", "rule_in") if len(clf.classes_) == 2 else (f"find {label}", f"assert {label}")
-        )
+        of = "" if len(clf.classes_) == 2 else f"_{label}"
         held_out = {"X": X, "y": y, "groups": patients, "label": label}
         clf.set_threshold("specificity>=0.95", name=f"rule_in{of}", **held_out)
         clf.set_threshold("sensitivity>=0.95", name=f"screening{of}", **held_out)

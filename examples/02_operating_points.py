@@ -20,14 +20,14 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("--data", help="folder train/{NORMAL,PNEUMONIA}; default: synthetic radiographs")
     parser.add_argument("--label-pattern", help="regular expression whose group is the class")
     parser.add_argument("--backbone", default="plain_cnn")
-    parser.add_argument("--image-size", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--image-size", type=int, default=48)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--out", default="output/operating_points")
     options = parser.parse_args(arguments)
     if options.data:
         data = load_image_folder(options.data, label_pattern=options.label_pattern)
     else:
-        data = make_phantoms(400, options.image_size, difficulty=0.0, random_state=0)
+        data = make_phantoms(800, options.image_size, difficulty=0.0, random_state=0)
     parts = patient_split(data.y, data.groups, fractions=(0.6, 0.2, 0.2), random_state=0)
     train, choose, judge = ((data.X[rows], data.y[rows], data.groups[rows]) for rows in parts)
 
@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
         options.backbone,
         image_size=options.image_size,
         max_epochs=options.epochs,
+        learning_rate=1e-3 if options.data else 3e-3,
         pos_label="PNEUMONIA" if options.label_pattern is None else None,
         checkpoint_dir=Path(options.out) / "checkpoints",
         random_state=0,

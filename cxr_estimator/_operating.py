@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,8 +20,8 @@ from cxr_estimator._validation import (
     wrong_type,
 )
 from cxr_estimator.calibration import CALIBRATORS, Calibration, fit_calibration
-from cxr_estimator.errors import DataError
-from cxr_estimator.fingerprints import fingerprint
+from cxr_estimator.errors import DataError, SameDataWarning
+from cxr_estimator.fingerprints import fingerprint, share_seen
 from cxr_estimator.thresholds import (
     NUMBER,
     OperatingPoint,
@@ -211,3 +212,16 @@ def threshold_of(clf: CXRClassifier, point: OperatingPoint) -> float:
     sign = -1.0 if _is_flipped(clf) else 1.0
     (calibrated,) = sign * clf.calibration_(np.array([[sign * point.score]]))[0]
     return float(1.0 / (1.0 + np.exp(-calibrated)))
+
+
+def warn_of_known_images(clf: CXRClassifier, content_ids: Iterable[str], *, caller: str) -> None:
+    """Warn if the images are among those that chose an operating point or calibrated: they flatter it."""
+    content_ids = set(content_ids)
+    chosen = {f"chose the operating point {name!r}": one.fingerprint for name, one in clf.operating_points_.items()}
+    if clf.calibration_ is not None:
+        chosen["calibrated the model"] = clf.calibration_.fingerprint
+    shares = {what: share_seen(sketch, content_ids) for what, sketch in chosen.items()}
+    said = [f"{share:.0%} of the images that {what}" for what, share in shares.items() if share > 0]
+    if said:
+        text = f"{caller}: among these images are {', '.join(said)}. What is found on them is better than on others."
+        warnings.warn(SameDataWarning(text), stacklevel=4)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cxr_estimator._fitting import ARCHITECTURE, build, check_image_shape, check_parameters
+from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import execution
 from cxr_estimator._validation import check_number
 from cxr_estimator.errors import CXRError, ModelFolderError
@@ -47,6 +48,7 @@ def save(clf: CXRClassifier, folder: Path) -> Path:
     parameters = clf.get_params() | clf.architecture_
     config = {
         "parameters": {key: to_json(value) for key, value in parameters.items() if key not in _LOCAL},
+        "task": clf.task_.value,
         "classes": labels_to_json(clf.classes_),
         "pos_label": to_json(clf.pos_label_),
         "preprocessing": clf.preprocessing_.to_dict(),
@@ -87,10 +89,9 @@ def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
 def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
     clf = cls(**{key: from_json(value) for key, value in config["parameters"].items()})
     check_parameters(clf)
-    clf.classes_ = labels_from_json(config["classes"])
+    _restore_labels(clf, config)
     pos_label = config["pos_label"]
-    n_classes = len(clf.classes_)
-    if pos_label not in clf.classes_.tolist() and (pos_label is not None or n_classes == 2):
+    if pos_label not in clf.classes_.tolist() and (pos_label is not None or clf.task_ is Task.BINARY):
         raise ModelFolderError(f"the positive label {pos_label!r} is none of the classes {clf.classes_.tolist()}.")
     clf.pos_label_ = pos_label
     clf.preprocessing_ = Preprocessing.from_dict(config["preprocessing"])
@@ -106,7 +107,7 @@ def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
     points = [OperatingPoint(**point) for point in config["operating_points"]]
     clf.operating_points_ = {point.name: point for point in points}
     clf.active_point_ = config["active_operating_point"]
-    if (n_classes == 2) != (clf.active_point_ in clf.operating_points_):
+    if (clf.task_ is Task.BINARY) != (clf.active_point_ in clf.operating_points_):
         raise ModelFolderError(
             f"the active operating point {clf.active_point_!r} is none of {list(clf.operating_points_)}."
         )
@@ -114,6 +115,18 @@ def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
     clf.history_ = _history_from_json(config["training"]["history"])
     clf.skipped_ = ()
     return clf
+
+
+def _restore_labels(clf: CXRClassifier, config: dict[str, Any]) -> None:
+    """Set the task and the classes, or the names of several labels per image, which need no order."""
+    classes = config["classes"]
+    own = Task.of_classes(len(classes["values"]))
+    clf.task_ = Task(config.get("task", own))  # folders of before there was this entry
+    if clf.task_ not in (own, Task.MULTILABEL):
+        raise ModelFolderError(f"the task is {clf.task_.value!r}, but there are {len(classes['values'])} classes.")
+    if clf.task_ is Task.MULTILABEL and config["pos_label"] is not None:
+        raise ModelFolderError(f"the positive label {config['pos_label']!r} is for one class per image.")
+    clf.classes_ = labels_from_json(classes, is_sorted=clf.task_ is not Task.MULTILABEL)
 
 
 def _restore_columns(clf: CXRClassifier, config: dict[str, Any]) -> None:
@@ -149,16 +162,17 @@ def _network(clf: CXRClassifier, state: dict[str, Tensor], folder: Path) -> nn.M
     A few bytes of configuration can name a network of many gigabytes. So it is first built on torch's "meta" device,
     without memory, and compared with the weights, which are there in full.
     """
+    num_outputs = clf.task_.num_outputs(len(clf.classes_))
     with seeded(0, torch.device("cpu")):  # initial weights are drawn, to be replaced; that must disturb nobody
         try:
             with torch.device("meta"):
-                model = build(clf, len(clf.classes_), pretrained=False)
+                model = build(clf, num_outputs, pretrained=False)
         except Exception as error:  # whatever a backbone says to an image size that does not suit it
             reason = f"{clf.backbone!r} cannot be built for {clf.image_size} pixels: {str(error)[:200]}"
             raise ModelFolderError(f"{folder / CONFIG_NAME}: {reason}") from error
         _check_weights(model.state_dict(), state, folder / WEIGHTS_NAME)
         if not _is_whole_in_state(model):
-            model = build(clf, len(clf.classes_), pretrained=False)
+            model = build(clf, num_outputs, pretrained=False)
             model.load_state_dict(state)
             return model
     # copies, because tensors of a safetensors file are a view of it, which would follow its changes

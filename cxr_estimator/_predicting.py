@@ -11,11 +11,21 @@ import torch
 from joblib import effective_n_jobs
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
+from torch import Tensor, nn
 
+from cxr_estimator._outputs import Task
 from cxr_estimator._progress import bar
 from cxr_estimator._rows import check_rows, is_table
-from cxr_estimator._validation import check_choice, check_labels, check_number, invalid, wrong_type
+from cxr_estimator._validation import (
+    check_choice,
+    check_label_matrix,
+    check_labels,
+    check_number,
+    check_per_image,
+    invalid,
+    wrong_type,
+)
+from cxr_estimator.attribution import TargetRule
 from cxr_estimator.backbones import embed, embedding_size
 from cxr_estimator.errors import DataError, ModelFolderError, SkippedImage, SkippedImagesWarning
 from cxr_estimator.images import ImageSequence, as_images
@@ -71,7 +81,33 @@ def images(clf: CXRClassifier, X: Any) -> ImageSequence:
 def logits(clf: CXRClassifier, X: Any) -> np.ndarray:
     """Return the logits (N, 1) or (N, K), float32; the row of an unreadable image is NaN, and it is reported."""
     sequence = images(clf, X)
-    return _run(clf, sequence, 1 if len(clf.classes_) == 2 else len(clf.classes_))
+    return _run(clf, sequence, clf.task_.num_outputs(len(clf.classes_)))
+
+
+def decided(clf: CXRClassifier, logits: np.ndarray) -> np.ndarray:
+    """Return the index (N,) of the decided class, or 1 or 0 for each of several labels (N, K)."""
+    if clf.task_ is Task.MULTILABEL:
+        return (logits >= 0.0).astype(np.int64)  # a probability of 0.5
+    return target_rule(clf).predicted(torch.from_numpy(logits)).numpy()
+
+
+def target_rule(clf: CXRClassifier, index: Tensor | None = None, margin: bool = False) -> TargetRule:
+    """Return how the explained class follows from logits: the class `index` of each image, or the decided one."""
+    if clf.task_ is not Task.BINARY:
+        return TargetRule(None, index=index, margin=margin, task=clf.task_)
+    point = clf.operating_points_[str(clf.active_point_)]
+    return TargetRule(point, int(clf.pos_label_ == clf.classes_[1]), index, margin, clf.task_)
+
+
+def labels(clf: CXRClassifier, logits: np.ndarray) -> np.ndarray:
+    """Return what `CXRClassifier.predict` says: labels (N,), or 1 and 0 for each of several labels (N, K)."""
+    found, unreadable = clf._decide(logits), np.isnan(logits).any(axis=1)
+    several = clf.task_ is Task.MULTILABEL
+    found = found if several else clf.classes_[found]
+    if unreadable.any():
+        found = found.astype(np.float64 if several else object)
+        found[unreadable] = np.nan if several else None
+    return found
 
 
 def operating_point(clf: CXRClassifier, rule: Any, at_least: float | None, X: Any, y: Any, name: Any) -> OperatingPoint:
@@ -80,7 +116,7 @@ def operating_point(clf: CXRClassifier, rule: Any, at_least: float | None, X: An
     check_is_fitted(clf, "model_")
     if not isinstance(name, str) or not name:
         raise wrong_type("name", caller, "a text that is not empty", name)
-    if len(clf.classes_) > 2:
+    if clf.task_ is not Task.BINARY:
         raise DataError("set_threshold needs two classes; for several the largest logit decides.")
     if not isinstance(rule, str):
         if at_least is not None:
@@ -91,20 +127,34 @@ def operating_point(clf: CXRClassifier, rule: Any, at_least: float | None, X: An
     if X is None or y is None:
         raise invalid("X" if X is None else "y", caller, f"given for the rule {rule!r}", None)
     found = clf._logits(X)
-    labels = check_labels(y, len(found), caller=caller, classes=clf.classes_)
+    truth = check_labels(y, len(found), caller=caller, classes=clf.classes_)
     readable = ~np.isnan(found).any(axis=1)
-    scores, positive = clf._scores(found[readable]), labels[readable] == clf.pos_label_
+    scores, positive = clf._scores(found[readable]), truth[readable] == clf.pos_label_
     return choose_point(scores, positive, rule, at_least=at_least, name=name)
 
 
 def score(clf: CXRClassifier, X: Any, y: Any, sample_weight: Any) -> float:
     """Return the accuracy; an unreadable image, which is no class, counts as wrong."""
     found = clf._logits(X)
-    labels, unreadable = clf.classes_[clf._decide(found)], np.isnan(found).any(axis=1)
+    if clf.task_ is Task.MULTILABEL:
+        return _subset_accuracy(labels(clf, found), y, sample_weight)
+    said, unreadable = clf.classes_[clf._decide(found)], np.isnan(found).any(axis=1)
     if unreadable.any():
-        truth = check_labels(y, len(labels), caller="score")[unreadable]
-        labels[unreadable] = np.where(truth == clf.classes_[0], clf.classes_[1], clf.classes_[0])  # never the true one
-    return float(accuracy_score(y, labels, sample_weight=sample_weight))
+        truth = check_labels(y, len(said), caller="score")[unreadable]
+        said[unreadable] = np.where(truth == clf.classes_[0], clf.classes_[1], clf.classes_[0])  # never the true one
+    return float(accuracy_score(y, said, sample_weight=sample_weight))
+
+
+def _subset_accuracy(said: np.ndarray, y: Any, sample_weight: Any) -> float:
+    """Return the share of images with all labels right, among those of which all labels are known."""
+    truth = check_label_matrix(y, len(said), caller="score", n_labels=said.shape[1])
+    known = ~np.isnan(truth).any(axis=1)
+    if not known.any():
+        raise DataError("score: y has no row without NaN, so that no image can be right or wrong as a whole.")
+    right = (said == truth).all(axis=1)[known]
+    if sample_weight is not None:
+        sample_weight = check_per_image("sample_weight", sample_weight, len(said), caller="score")[known]
+    return float(accuracy_score(np.ones(len(right), dtype=bool), right, sample_weight=sample_weight))
 
 
 def embeddings(clf: CXRClassifier, X: Any) -> np.ndarray:

@@ -9,20 +9,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from cxr_estimator import _fitting, _persistence, _predicting
 from cxr_estimator._explaining import ExplanationPlan, joined
+from cxr_estimator._outputs import Task
 from cxr_estimator._progress import bar, told_how_far
-from cxr_estimator.attribution import TargetRule
 from cxr_estimator.backbones import embedding_size
 from cxr_estimator.thresholds import DEFAULT_POINT, OperatingPoint
 
 
 class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
     """A neural network for chest radiographs (or other images) as a scikit-learn classifier.
+
+    Of two or more classes an image has one; where y has several columns, each is a label that it has or has not.
 
     Parameters
     ----------
@@ -40,6 +41,8 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
         Height and width of flat images, where X is a 2-D array of rows. Default: one line.
     pretrained : bool or path, default=False
         True: timm's weights for the backbone. A path: a local `.safetensors` file.
+    label_names : sequence of K str, optional
+        What several labels per image are called. Default: the columns of y, if it is a data frame, else 0 to K - 1.
     pos_label : label, optional
         The label that sensitivity, thresholds and operating points speak of. Default for two classes: `classes_[1]`.
     threshold : float or str, default=0.5
@@ -50,13 +53,14 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
         Peak rate and decay of AdamW.
     label_smoothing : float in [0, 1), default=0.05
     class_weight : None, "balanced" or dict of label to weight, default=None
-        Weights the loss, and so shifts the probabilities, as in scikit-learn.
+        Weights the loss, and so shifts the probabilities, as in scikit-learn. Of several labels per image "balanced"
+        weights each that is present by n_absent / n_present.
     augment : {"none", "light", "strong"}, default="light"
         Random changes of the training images; see `augmentation.AUGMENTATIONS`.
     validation_fraction : float in [0, 0.5], default=0.1
         Share of the images, split off by patient, for early stopping and the threshold rule.
     patience : int, default=5
-        Stop after this many epochs without a better validation AUROC.
+        Stop after this many epochs without a better validation AUROC (mean over classes or labels).
     patient_pattern : str, optional
         Regular expression that finds the patient in a file path, for `fit` without `groups`.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -81,12 +85,14 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
 
     Attributes
     ----------
+    task_ : Task
+        "binary", "multiclass", or "multilabel" for several labels per image.
     classes_ : ndarray (K,)
-        Sorted labels: the columns of `predict_proba`.
+        Sorted labels, or the names of several labels per image: the columns of `predict_proba`.
     pos_label_ : label or None
-        The positive label; None for several classes without `pos_label`.
+        The positive label; None for several classes without `pos_label`, and for several labels per image.
     model_ : torch.nn.Module
-        One logit for two classes (log-odds of `classes_[1]`), else K logits.
+        One logit for two classes (log-odds of `classes_[1]`), else K logits (the log-odds of several labels).
     threshold_ : float or None
         The active operating point, as a probability of `pos_label_`.
     operating_points_ : dict of str to OperatingPoint
@@ -112,6 +118,7 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
     (2, 2)
     """
 
+    task_: Task
     architecture_: dict[str, Any]
     operating_points_: dict[str, OperatingPoint]
     active_point_: str | None
@@ -126,6 +133,7 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
         intensity=None,
         image_shape=None,
         pretrained=False,
+        label_names=None,
         pos_label=None,
         threshold=0.5,
         max_epochs=20,
@@ -154,6 +162,7 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
         self.intensity = intensity
         self.image_shape = image_shape
         self.pretrained = pretrained
+        self.label_names = label_names
         self.pos_label = pos_label
         self.threshold = threshold
         self.max_epochs = max_epochs
@@ -180,6 +189,7 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
         tags.input_tags.two_d_array = True
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
+        tags.classifier_tags.multi_label = True
         tags.transformer_tags.preserves_dtype = []  # embeddings are float32, whatever the images were
         return tags
 
@@ -192,7 +202,8 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
         ----------
         X : sequence of paths, PIL images or arrays; or an array (N, H, W), (N, H, W, C), (N, C, H, W) or (N, F)
             See `images.as_images`.
-        y : sequence of N labels
+        y : sequence of N labels, or array or data frame (N, K)
+            K > 1 columns are labels that may go together: 1 present, 0 absent, NaN unknown, which trains nothing.
         groups : sequence of N patients, optional
             Keeps each patient on one side of the internal validation split.
         sample_weight : sequence of N numbers, optional
@@ -213,35 +224,33 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
         return None if self.active_point_ is None else self.operating_points_[self.active_point_].threshold
 
     def decision_function(self, X) -> np.ndarray:
-        """Return the log-odds of `classes_[1]`, (N,), or the logits (N, K) of K > 2 classes; float64.
+        """Return the log-odds of `classes_[1]`, (N,), the logits (N, K) of K > 2 classes or the log-odds of labels.
 
         The operating point does not shift them. With `on_error="skip"` the row of an unreadable image is NaN.
         """
         logits = self._logits(X).astype(np.float64)
-        return logits[:, 0] if len(self.classes_) == 2 else logits
+        return logits[:, 0] if self.task_ is Task.BINARY else logits
 
     def predict_proba(self, X) -> np.ndarray:
         """Return probabilities (N, K), float64, columns in the order of `classes_`, in as many rows as X has.
 
-        With `on_error="skip"` the row of an unreadable image is NaN, and a warning lists it.
+        Those of several labels per image are independent. With `on_error="skip"` the row of an unreadable image is NaN,
+        and a warning lists it.
         """
         return self._proba(self._logits(X))
 
     def predict(self, X) -> np.ndarray:
         """Return labels (N,): `pos_label_` from the active operating point on; of several classes the likeliest.
 
-        With `on_error="skip"` the label of an unreadable image is None.
+        Of several labels per image 1 or 0 for each, (N, K) int64. With `on_error="skip"` the label of an unreadable
+        image is None, and its row NaN.
         """
-        logits = self._logits(X)
-        unreadable = np.isnan(logits).any(axis=1)
-        labels = self.classes_[self._decide(logits)]
-        if unreadable.any():
-            labels = labels.astype(object)
-            labels[unreadable] = None
-        return labels
+        return _predicting.labels(self, self._logits(X))
 
     def score(self, X, y, sample_weight=None) -> float:
         """Return the accuracy, in [0, 1], of `predict` on images X with true labels y (N,).
+
+        Of several labels per image, y (N, K): the share of images with all labels right, among those with all known.
 
         With `on_error="skip"` an unreadable image counts as wrong, so that none can improve the score by being
         unreadable; a warning lists them. `evaluate` leaves them out instead, and says how many.
@@ -286,10 +295,7 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
         return _predicting.logits(self, X)
 
     def _proba(self, logits: np.ndarray) -> np.ndarray:
-        if len(self.classes_) > 2:
-            return softmax(logits.astype(np.float64), axis=1)
-        second = expit(logits[:, 0].astype(np.float64))
-        return np.stack([1.0 - second, second], axis=1)
+        return self.task_.proba(torch.from_numpy(logits.astype(np.float64))).numpy()
 
     def _scores(self, logits: np.ndarray) -> np.ndarray:
         """Return the log-odds of `pos_label_` (N,), two classes."""
@@ -297,14 +303,8 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
         return log_odds if self.pos_label_ == self.classes_[1] else -log_odds
 
     def _decide(self, logits: np.ndarray) -> np.ndarray:
-        """Return the index (N,) of the decided class."""
-        return self._target_rule().predicted(torch.from_numpy(logits)).numpy()
-
-    def _target_rule(self, index: torch.Tensor | None = None, *, margin: bool = False) -> TargetRule:
-        if len(self.classes_) > 2:
-            return TargetRule(None, index=index, margin=margin)
-        positive_index = int(self.pos_label_ == self.classes_[1])
-        return TargetRule(self.operating_points_[str(self.active_point_)], positive_index, index, margin)
+        """Return the index (N,) of the decided class, or 1 or 0 for each of several labels (N, K)."""
+        return _predicting.decided(self, logits)
 
     # -- explain ------------------------------------------------------------------------------------------------------
 
@@ -329,12 +329,13 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
         X : images
             As for `predict_proba`. Unreadable images are left out with `on_error="skip"`; `Explanation.index` tells.
         y : sequence of N true labels, optional
-            Needed for target "true", and shown in figures.
+            Needed for target "true", and shown in figures. Of several labels per image (N, K).
         method : str or list of str, default="grad_cam"
             Keys of `attribution.METHODS`. Several share what work they can, and give a dict of explanations.
         target : label, "predicted", "true" or "margin", default="predicted"
             What is explained: the log-odds (or logit) of that class, of the decided or of the true one. "margin" is
-            how far the log-odds lie beyond the operating point, on the decided side.
+            how far the log-odds lie beyond the operating point, on the decided side. Of several labels per image one
+            must be named.
         error_bars : bool, default=False
             Repeat the method five times, over seeds where it is random and over images with 2% noise where it is not;
             the map is the mean, and `Explanation.spread` the pointwise standard deviation.

@@ -322,7 +322,7 @@ def test_rule_without_validation_split(phantoms):
         (lambda X, y: (X, np.where(np.arange(80) == 3, np.nan, np.arange(80) % 2)), "at index 3"),
         (lambda X, y: (X, [None if i == 5 else label for i, label in enumerate(y)]), "at index 5"),
         (lambda X, y: (X, np.random.default_rng(0).random(80)), "continuous"),
-        (lambda X, y: (X, np.eye(2)[np.arange(80) % 2]), "one label per image"),
+        (lambda X, y: (X, y[:, None, None]), "one label per image"),
         (lambda X, y: (X[[0, 1, 2, 3]], ["a", "a", "a", "b"]), "too few"),
         (lambda X, y: (X[:0], y[:0]), "X is empty"),
     ],

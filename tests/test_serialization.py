@@ -237,7 +237,10 @@ def test_nothing_private_is_in_the_folder(folder, phantoms):
         (lambda c: c["preprocessing"].update(resize="fold"), "'resize' parameter"),
         (lambda c: c.update(operating_points=3), "not a valid configuration"),
         (lambda c: c["parameters"].update(backbone="resnet10t"), "do not fit"),
-        (lambda c: c["classes"].update(values=["a", "b", "c"]), "is none of"),
+        (lambda c: c["classes"].update(values=["a", "b", "c"]), "the task is 'binary', but there are 3 classes"),
+        (lambda c: c.pop("task") and c["classes"].update(values=["a", "b", "c"]), "is none of"),
+        (lambda c: c.update(task="regression"), "not a valid configuration"),
+        (lambda c: c.update(task="multilabel"), "positive label 'PNEUMONIA' is for"),
         (lambda c: c["classes"].update(values=["PNEUMONIA", "NORMAL"]), "sorted and different"),
         (lambda c: c["classes"].update(dtype="<U40000000"), "not supported"),
         (lambda c: c.update(pos_label=None), "positive label None is none of"),
@@ -364,7 +367,7 @@ def test_networks_come_back_as_they_were(phantoms, fitted, tmp_path, backbone):
     clf.architecture_ = {**clf.architecture_, "backbone": backbone, "image_size": size}
     clf.preprocessing_ = dataclasses.replace(clf.preprocessing_, image_size=size)
     clf.background_ = None  # of another size
-    clf.model_ = build(clf, 2, pretrained=False)
+    clf.model_ = build(clf, 1, pretrained=False)
     again = load(clf.save(tmp_path / "model"))
     assert (again.predict_proba(phantoms.X[:1]) == clf.predict_proba(phantoms.X[:1])).all()
     assert [p.stride() for p in again.model_.parameters()] == [p.stride() for p in clf.model_.parameters()]

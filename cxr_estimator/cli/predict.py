@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,9 @@ from cxr_estimator.cli._common import (
     report_skipped,
     write_rows,
 )
+
+if TYPE_CHECKING:
+    from cxr_estimator.classifier import CXRClassifier
 
 
 def predict(
@@ -53,7 +56,7 @@ def predict(
     rows = [
         {
             "image": file,
-            "decision": None if i in reasons else clf.classes_[decided[i]].item(),
+            "decision": None if i in reasons else _decision(clf, decided[i]),
             **{f"p_{label}": None if i in reasons else float(proba[i, k]) for k, label in enumerate(clf.classes_)},
             "error": reasons.get(i),
         }
@@ -61,3 +64,10 @@ def predict(
     ]
     write_rows(rows, output, format)
     report_skipped(skipped)
+
+
+def _decision(clf: CXRClassifier, decided: Any) -> Any:
+    """Return the label; of several labels per image those that it has, with bars between them."""
+    if decided.ndim == 0:
+        return clf.classes_[decided].item()
+    return "|".join(str(label) for label in clf.classes_[decided == 1])

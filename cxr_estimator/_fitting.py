@@ -263,7 +263,7 @@ def validation_split(
     """Return the indices to train on and to validate on, patient-disjoint; the second is empty for a fraction of 0."""
     if fraction == 0:
         return np.arange(len(target)), np.array([], dtype=np.int64)
-    owner = np.arange(len(target)) if groups is None else groups
+    owner = np.arange(len(target)) if groups is None else np.unique(groups, return_inverse=True)[1]
     if target.ndim == 2:
         return _label_split(classes, target, owner, fraction, seed)
     for index, label in enumerate(classes.tolist()):

@@ -23,11 +23,13 @@ def make_background(
     Parameters
     ----------
     pixels : ndarray or PixelRows (N, C, S, S), uint8 or uint16
-    target : ndarray (N,), int64
-        Class indices.
+    target : ndarray (N,), int64, or (N, K)
+        Class indices. Several labels per image make no classes: all images are clustered together.
     patients : ndarray (N,) or None
         None takes every image for a patient of its own.
     """
+    if target.ndim == 2:
+        target = np.zeros(len(target), dtype=np.int64)
     owner = np.arange(len(target)) if patients is None else np.unique(patients, return_inverse=True)[1]
     thumbnails = _thumbnails(pixels)
     rows_of = [np.flatnonzero(target == index) for index in np.unique(target)]

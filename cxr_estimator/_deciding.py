@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit, softmax
 from sklearn.utils.validation import check_is_fitted
 
-from cxr_estimator import _operating, _predicting
+from cxr_estimator import _decisions, _operating, _predicting
+from cxr_estimator._outputs import Task
 from cxr_estimator._validation import invalid
-from cxr_estimator.attribution import TargetRule
-from cxr_estimator.calibration import Calibration, one_vs_rest
+from cxr_estimator.calibration import Calibration, label_log_odds
 from cxr_estimator.statistics import N_RESAMPLES
-from cxr_estimator.thresholds import DEFAULT_POINT, OperatingPoint
+from cxr_estimator.thresholds import OperatingPoint
 
 
 class Deciding:
@@ -28,42 +27,51 @@ class Deciding:
     pos_label_: Any
     operating_points_: dict[str, OperatingPoint]
     calibration_: Calibration | None
-    active_point_: str | None
+    active_points_: tuple[str, ...]
+    task_: Task
 
     @property
     def threshold_(self: Any) -> float | None:
         """The active operating point as a probability of `pos_label_`; None for several classes."""
         check_is_fitted(self, "model_")
-        return None if self.active_point_ is None else self.thresholds_[self.active_point_]
+        name = self.active_point_
+        return None if name is None else self.thresholds_[name]
+
+    @property
+    def active_point_(self) -> str | None:
+        """The name of the operating point that decides between two classes; None for several, or several labels."""
+        return self.active_points_[0] if self.task_ is Task.BINARY else None
 
     @property
     def thresholds_(self: Any) -> dict[str, float]:
         """The probability from which each operating point counts its label as present.
 
-        Calibrated for two classes. Of several classes it is the network's own: calibrated ones depend on all classes.
+        Calibrated. Only of several classes it is the network's own: calibrated ones depend on all classes.
         """
         check_is_fitted(self, "model_")
         return {name: _operating.threshold_of(self, point) for name, point in self.operating_points_.items()}
 
     def decision_function(self, X) -> np.ndarray:
-        """Return the calibrated log-odds of `classes_[1]`, (N,), or the logits (N, K) of K > 2 classes; float64.
+        """Return calibrated log-odds of `classes_[1]`, (N,), logits (N, K) of K > 2 classes, or log-odds of labels.
 
         The operating point does not shift them. With `on_error="skip"` the row of an unreadable image is NaN.
         """
         logits = self._calibrated(self._logits(X))
-        return logits[:, 0] if len(self.classes_) == 2 else logits
+        return logits[:, 0] if self.task_ is Task.BINARY else logits
 
     def predict_proba(self, X) -> np.ndarray:
         """Return probabilities (N, K), float64, columns in the order of `classes_`, in as many rows as X has.
 
-        With `on_error="skip"` the row of an unreadable image is NaN, and a warning lists it.
+        Those of several labels per image are independent. With `on_error="skip"` the row of an unreadable image is NaN,
+        and a warning lists it.
         """
         return self._proba(self._logits(X))
 
     def predict(self: Any, X, operating_point=None) -> np.ndarray:
         """Return labels (N,): `pos_label_` from the operating point on; of several classes the likeliest.
 
-        With `on_error="skip"` the label of an unreadable image is None.
+        Of several labels per image 1 or 0 for each, (N, K) int64, by the operating point of each. With
+        `on_error="skip"` the label of an unreadable image is None, and its row NaN.
 
         Parameters
         ----------
@@ -72,16 +80,12 @@ class Deciding:
             Key of `operating_points_`, for two classes; default: the one that was set last.
         """
         check_is_fitted(self, "model_")
-        if operating_point is not None and len(self.classes_) > 2:
-            raise invalid("operating_point", "predict", "None for several classes; `flag` asks one", operating_point)
-        point = _operating.named_point(self, operating_point, "predict")
-        logits = self._logits(X)
-        unreadable = np.isnan(logits).any(axis=1)
-        labels = self.classes_[self._decide(logits, point)]
-        if unreadable.any():
-            labels = labels.astype(object)
-            labels[unreadable] = None
-        return labels
+        if operating_point is not None and self.task_ is not Task.BINARY:
+            raise invalid(
+                "operating_point", "predict", "None unless there are two classes; `flag` asks one", operating_point
+            )
+        point = _decisions.named_point(self, operating_point, "predict")
+        return _decisions.said(self, self._logits(X), point)
 
     def flag(self: Any, X, operating_point=None) -> np.ndarray:
         """Return which images (N,) an operating point counts as positive: True, False, or None for an unreadable one.
@@ -93,7 +97,7 @@ class Deciding:
             Key of `operating_points_`; default, for two classes: the one that was set last.
         """
         check_is_fitted(self, "model_")
-        point = _operating.named_point(self, operating_point, "flag")
+        point = _decisions.named_point(self, operating_point, "flag")
         if point is None:
             raise invalid("operating_point", "flag", f"one of {list(self.operating_points_)}", None)
         logits = self._logits(X)
@@ -107,12 +111,14 @@ class Deciding:
     def score(self: Any, X, y, sample_weight=None) -> float:
         """Return the accuracy, in [0, 1], of `predict` on images X with true labels y (N,).
 
+        Of several labels per image, y (N, K): the share of images with all labels right, among those with all known.
+
         With `on_error="skip"` an unreadable image counts as wrong, so that none can improve the score by being
         unreadable; a warning lists them. `evaluate` leaves them out instead, and says how many.
 
         `sample_weight` (N,) are numbers that are not negative.
         """
-        return _predicting.score(self, X, y, sample_weight)
+        return _decisions.score(self, X, y, sample_weight)
 
     def set_threshold(
         self: Any,
@@ -122,11 +128,11 @@ class Deciding:
         y=None,
         groups=None,
         label=None,
-        name=DEFAULT_POINT,
+        name=None,
         n_resamples=N_RESAMPLES,
         **options,
     ) -> Any:
-        """Choose an operating point and keep it under `name`. Of two classes it is what `predict` uses from now on.
+        """Choose an operating point and keep it under `name`. `predict` uses it from now on, but for several classes.
 
         Parameters
         ----------
@@ -143,9 +149,9 @@ class Deciding:
             For the intervals; without them each image counts as one.
         label : label, optional
             Of several classes the one that this point decides for, against all others; `predict` stays the likeliest
-            class, and `flag` asks the point. Default: `pos_label_`.
-        name : str, default="default"
-            Such as "screening" or "rule_in".
+            class, and `flag` asks the point. Of several labels per image the one it decides on. Default: `pos_label_`.
+        name : str, optional
+            Such as "screening" or "rule_in". Default: "default", or the label where there are not two classes.
         n_resamples : int, default=1000
             Of the bootstrap over patients.
         **options
@@ -160,14 +166,14 @@ class Deciding:
         if isinstance(rule, OperatingPoint):
             check_is_fitted(self, "model_")
             label = _operating.point_label(self, rule.label, "set_threshold")
-            point = replace(rule, label=label, name=rule.name if name == DEFAULT_POINT else name)
+            name = _operating.point_name(self, rule.name if name is None else name, label, "set_threshold")
+            point = replace(rule, label=label, name=name)
         else:
             point = _operating.operating_point(
                 self, rule, X, y, groups=groups, label=label, name=name, n_resamples=n_resamples, options=options
             )
+        self.active_points_ = _operating.with_point(self, point)
         self.operating_points_ = {**self.operating_points_, point.name: point}
-        if len(self.classes_) == 2:
-            self.active_point_ = point.name
         return self
 
     def calibrate(self: Any, X, y, *, groups=None, method="temperature", prevalence=None) -> Any:
@@ -209,30 +215,14 @@ class Deciding:
 
     def _proba(self, logits: np.ndarray, *, calibrated: bool = True) -> np.ndarray:
         """Return the probabilities (N, K) for the network's own logits."""
-        if calibrated:
-            logits = self._calibrated(logits)
-        if len(self.classes_) > 2:
-            return softmax(logits.astype(np.float64), axis=1)
-        second = expit(logits[:, 0].astype(np.float64))
-        return np.stack([1.0 - second, second], axis=1)
+        logits = self._calibrated(logits) if calibrated else logits.astype(np.float64)
+        return self.task_.proba(torch.from_numpy(logits)).numpy()
 
     def _scores(self, logits: np.ndarray, label: Any = None) -> np.ndarray:
         """Return the raw log-odds (N,) of a label, by default of `pos_label_`, against all others."""
-        label = self.pos_label_ if label is None else label
-        place = self.classes_.tolist().index(label)
-        if len(self.classes_) > 2:
-            return one_vs_rest(logits.astype(np.float64))[:, place]
-        log_odds = logits[:, 0].astype(np.float64)
-        return log_odds if place == 1 else -log_odds
+        place = self.classes_.tolist().index(self.pos_label_ if label is None else label)
+        return label_log_odds(logits, self.task_)[:, place]
 
-    def _decide(self, logits: np.ndarray, point: OperatingPoint | None = None) -> np.ndarray:
-        """Return the index (N,) of the decided class, by the active operating point or another one."""
-        return self._target_rule(point=point).predicted(torch.from_numpy(logits)).numpy()
-
-    def _target_rule(
-        self: Any, index: torch.Tensor | None = None, *, margin: bool = False, point: OperatingPoint | None = None
-    ) -> TargetRule:
-        if len(self.classes_) > 2:
-            return TargetRule(None, index=index, margin=margin)
-        positive_index = int(self.pos_label_ == self.classes_[1])
-        return TargetRule(point or _operating.named_point(self, None, "predict"), positive_index, index, margin)
+    def _decide(self: Any, logits: np.ndarray) -> np.ndarray:
+        """Return the index (N,) of the decided class, or 1 or 0 for each of several labels (N, K)."""
+        return _decisions.decided(self, logits)

@@ -16,10 +16,20 @@ import torch
 from torch import Tensor
 
 from cxr_estimator._batches import problem_of, run_batches
+from cxr_estimator._decisions import target_rule
+from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import execution, reading, report
 from cxr_estimator._predicting import images as as_images
 from cxr_estimator._progress import check_callback
-from cxr_estimator._validation import check_choice, check_labels, check_number, check_seed, invalid, plain, wrong_type
+from cxr_estimator._targets import explained_classes, present_or_not
+from cxr_estimator._validation import (
+    check_choice,
+    check_number,
+    check_seed,
+    invalid,
+    plain,
+    wrong_type,
+)
 from cxr_estimator.attribution import METHODS, Attribution, Problem, check_supported, repeated
 from cxr_estimator.attribution import REPEATS as ERROR_BAR_REPEATS
 from cxr_estimator.errors import BackgroundWarning, DataError
@@ -41,7 +51,6 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 _CALLER = "explain"
-_RULES = ("predicted", "true", "margin")
 
 
 class Explained(NamedTuple):
@@ -106,13 +115,13 @@ class ExplanationPlan:
             raise invalid("method", _CALLER, "the name of a method, or a list of one at least", method)
         for name in method:
             check_supported(check_choice("method", name, METHODS, caller=_CALLER), clf.model_)
-        true_label = None if y is None else check_labels(y, len(images), caller=_CALLER, classes=clf.classes_)
+        index, true_label = explained_classes(clf, len(images), plain(target), y)
         return cls(
             clf,
             images,
             options_of_each(method, options),
             plain(target),
-            _fixed_index(clf, len(images), plain(target), true_label),
+            index,
             true_label,
             bool(error_bars),
             execution_of(clf, batch_size),
@@ -133,7 +142,7 @@ class ExplanationPlan:
 
     def _explain(self, at_once: BatchLimit, prepared: PreparedImages, x: Tensor, done: int) -> Explained:
         index = None if self.index is None else torch.from_numpy(self.index[prepared.index]).to(x.device)
-        rule = self.clf._target_rule(index, margin=self.target == "margin" and isinstance(self.target, str))
+        rule = target_rule(self.clf, index, margin=self.target == "margin" and isinstance(self.target, str))
         # decides as `predict` does, whatever the precision of a method
         decided = problem_of(self.clf, prepared, x, rule, self.execution, self.seed, self.background, at_once)
         problems: dict[str, Problem] = {}  # one per precision: what methods share, they share there
@@ -164,6 +173,25 @@ class ExplanationPlan:
 
     def _values(self, method: str, problem: Problem) -> Tensor:
         return self._attribution(method, problem.at_precision(self._precision(method))).values
+
+    def _prediction(self, index: np.ndarray, explained: Tensor, logits: Tensor) -> Prediction:
+        """Return what the model says of the images; of several labels, whether they have the explained one."""
+        clf, decided = self.clf, self.clf._decide(logits.cpu().numpy())
+        classes, pos_label, threshold = clf.classes_.tolist(), clf.pos_label_, clf.threshold_
+        if clf.task_ is Task.MULTILABEL:
+            classes, threshold = list(map(str, classes)), 0.5
+            pos_label = classes[int(explained[0])]
+            label = present_or_not(pos_label, decided[:, int(explained[0])] == 1)
+        else:
+            label = clf.classes_[decided]
+        return Prediction(
+            classes=tuple(classes),
+            proba=clf._proba(logits.cpu().numpy()),
+            label=label,
+            pos_label=pos_label,
+            threshold=threshold,
+            true_label=None if self.true_label is None else self.true_label[index],
+        )
 
     def _background_digest(self) -> str | None:
         """Return what tells one background from another, without holding it."""
@@ -220,14 +248,7 @@ class ExplanationPlan:
             index=prepared.index,
             image_ids=prepared.content_ids,
             geometry=prepared.geometry,
-            prediction=Prediction(
-                classes=tuple(clf.classes_.tolist()),
-                proba=clf._proba(logits.cpu().numpy()),
-                label=clf.classes_[decided.rule.predicted(logits).cpu().numpy()],
-                pos_label=clf.pos_label_,
-                threshold=clf.threshold_,
-                true_label=None if self.true_label is None else self.true_label[prepared.index],
-            ),
+            prediction=self._prediction(prepared.index, target.index, logits),
             options={
                 "target": self.target,
                 **({"error_bars": True} if self.error_bars else {}),
@@ -272,21 +293,6 @@ def _defaults(method: str) -> dict[str, Any]:
     return {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def _fixed_index(clf: CXRClassifier, n_images: int, target: Any, true_label: np.ndarray | None) -> np.ndarray | None:
-    """Return the class index of each image, or None where it follows from the prediction."""
-    labels = clf.classes_.tolist()
-    if isinstance(target, str) and target in _RULES and target in labels:
-        raise invalid("target", _CALLER, "unambiguous; rename the class, which is called like a rule", target)
-    if isinstance(target, str) and target == "true":
-        if true_label is None:
-            raise invalid("y", _CALLER, "given for target='true'", None)
-        return np.searchsorted(clf.classes_, true_label)
-    if isinstance(target, str) and target in _RULES:
-        return None
-    check_choice("target", target, [*labels, *_RULES], caller=_CALLER)
-    return np.full(n_images, labels.index(target))
-
-
 def execution_of(clf: CXRClassifier, batch_size: Any) -> Execution:
     """Return how the network runs; `batch_size` is None (that of the classifier), a number or "auto"."""
     how = execution(clf)
@@ -320,7 +326,7 @@ def _background(clf: CXRClassifier, background: Any, *, needed: bool) -> Tensor 
         return None
     how = execution(clf)
     x = normalise(unit_tensor(pixels, how.device), clf.preprocessing_)
-    if needed and background is not None:
+    if needed and background is not None and clf.task_ is not Task.MULTILABEL:
         decided = np.unique(clf._decide(forward(clf.model_, x, how, BatchLimit(how.batch_size)).cpu().numpy()))
         if len(decided) == 1:
             warnings.warn(

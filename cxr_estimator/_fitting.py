@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.utils.class_weight import compute_class_weight
 
 from cxr_estimator._background import make_background
+from cxr_estimator._labels import Labels, check_both_values, check_label_names, class_weights, loss_weights, read_labels
+from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import check_folder, check_run_parameters, reading, report
 from cxr_estimator._progress import FitProgress, bar
 from cxr_estimator._rows import check_training_rows, intensity_range, is_table, remember
 from cxr_estimator._validation import (
     check_choice,
-    check_labels,
     check_number,
     check_per_image,
     check_seed,
@@ -30,7 +30,13 @@ from cxr_estimator.augmentation import AUGMENTATIONS
 from cxr_estimator.backbones import build_backbone, check_backbone, normalisation
 from cxr_estimator.datasets.patients import patient_ids
 from cxr_estimator.datasets.split import patient_split
-from cxr_estimator.errors import DataError, EncodedLabelsWarning, PatientLeakWarning, ThresholdWarning
+from cxr_estimator.errors import (
+    DataError,
+    EncodedLabelsWarning,
+    PatientLeakWarning,
+    ThresholdWarning,
+    UnknownLabelsWarning,
+)
 from cxr_estimator.fingerprints import fingerprint
 from cxr_estimator.images import ImageSequence, as_images
 from cxr_estimator.inference import bfloat16_change, check_device, check_precision, pixel_logits
@@ -58,55 +64,52 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
             writable_folder(folder)
     seed = check_seed(clf.random_state, caller=_CLASS)
     images, image_shape, intensity = training_images(clf, X, y)
-    labels = check_labels(y, len(images), caller=_CALLER)
-    classes, encoded = check_classes(labels)
-    pos_label = positive_label(clf, classes)
-    point = initial_point(clf, classes, pos_label)
+    task, classes, encoded = labels = read_labels(y, len(images), clf.label_names)
+    pos_label = positive_label(clf, task, classes)
+    points = initial_points(clf, task, classes, pos_label)
     loss_weights(clf.class_weight, classes, encoded, sample_weight)  # bad ones fail now
     groups = patients(images, groups, clf.patient_pattern, clf.validation_fraction)
     validation_split(classes, encoded, groups, clf.validation_fraction, seed)  # fails now rather than after decoding
 
     device = check_device(clf.device, caller=_CLASS)
     with seeded(seed, device):
-        model = build(clf, len(classes), clf.pretrained).to(device)
+        model = build(clf, task.num_outputs(len(classes)), clf.pretrained).to(device)
     mean, std = normalisation(model, clf.channels)
     preprocessing = Preprocessing(clf.image_size, clf.channels, clf.resize, intensity, mean, std)
     prepared = read_images(clf, images, preprocessing)
-    kept = prepared.index
-    if len(np.unique(encoded[kept])) < len(classes):
-        lost = sorted(set(classes[encoded].tolist()) - set(classes[encoded[kept]].tolist()), key=str)
-        raise DataError(f"{_CALLER}: of {lost} no image could be read; {len(prepared.skipped)} were skipped in all.")
+    rows = usable_rows(labels, prepared)
+    kept = prepared.index[rows]
     weights = loss_weights(
         clf.class_weight, classes, encoded[kept], None if sample_weight is None else np.asarray(sample_weight)[kept]
     )
     sides = validation_split(
         classes, encoded[kept], None if groups is None else groups[kept], clf.validation_fraction, seed
     )
-    data, validation = (TrainingData(PixelRows(prepared.pixels, s), encoded[kept][s], weights[s]) for s in sides)
+    data, validation = (TrainingData(PixelRows(prepared.pixels, rows[s]), encoded[kept][s], weights[s]) for s in sides)
     settings = training_settings(clf, seed, device)
     with FitProgress(clf.verbose, settings, len(data)) as progress:
         judged = validation if len(validation) else None
         history = train(model, preprocessing, data, judged, settings, progress, clf.checkpoint_dir)
-    if isinstance(point, tuple):
+    if isinstance(points, tuple):
         logits = pixel_logits(model, validation.pixels, preprocessing, settings.execution)
         scores = logits[:, 0] if pos_label == classes[1] else -logits[:, 0]
         owners = None if groups is None else groups[kept][sides[1]]
-        point = chosen_point(scores, classes[validation.target] == pos_label, *point, owners, pos_label)
-        ids = [prepared.content_ids[row] for row in sides[1]]
-        point = replace(point, fingerprint=fingerprint(ids))
+        point = chosen_point(scores, classes[validation.target] == pos_label, *points, owners, pos_label)
+        ids = [prepared.content_ids[row] for row in rows[sides[1]]]
+        points = [replace(point, fingerprint=fingerprint(ids))]
 
     owners = None if groups is None else groups[kept][sides[0]]
     background = make_background(data.pixels, data.target, owners, seed)
     pixels = data.pixels if judged is None else judged.pixels
     sample = pixels[np.unique(np.linspace(0, len(pixels) - 1, _PRECISION_IMAGES, dtype=np.int64))]
-    clf.bfloat16_change_ = bfloat16_change(model, sample, preprocessing, settings.execution)
+    clf.bfloat16_change_ = bfloat16_change(model, sample, preprocessing, settings.execution, task)
     clf.background_, clf.calibration_ = background, None
     clf.class_weights_ = class_weights(clf.class_weight, classes, encoded[kept])
-    clf.classes_, clf.pos_label_, clf.model_ = classes, pos_label, model
+    clf.task_, clf.classes_, clf.pos_label_, clf.model_ = task, classes, pos_label, model
     clf.architecture_ = {name: getattr(clf, name) for name in ARCHITECTURE}
     clf.preprocessing_, clf.image_shape_ = preprocessing, image_shape
-    clf.operating_points_ = {} if point is None else {point.name: point}
-    clf.active_point_ = None if point is None else point.name
+    clf.operating_points_ = {point.name: point for point in points}
+    clf.active_points_ = tuple(clf.operating_points_)
     clf.history_, clf.skipped_ = pd.DataFrame(history), prepared.skipped
     remember(clf, X, is_rows=image_shape is not None)
     return clf
@@ -118,6 +121,7 @@ def check_parameters(clf: CXRClassifier) -> None:
     check_choice("augment", clf.augment, AUGMENTATIONS, caller=_CLASS)
     check_run_parameters(clf)
     check_class_weight(clf.class_weight)
+    check_label_names(clf.label_names)
     check_number("max_epochs", clf.max_epochs, caller=_CLASS, low=1, integer=True)
     check_number("patience", clf.patience, caller=_CLASS, low=1, integer=True)
     check_number("learning_rate", clf.learning_rate, caller=_CLASS, low=0, open_low=True)
@@ -152,11 +156,11 @@ def check_image_shape(shape: Any) -> None:
         check_number("image_shape", side, caller=_CLASS, low=1, integer=True)
 
 
-def build(clf: CXRClassifier, n_classes: int, pretrained: bool | str | Path) -> torch.nn.Module:
-    """Return a new network for `n_classes`: one logit for two classes, else one per class."""
+def build(clf: CXRClassifier, num_outputs: int, pretrained: bool | str | Path) -> torch.nn.Module:
+    """Return a new network with so many logits."""
     model = build_backbone(
         clf.backbone,
-        num_outputs=1 if n_classes == 2 else n_classes,
+        num_outputs=num_outputs,
         channels=clf.channels,
         image_size=clf.image_size,
         pretrained=pretrained,
@@ -164,12 +168,14 @@ def build(clf: CXRClassifier, n_classes: int, pretrained: bool | str | Path) -> 
     return model.to(memory_format=torch.channels_last)  # see inference.unit_tensor
 
 
-def positive_label(clf: CXRClassifier, classes: np.ndarray) -> Any:
+def positive_label(clf: CXRClassifier, task: Task, classes: np.ndarray) -> Any:
     """Return `pos_label`, or `classes[1]` of two classes, or None."""
     labels = classes.tolist()
-    default = labels[1] if len(labels) == 2 else None
+    default = labels[1] if task is Task.BINARY else None
     if clf.pos_label is None:
         return default
+    if task is Task.MULTILABEL:
+        raise invalid("pos_label", _CLASS, "None for several labels per image", clf.pos_label)
     if isinstance(clf.pos_label, str) and labels == list(range(len(labels))):
         # cross_val_predict and CalibratedClassifierCV fit on the output of a LabelEncoder
         warnings.warn(
@@ -182,17 +188,21 @@ def positive_label(clf: CXRClassifier, classes: np.ndarray) -> Any:
     return check_choice("pos_label", clf.pos_label, labels, caller=_CLASS)
 
 
-def initial_point(
-    clf: CXRClassifier, classes: np.ndarray, pos_label: Any
-) -> OperatingPoint | tuple[str, dict[str, float]] | None:
-    """Return the operating point that `threshold` is, or the rule that will choose it; None for several classes."""
-    if len(classes) > 2:
-        if clf.threshold != 0.5:
-            constraint = "0.5 for more than two classes, where the largest logit decides"
-            raise invalid("threshold", _CLASS, constraint, clf.threshold)
-        return None
+def initial_points(
+    clf: CXRClassifier, task: Task, classes: np.ndarray, pos_label: Any
+) -> list[OperatingPoint] | tuple[str, dict[str, float]]:
+    """Return the operating point of two classes or of each label, or the rule that will choose it.
+
+    None for several classes, of which the likeliest is decided.
+    """
+    if task is not Task.BINARY and clf.threshold != 0.5:
+        raise invalid("threshold", _CLASS, "0.5 unless there are two classes", clf.threshold)
+    if task is Task.MULTICLASS:
+        return []
+    if task is Task.MULTILABEL:
+        return [number_point(0.5, name=str(label), caller=_CLASS, label=label) for label in classes.tolist()]
     if not isinstance(clf.threshold, str):
-        return number_point(clf.threshold, name=DEFAULT_POINT, caller=_CLASS, label=pos_label)
+        return [number_point(clf.threshold, name=DEFAULT_POINT, caller=_CLASS, label=pos_label)]
     if clf.validation_fraction == 0:
         raise invalid("threshold", _CLASS, "a number where validation_fraction is 0", clf.threshold)
     return parse_rule(clf.threshold, caller=_CLASS, parameter="threshold")
@@ -242,12 +252,21 @@ def training_images(clf: CXRClassifier, X: Any, y: Any) -> tuple[ImageSequence, 
     return as_images(rows).with_row_shape(shape), shape, intensity
 
 
-def check_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sorted classes and the class index of each image; there must be two classes at least."""
-    classes, encoded = np.unique(labels, return_inverse=True)
-    if len(classes) < 2:
-        raise DataError(f"{_CALLER}: y holds only one class ({classes.tolist()[0]!r}); at least two are needed.")
-    return classes, encoded.astype(np.int64)
+def usable_rows(labels: Labels, prepared: PreparedImages) -> np.ndarray:
+    """Return which of the images that could be read to train on: those of which a label is known."""
+    target = labels.target[prepared.index]
+    if labels.task is Task.MULTILABEL:
+        known = ~np.isnan(target).all(axis=1)
+        if not known.all():
+            told = f"{int((~known).sum())} of {len(known)} images have no known label (all are NaN) and train nothing."
+            warnings.warn(told, UnknownLabelsWarning, stacklevel=4)
+        if prepared.skipped:
+            check_both_values(labels.classes, target, "the images that could be read")
+        return np.flatnonzero(known)
+    lost = labels.classes[np.setdiff1d(labels.target, target)].tolist()
+    if lost:
+        raise DataError(f"{_CALLER}: of {lost} no image could be read; {len(prepared.skipped)} were skipped in all.")
+    return np.arange(len(target))
 
 
 def patients(images: ImageSequence, groups: Any, pattern: str | None, validation_fraction: float) -> np.ndarray | None:
@@ -271,20 +290,22 @@ def patients(images: ImageSequence, groups: Any, pattern: str | None, validation
 
 
 def validation_split(
-    classes: np.ndarray, encoded: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int
+    classes: np.ndarray, target: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices to train on and to validate on, patient-disjoint; the second is empty for a fraction of 0."""
     if fraction == 0:
-        return np.arange(len(encoded)), np.array([], dtype=np.int64)
-    owner = np.arange(len(encoded)) if groups is None else np.unique(groups, return_inverse=True)[1]
+        return np.arange(len(target)), np.array([], dtype=np.int64)
+    owner = np.arange(len(target)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    if target.ndim == 2:
+        return _label_split(classes, target, owner, fraction, seed)
     for index, label in enumerate(classes.tolist()):
-        if len(np.unique(owner[encoded == index])) < 2:
+        if len(np.unique(owner[target == index])) < 2:
             raise DataError(
                 f"{_CALLER}: too few images: class {label!r} has images of 1 patient, but a validation split needs 2 "
                 "patients per class. Add images, or set validation_fraction=0."
             )
-    train, validation = patient_split(encoded, owner, fractions=(1.0 - fraction, fraction), random_state=seed)
-    if any(len(np.unique(encoded[part])) < len(classes) for part in (train, validation)):
+    train, validation = patient_split(target, owner, fractions=(1.0 - fraction, fraction), random_state=seed)
+    if any(len(np.unique(target[part])) < len(classes) for part in (train, validation)):
         raise DataError(
             f"{_CALLER}: too few patients: a patient-disjoint validation split leaves one side without a class. "
             "Add images, or set validation_fraction=0."
@@ -292,24 +313,19 @@ def validation_split(
     return train, validation
 
 
-def class_weights(class_weight: str | dict[Any, float] | None, classes: np.ndarray, encoded: np.ndarray) -> np.ndarray:
-    """Return the weight of each class in the loss, (K,) float64."""
-    return compute_class_weight(class_weight, classes=classes, y=classes[encoded])
-
-
-def loss_weights(
-    class_weight: str | dict[Any, float] | None, classes: np.ndarray, encoded: np.ndarray, sample_weight: Any
-) -> np.ndarray:
-    """Return the loss weight of each image, float32: class weight times sample weight (scaled to mean 1)."""
-    if isinstance(class_weight, dict) and not set(class_weight) <= set(classes.tolist()):
-        raise invalid("class_weight", _CALLER, f"a dict with keys among {classes.tolist()}", class_weight)
-    weights = class_weights(class_weight, classes, encoded)[encoded]
-    if sample_weight is not None:
-        given = check_per_image("sample_weight", sample_weight, len(encoded), caller=_CALLER)
-        if given.dtype.kind not in "buif":
-            raise DataError(f"{_CALLER}: sample_weight must hold real numbers. Got {given.dtype}.")
-        given = given.astype(np.float64)
-        if not np.isfinite(given).all() or (given < 0).any() or given.sum() == 0:
-            raise DataError(f"{_CALLER}: sample_weight must be finite, not negative and not all zero.")
-        weights = weights * given / given.mean()
-    return weights.astype(np.float32)
+def _label_split(
+    classes: np.ndarray, target: np.ndarray, owner: np.ndarray, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a split for several labels per image; a value that one patient alone has stays on the training side."""
+    rare = np.zeros(len(target), dtype=bool)
+    for has in np.hstack([target == 1, target == 0]).T:
+        holders = np.unique(owner[has])
+        if len(holders) == 1:
+            rare |= owner == holders[0]
+    free = np.flatnonzero(~rare)
+    train, validation = patient_split(
+        target[free], owner[free], fractions=(1.0 - fraction, fraction), random_state=seed
+    )
+    train = np.sort(np.concatenate([np.flatnonzero(rare), free[train]]))
+    check_both_values(classes, target[train], "the images that a validation split leaves to train on")
+    return train, free[validation]

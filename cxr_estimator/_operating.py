@@ -10,25 +10,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import run_network
 from cxr_estimator._validation import (
     check_choice,
+    check_label_matrix,
     check_labels,
     check_number,
     check_per_image,
     invalid,
     wrong_type,
 )
-from cxr_estimator.calibration import CALIBRATORS, Calibration, fit_calibration
+from cxr_estimator.calibration import CALIBRATORS, Calibration, LabelCalibration, fit_calibration
 from cxr_estimator.errors import DataError, SameDataWarning
 from cxr_estimator.fingerprints import fingerprint, share_seen
-from cxr_estimator.thresholds import (
-    NUMBER,
-    OperatingPoint,
-    choose_point,
-    number_point,
-    parse_rule,
-)
+from cxr_estimator.thresholds import DEFAULT_POINT, NUMBER, OperatingPoint, choose_point, number_point, parse_rule
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
@@ -40,15 +36,27 @@ class Judged(NamedTuple):
     Attributes
     ----------
     logits : ndarray (M, K), float32
-    labels, groups : ndarray (M,)
+    labels : ndarray (M,) or (M, K)
+        Of several labels per image 1, 0 or NaN (unknown).
+    groups : ndarray (M,)
         Without patients, each image is its own.
-    content_ids : tuple of M str
+    content_ids : ndarray (M,) of str
+    n_unreadable : int
+        How many others could not be read.
     """
 
     logits: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
-    content_ids: tuple[str, ...]
+    content_ids: np.ndarray
+    n_unreadable: int
+
+    def having(self, clf: CXRClassifier, label: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return which images (M,) the label is known of, and which have it."""
+        if self.labels.ndim == 1:
+            return np.ones(len(self.labels), dtype=bool), self.labels == label
+        column = self.labels[:, clf.classes_.tolist().index(label)]
+        return ~np.isnan(column), column == 1
 
 
 def judged(clf: CXRClassifier, X: Any, y: Any, groups: Any, *, caller: str) -> Judged:
@@ -58,29 +66,51 @@ def judged(clf: CXRClassifier, X: Any, y: Any, groups: Any, *, caller: str) -> J
             raise invalid(name, caller, "given, as images and their labels", None)
     found = run_network(clf, X)
     n_images = len(found.values)
-    labels = check_labels(y, n_images, caller=caller, classes=clf.classes_)
+    if clf.task_ is Task.MULTILABEL:
+        labels = check_label_matrix(y, n_images, caller=caller, n_labels=len(clf.classes_))
+    else:
+        labels = check_labels(y, n_images, caller=caller, classes=clf.classes_)
     patients = np.arange(n_images) if groups is None else check_per_image("groups", groups, n_images, caller=caller)
     readable = ~np.isnan(found.values).any(axis=1)
     if not readable.any():
         raise DataError(f"{caller}: none of the {n_images} images could be read.")
-    return Judged(found.values[readable], labels[readable], patients[readable], found.content_ids)
+    return Judged(
+        found.values[readable],
+        labels[readable],
+        patients[readable],
+        np.array(found.content_ids),
+        int((~readable).sum()),
+    )
 
 
 def point_label(clf: CXRClassifier, label: Any, caller: str) -> Any:
     """Return the label that an operating point speaks of; of two classes only the positive one."""
     if label is None:
         if clf.pos_label_ is None:
-            raise invalid("label", caller, f"one of {clf.classes_.tolist()} for several classes", None)
+            raise invalid("label", caller, f"one of {clf.classes_.tolist()} unless there are two classes", None)
         return clf.pos_label_
-    allowed = clf.classes_.tolist() if len(clf.classes_) > 2 else [clf.pos_label_]
+    allowed = [clf.pos_label_] if clf.task_ is Task.BINARY else clf.classes_.tolist()
     return check_choice("label", label, allowed, caller=caller)
 
 
-def named_point(clf: CXRClassifier, name: Any, caller: str) -> OperatingPoint | None:
-    """Return an operating point by name, or the active one, which several classes do not have."""
+def point_name(clf: CXRClassifier, name: Any, label: Any, caller: str) -> str:
+    """Return the name of a point, by default "default", or the label where each can have one."""
     if name is None:
-        return None if clf.active_point_ is None else clf.operating_points_[clf.active_point_]
-    return clf.operating_points_[check_choice("operating_point", name, clf.operating_points_, caller=caller)]
+        return DEFAULT_POINT if clf.task_ is Task.BINARY else str(label)
+    if not isinstance(name, str) or not name:
+        raise wrong_type("name", caller, "a text that is not empty", name)
+    taken = clf.operating_points_.get(name)
+    if taken is not None and taken.label != label:
+        raise invalid("name", caller, f"another than that of the operating point of {taken.label!r}", name)
+    return name
+
+
+def with_point(clf: CXRClassifier, point: OperatingPoint) -> tuple[str, ...]:
+    """Return the names of the active points once this one was set: of several classes there are none."""
+    if clf.task_ is Task.MULTICLASS:
+        return ()
+    others = (name for name in clf.active_points_ if clf.operating_points_[name].label != point.label)
+    return (*others, point.name)
 
 
 def operating_point(
@@ -98,41 +128,35 @@ def operating_point(
     """Return the cut-off that `CXRClassifier.set_threshold` is asked for."""
     caller = "set_threshold"
     check_is_fitted(clf, "model_")
-    if not isinstance(name, str) or not name:
-        raise wrong_type("name", caller, "a text that is not empty", name)
     label = point_label(clf, label, caller)
+    name = point_name(clf, name, label, caller)
     if not isinstance(rule, str):
         given = [option for option, value in options.items() if value is not None]
         if given:
             raise invalid(given[0], caller, "left out for a number", options[given[0]])
-        return calibrated_number(clf, rule, name=name, label=label, caller=caller)
+        point = number_point(rule, name=name, caller=caller, label=label)
+        own = label_calibration(clf, label, clf.calibration_)
+        return point if own is None else replace(point, score=own.score_of(point.number))
     rule, chosen = parse_rule(rule, options, caller=caller)
     check_number("n_resamples", n_resamples, caller=caller, low=1, integer=True)
     data = judged(clf, X, y, groups, caller=caller)
+    known, has = data.having(clf, label)
     point = choose_point(
-        clf._scores(data.logits, label),
-        data.labels == label,
+        clf._scores(data.logits[known], label),
+        has[known],
         rule,
         chosen,
-        groups=data.groups,
+        groups=data.groups[known],
         name=name,
         label=label,
         n_resamples=n_resamples,
     )
-    return replace(point, fingerprint=fingerprint(data.content_ids))
+    return replace(point, fingerprint=fingerprint(data.content_ids[known].tolist()))
 
 
-def calibrated_number(clf: CXRClassifier, threshold: Any, *, name: str, label: Any, caller: str) -> OperatingPoint:
-    """Return the operating point of a probability, calibrated where the classifier is."""
-    point = number_point(threshold, name=name, caller=caller, label=label)
-    if clf.calibration_ is None or len(clf.classes_) > 2:
-        return point
-    return replace(point, score=clf.calibration_.score_of(float(threshold), flipped=_is_flipped(clf)))
-
-
-def _is_flipped(clf: CXRClassifier) -> bool:
-    """Whether the positive label is the first of two classes."""
-    return bool(clf.pos_label_ == clf.classes_[0])
+def label_calibration(clf: CXRClassifier, label: Any, calibration: Calibration | None) -> LabelCalibration | None:
+    """Return what calibrates a label by itself; None without calibration, and of several classes."""
+    return None if calibration is None else calibration.of(clf.classes_.tolist().index(label))
 
 
 def calibration(clf: CXRClassifier, X: Any, y: Any, *, groups: Any, method: Any, prevalence: Any) -> Calibration:
@@ -141,36 +165,36 @@ def calibration(clf: CXRClassifier, X: Any, y: Any, *, groups: Any, method: Any,
     check_is_fitted(clf, "model_")
     check_choice("method", method, CALIBRATORS, caller=caller)
     shares = None if prevalence is None else _prevalences(clf, prevalence, caller)
-    weights = np.asarray(clf.class_weights_, dtype=np.float64)
-    if not (weights > 0).all():
-        without = clf.classes_[weights == 0].tolist()
+    if not (clf.class_weights_ > 0).all():
+        without = clf.classes_[clf.class_weights_ == 0].tolist()
         raise DataError(f"{caller}: the classes {without} had weight 0 in training, so nothing is known of them.")
     data = judged(clf, X, y, groups, caller=caller)
     return fit_calibration(
         data.logits,
-        np.searchsorted(clf.classes_, data.labels),
+        data.labels if clf.task_ is Task.MULTILABEL else np.searchsorted(clf.classes_, data.labels),
+        task=clf.task_,
         method=method,
         labels=clf.classes_.tolist(),
-        class_weights=weights,
+        class_weights=clf.class_weights_,
         prevalence=shares,
         groups=data.groups,
-        fingerprint=fingerprint(data.content_ids),
+        fingerprint=fingerprint(data.content_ids.tolist()),
     )
 
 
 def _prevalences(clf: CXRClassifier, prevalence: Any, caller: str) -> np.ndarray:
-    """Return the share of each class: from that of the positive label, or from a dict of all."""
+    """Return the share of each class or label: from that of the positive label, or from a dict of all."""
     labels = clf.classes_.tolist()
     limits: dict[str, Any] = {"low": 0.0, "high": 1.0, "open_low": True, "open_high": True}
     if not isinstance(prevalence, Mapping):
-        if len(labels) > 2:
-            raise invalid("prevalence", caller, "a dict with the share of every class", prevalence)
+        if clf.task_ is not Task.BINARY:
+            raise invalid("prevalence", caller, f"a dict with the share of each of {labels}", prevalence)
         share = check_number("prevalence", prevalence, caller=caller, **limits)
         prevalence = {label: share if label == clf.pos_label_ else 1.0 - share for label in labels}
     if set(prevalence) != set(labels):
         raise invalid("prevalence", caller, f"a dict with the keys {labels}", prevalence)
     shares = [float(check_number("prevalence", prevalence[label], caller=caller, **limits)) for label in labels]
-    if abs(sum(shares) - 1.0) > 1e-6:
+    if clf.task_ is not Task.MULTILABEL and abs(sum(shares) - 1.0) > 1e-6:
         raise invalid("prevalence", caller, "a dict of shares that sum to 1", prevalence)
     return np.array(shares)
 
@@ -186,13 +210,14 @@ def recalibrated_points(clf: CXRClassifier, new: Calibration) -> dict[str, Opera
     DataError
         The calibration gives images on both sides of a chosen point one probability.
     """
-    if len(clf.classes_) > 2:
-        return clf.operating_points_
-    points, flipped = {}, _is_flipped(clf)
+    points = {}
     for name, point in clf.operating_points_.items():
-        if point.rule == NUMBER:
-            points[name] = replace(point, score=new.score_of(point.number, flipped=flipped))
-        elif new.merges(point.score, flipped=flipped):
+        own = label_calibration(clf, point.label, new)
+        if own is None:
+            points[name] = point
+        elif point.rule == NUMBER:
+            points[name] = replace(point, score=own.score_of(point.number))
+        elif own.merges(point.score):
             raise DataError(
                 f"calibrate: {new.method!r} gives images on both sides of the operating point {name!r} the same "
                 "probability, so that it could no longer be told from its neighbours. Calibrate with 'temperature' or "
@@ -204,14 +229,11 @@ def recalibrated_points(clf: CXRClassifier, new: Calibration) -> dict[str, Opera
 
 
 def threshold_of(clf: CXRClassifier, point: OperatingPoint) -> float:
-    """Return the probability of its label, calibrated for two classes, from which an operating point is positive."""
+    """Return the probability of its label from which an operating point is positive; of several classes a raw one."""
     if point.rule == NUMBER:
         return point.number
-    if clf.calibration_ is None or len(clf.classes_) > 2:
-        return point.threshold
-    sign = -1.0 if _is_flipped(clf) else 1.0
-    (calibrated,) = sign * clf.calibration_(np.array([[sign * point.score]]))[0]
-    return float(1.0 / (1.0 + np.exp(-calibrated)))
+    own = label_calibration(clf, point.label, clf.calibration_)
+    return point.threshold if own is None else own.proba(point.score)
 
 
 def warn_of_known_images(clf: CXRClassifier, content_ids: Iterable[str], *, caller: str) -> None:

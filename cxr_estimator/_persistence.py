@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cxr_estimator._fitting import ARCHITECTURE, build, check_image_shape, check_parameters
+from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import execution
 from cxr_estimator._validation import check_number
 from cxr_estimator.calibration import Calibration
@@ -47,12 +48,13 @@ def save(clf: CXRClassifier, folder: Path) -> Path:
     parameters = clf.get_params() | clf.architecture_
     config = {
         "parameters": {key: to_json(value) for key, value in parameters.items() if key not in _LOCAL},
+        "task": clf.task_.value,
         "classes": labels_to_json(clf.classes_),
         "pos_label": to_json(clf.pos_label_),
         "preprocessing": clf.preprocessing_.to_dict(),
         "image_shape": to_json(clf.image_shape_),
         "operating_points": [point.to_dict() for point in clf.operating_points_.values()],
-        "active_operating_point": clf.active_point_,
+        "active_operating_points": list(clf.active_points_),
         "calibration": None if clf.calibration_ is None else clf.calibration_.to_dict(),
         "class_weights": clf.class_weights_.tolist(),
         "bfloat16_change": clf.bfloat16_change_,
@@ -89,10 +91,9 @@ def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
 def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
     clf = cls(**{key: from_json(value) for key, value in config["parameters"].items()})
     check_parameters(clf)
-    clf.classes_ = labels_from_json(config["classes"])
+    _restore_labels(clf, config)
     pos_label = config["pos_label"]
-    n_classes = len(clf.classes_)
-    if pos_label not in clf.classes_.tolist() and (pos_label is not None or n_classes == 2):
+    if pos_label not in clf.classes_.tolist() and (pos_label is not None or clf.task_ is Task.BINARY):
         raise ModelFolderError(f"the positive label {pos_label!r} is none of the classes {clf.classes_.tolist()}.")
     clf.pos_label_ = pos_label
     clf.preprocessing_ = Preprocessing.from_dict(config["preprocessing"])
@@ -119,11 +120,13 @@ def _restore_decisions(clf: CXRClassifier, config: dict[str, Any]) -> None:
     clf.operating_points_ = {point.name: point for point in points}
     if len(clf.operating_points_) < len(points):
         raise ModelFolderError("two operating points have the same name.")
-    clf.active_point_ = config["active_operating_point"]
-    allowed = [None] if n_classes > 2 else list(clf.operating_points_)
-    if clf.active_point_ not in allowed:
+    clf.active_points_ = tuple(config["active_operating_points"])
+    decided = [clf.operating_points_[name].label for name in clf.active_points_ if name in clf.operating_points_]
+    wanted = {Task.BINARY: [clf.pos_label_], Task.MULTICLASS: [], Task.MULTILABEL: clf.classes_.tolist()}[clf.task_]
+    if len(clf.active_points_) != len(wanted) or sorted(decided, key=str) != sorted(wanted, key=str):
         raise ModelFolderError(
-            f"the active operating point {clf.active_point_!r} is none of {list(clf.operating_points_)}."
+            f"the active operating points {clf.active_points_!r} of {list(clf.operating_points_)} do not decide on "
+            f"each of {wanted}."
         )
     for point in points:
         if point.label not in clf.classes_.tolist():
@@ -132,8 +135,20 @@ def _restore_decisions(clf: CXRClassifier, config: dict[str, Any]) -> None:
     if clf.class_weights_.shape != (n_classes,) or not (clf.class_weights_ >= 0).all():
         raise ModelFolderError(f"'class_weights' must be {n_classes} numbers that are not negative.")
     clf.calibration_ = None if config["calibration"] is None else Calibration.from_dict(config["calibration"])
-    if clf.calibration_ is not None and len(clf.calibration_.log_weights) != (1 if n_classes == 2 else n_classes):
+    if clf.calibration_ is not None and not clf.calibration_.fits(clf.task_, n_classes):
         raise ModelFolderError(f"the calibration does not fit {n_classes} classes.")
+
+
+def _restore_labels(clf: CXRClassifier, config: dict[str, Any]) -> None:
+    """Set the task and the classes, or the names of several labels per image, which need no order."""
+    classes = config["classes"]
+    own = Task.of_classes(len(classes["values"]))
+    clf.task_ = Task(config.get("task", own))  # folders of before there was this entry
+    if clf.task_ not in (own, Task.MULTILABEL):
+        raise ModelFolderError(f"the task is {clf.task_.value!r}, but there are {len(classes['values'])} classes.")
+    if clf.task_ is Task.MULTILABEL and config["pos_label"] is not None:
+        raise ModelFolderError(f"the positive label {config['pos_label']!r} is for one class per image.")
+    clf.classes_ = labels_from_json(classes, is_sorted=clf.task_ is not Task.MULTILABEL)
 
 
 def _restore_columns(clf: CXRClassifier, config: dict[str, Any]) -> None:
@@ -169,16 +184,17 @@ def _network(clf: CXRClassifier, state: dict[str, Tensor], folder: Path) -> nn.M
     A few bytes of configuration can name a network of many gigabytes. So it is first built on torch's "meta" device,
     without memory, and compared with the weights, which are there in full.
     """
+    num_outputs = clf.task_.num_outputs(len(clf.classes_))
     with seeded(0, torch.device("cpu")):  # initial weights are drawn, to be replaced; that must disturb nobody
         try:
             with torch.device("meta"):
-                model = build(clf, len(clf.classes_), pretrained=False)
+                model = build(clf, num_outputs, pretrained=False)
         except Exception as error:  # whatever a backbone says to an image size that does not suit it
             reason = f"{clf.backbone!r} cannot be built for {clf.image_size} pixels: {str(error)[:200]}"
             raise ModelFolderError(f"{folder / CONFIG_NAME}: {reason}") from error
         _check_weights(model.state_dict(), state, folder / WEIGHTS_NAME)
         if not _is_whole_in_state(model):
-            model = build(clf, len(clf.classes_), pretrained=False)
+            model = build(clf, num_outputs, pretrained=False)
             model.load_state_dict(state)
             return model
     # copies, because tensors of a safetensors file are a view of it, which would follow its changes

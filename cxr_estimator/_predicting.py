@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from joblib import effective_n_jobs
-from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from cxr_estimator._progress import bar
 from cxr_estimator._rows import check_rows, is_table
-from cxr_estimator._validation import check_choice, check_labels, check_number, invalid, wrong_type
+from cxr_estimator._validation import (
+    check_choice,
+    check_number,
+    invalid,
+    wrong_type,
+)
 from cxr_estimator.backbones import embed, embedding_size
 from cxr_estimator.errors import DataError, ModelFolderError, SkippedImage, SkippedImagesWarning
 from cxr_estimator.images import ImageSequence, as_images
@@ -71,17 +75,7 @@ def images(clf: CXRClassifier, X: Any) -> ImageSequence:
 def run_network(clf: CXRClassifier, X: Any) -> Logits:
     """Return the logits (N, 1) or (N, K), float32; the row of an unreadable image is NaN, and it is reported."""
     sequence = images(clf, X)
-    return _run(clf, sequence, 1 if len(clf.classes_) == 2 else len(clf.classes_))
-
-
-def score(clf: CXRClassifier, X: Any, y: Any, sample_weight: Any) -> float:
-    """Return the accuracy; an unreadable image, which is no class, counts as wrong."""
-    found = clf._logits(X)
-    labels, unreadable = clf.classes_[clf._decide(found)], np.isnan(found).any(axis=1)
-    if unreadable.any():
-        truth = check_labels(y, len(labels), caller="score")[unreadable]
-        labels[unreadable] = np.where(truth == clf.classes_[0], clf.classes_[1], clf.classes_[0])  # never the true one
-    return float(accuracy_score(y, labels, sample_weight=sample_weight))
+    return _run(clf, sequence, clf.task_.num_outputs(len(clf.classes_)))
 
 
 def embeddings(clf: CXRClassifier, X: Any) -> np.ndarray:

@@ -15,6 +15,7 @@ from scipy import sparse
 from sklearn.utils import column_or_1d
 from sklearn.utils.validation import validate_data
 
+from cxr_estimator._validation import is_label_matrix
 from cxr_estimator.errors import CXRError, DataError, InvalidTypeError
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ def check_training_rows(clf: CXRClassifier, X: Any, y: Any) -> np.ndarray:
     if y is None:
         raise DataError(f"This {type(clf).__name__} estimator requires y to be passed, but the target y is None.")
     with _own_errors():
-        column_or_1d(y, warn=True)
+        if not is_label_matrix(y):
+            column_or_1d(y, warn=True)
         # a copy, because a fit that fails later must leave no trace
         return _numbers(validate_data(copy.copy(clf), _plain(X), **_options(clf)))
 

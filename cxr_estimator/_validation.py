@@ -134,6 +134,44 @@ def check_labels(y: Any, n_images: int, *, caller: str, classes: Any = None) -> 
     return labels
 
 
+def is_label_matrix(y: Any) -> bool:
+    """Tell whether `y` has several columns, one for each of several labels per image."""
+    import numpy as np
+
+    try:
+        shape = np.asarray(y).shape
+    except ValueError:  # lists of different lengths
+        return False
+    return len(shape) == 2 and shape[1] > 1
+
+
+def check_label_matrix(y: Any, n_images: int, *, caller: str, n_labels: int | None = None) -> Any:
+    """Return `y` as an array (N, K), float64, of 1 (present), 0 (absent) and NaN (unknown)."""
+    import numpy as np
+    import pandas as pd
+
+    array = _as_array("y", y, caller)
+    if array.ndim != 2 or n_labels not in (None, array.shape[1]):
+        expected = "a column for each label" if n_labels is None else f"{n_labels} columns, one for each label"
+        raise DataError(f"{caller}: y must have {expected}. Got shape {array.shape}.")
+    if len(array) != n_images:
+        raise DataError(f"{caller}: X has {n_images} images but y has {len(array)} rows.")
+    missing = pd.isna(array)
+    if not all(isinstance(value, Real | np.bool_) for value in set(array[~missing].tolist())):
+        raise DataError(f"{caller}: y must hold numbers where it has several columns: 1, 0, or NaN for unknown.")
+    matrix = np.where(missing, np.nan, array).astype(np.float64)
+    wrong = np.argwhere(~missing & (matrix != 0) & (matrix != 1))
+    if len(wrong):
+        row, column = wrong[0].tolist()
+        got = plain(matrix[row, column])
+        hint = " (As cross_val_predict encodes NaN, except for method='predict'.)" if got == 2 else ""
+        raise DataError(
+            f"{caller}: y must hold 1 (present), 0 (absent) or NaN (unknown) where it has several columns. Got {got} "
+            f"in row {row}, column {column}.{hint}"
+        )
+    return matrix
+
+
 def check_per_image(name: str, values: Any, n_images: int, *, caller: str) -> Any:
     """Return `values` as an array with one entry per image and none missing."""
     array = _as_array(name, values, caller)

@@ -15,6 +15,7 @@ from sklearn.utils import _safe_indexing
 
 from cxr_estimator._benchmark_folder import COLUMNS, Kept, of_model
 from cxr_estimator._measuring import Measured, MeasuringPlan
+from cxr_estimator._outputs import Task
 from cxr_estimator._progress import bar, check_callback, told_how_far
 from cxr_estimator._validation import check_choice, check_number, check_per_image, invalid, wrong_type
 from cxr_estimator.classifier import CXRClassifier
@@ -159,7 +160,7 @@ def benchmark_images(
             rest = MeasuringPlan.check(
                 clf,
                 _safe_indexing(X, rows),
-                None if labels is None else labels[rows],
+                None if y is None else _safe_indexing(y, rows),
                 plan_of,
                 masks=None if plan.masks is None else [plan.masks[row] for row in rows],
                 progress=lambda done, total: tell(n - total + done, n),
@@ -246,9 +247,9 @@ def _buckets(prediction: Any, clf: CXRClassifier) -> np.ndarray:
     if prediction.true_label is None:
         return np.full(len(prediction.label), ALL)
     right = prediction.label == prediction.true_label
-    if len(clf.classes_) > 2:
+    if clf.task_ is Task.MULTICLASS:
         return np.where(right, "right", "wrong")
-    positive = prediction.label == clf.pos_label_
+    positive = prediction.label == prediction.pos_label
     return np.char.add(np.where(right, "T", "F"), np.where(positive, "P", "N"))
 
 

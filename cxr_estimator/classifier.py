@@ -14,12 +14,15 @@ from sklearn.utils.validation import check_is_fitted
 from cxr_estimator import _fitting, _persistence, _predicting
 from cxr_estimator._deciding import Deciding
 from cxr_estimator._explaining import ExplanationPlan, joined
+from cxr_estimator._outputs import Task
 from cxr_estimator._progress import bar, told_how_far
 from cxr_estimator.backbones import embedding_size
 
 
 class CXRClassifier(ClassNamePrefixFeaturesOutMixin, Deciding, ClassifierMixin, TransformerMixin, BaseEstimator):
     """A neural network for chest radiographs (or other images) as a scikit-learn classifier.
+
+    Of two or more classes an image has one; where y has several columns, each is a label that it has or has not.
 
     Parameters
     ----------
@@ -37,6 +40,8 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, Deciding, ClassifierMixin, 
         Height and width of flat images, where X is a 2-D array of rows. Default: one line.
     pretrained : bool or path, default=False
         True: timm's weights for the backbone. A path: a local `.safetensors` file.
+    label_names : sequence of K str, optional
+        What several labels per image are called. Default: the columns of y, if it is a data frame, else 0 to K - 1.
     pos_label : label, optional
         The label that sensitivity, thresholds and operating points speak of. Default for two classes: `classes_[1]`.
     threshold : float or str, default=0.5
@@ -47,13 +52,14 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, Deciding, ClassifierMixin, 
         Peak rate and decay of AdamW.
     label_smoothing : float in [0, 1), default=0.05
     class_weight : None, "balanced" or dict of label to weight, default=None
-        Weights the loss, and so shifts the probabilities, as in scikit-learn.
+        Weights the loss, and so shifts the probabilities, as in scikit-learn. Of several labels per image "balanced"
+        weights each that is present by n_absent / n_present.
     augment : {"none", "light", "strong"}, default="light"
         Random changes of the training images; see `augmentation.AUGMENTATIONS`.
     validation_fraction : float in [0, 0.5], default=0.1
         Share of the images, split off by patient, for early stopping and the threshold rule.
     patience : int, default=5
-        Stop after this many epochs without a better validation AUROC.
+        Stop after this many epochs without a better validation AUROC (mean over classes or labels).
     patient_pattern : str, optional
         Regular expression that finds the patient in a file path, for `fit` without `groups`.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -78,12 +84,14 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, Deciding, ClassifierMixin, 
 
     Attributes
     ----------
+    task_ : Task
+        "binary", "multiclass", or "multilabel" for several labels per image.
     classes_ : ndarray (K,)
-        Sorted labels: the columns of `predict_proba`.
+        Sorted labels, or the names of several labels per image: the columns of `predict_proba`.
     pos_label_ : label or None
-        The positive label; None for several classes without `pos_label`.
+        The positive label; None for several classes without `pos_label`, and for several labels per image.
     model_ : torch.nn.Module
-        One logit for two classes (log-odds of `classes_[1]`), else K logits.
+        One logit for two classes (log-odds of `classes_[1]`), else K logits (the log-odds of several labels).
     threshold_ : float or None
         The active operating point, as a probability of `pos_label_`.
     operating_points_ : dict of str to OperatingPoint
@@ -114,6 +122,7 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, Deciding, ClassifierMixin, 
     (2, 2)
     """
 
+    task_: Task
     architecture_: dict[str, Any]
 
     def __init__(
@@ -126,6 +135,7 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, Deciding, ClassifierMixin, 
         intensity=None,
         image_shape=None,
         pretrained=False,
+        label_names=None,
         pos_label=None,
         threshold=0.5,
         max_epochs=20,
@@ -154,6 +164,7 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, Deciding, ClassifierMixin, 
         self.intensity = intensity
         self.image_shape = image_shape
         self.pretrained = pretrained
+        self.label_names = label_names
         self.pos_label = pos_label
         self.threshold = threshold
         self.max_epochs = max_epochs
@@ -180,6 +191,7 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, Deciding, ClassifierMixin, 
         tags.input_tags.two_d_array = True
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
+        tags.classifier_tags.multi_label = True
         tags.transformer_tags.preserves_dtype = []  # embeddings are float32, whatever the images were
         return tags
 
@@ -192,7 +204,8 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, Deciding, ClassifierMixin, 
         ----------
         X : sequence of paths, PIL images or arrays; or an array (N, H, W), (N, H, W, C), (N, C, H, W) or (N, F)
             See `images.as_images`.
-        y : sequence of N labels
+        y : sequence of N labels, or array or data frame (N, K)
+            K > 1 columns are labels that may go together: 1 present, 0 absent, NaN unknown, which trains nothing.
         groups : sequence of N patients, optional
             Keeps each patient on one side of the internal validation split.
         sample_weight : sequence of N numbers, optional
@@ -239,12 +252,13 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, Deciding, ClassifierMixin, 
         X : images
             As for `predict_proba`. Unreadable images are left out with `on_error="skip"`; `Explanation.index` tells.
         y : sequence of N true labels, optional
-            Needed for target "true", and shown in figures.
+            Needed for target "true", and shown in figures. Of several labels per image (N, K).
         method : str or list of str, default="grad_cam"
             Keys of `attribution.METHODS`. Several share what work they can, and give a dict of explanations.
         target : label, "predicted", "true" or "margin", default="predicted"
             What is explained: the network's own log-odds (or logit), before any calibration, of that class, of the
-            decided or of the true one. "margin" is how far they lie beyond the operating point, on the decided side.
+            decided or of the true one. "margin" is how far they lie beyond the operating point, on the decided side. Of
+            several labels per image one must be named.
         error_bars : bool, default=False
             Repeat the method five times, over seeds where it is random and over images with 2% noise where it is not;
             the map is the mean, and `Explanation.spread` the pointwise standard deviation.

@@ -86,6 +86,10 @@ class EncodedLabelsWarning(UserWarning):
     """The labels were replaced by 0, 1, ... before `fit` saw them, so `pos_label` cannot be found among them."""
 
 
+class UnknownLabelsWarning(UserWarning):
+    """Of some images no label is known, so that they take no part in training."""
+
+
 class PatientLeakWarning(UserWarning):
     """Images of one patient may stand on both sides of a split, because no patients are known."""
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.utils.validation import check_is_fitted
 
+from cxr_estimator._outputs import Task
 from cxr_estimator._validation import check_labels, check_number, check_per_image, wrong_type
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.errors import DataError
@@ -102,6 +104,9 @@ def evaluate(
     if not isinstance(clf, CXRClassifier):
         raise wrong_type("clf", "evaluate", "a CXRClassifier", clf)
     check_number("n_resamples", n_resamples, caller="evaluate", low=1, integer=True)
+    check_is_fitted(clf, "model_")
+    if clf.task_ is Task.MULTILABEL:
+        raise DataError("evaluate does not know several labels per image yet; the scorers of scikit-learn do.")
     logits = clf._logits(X)
     labels = check_labels(y, len(logits), caller="evaluate", classes=clf.classes_)
     patients = (

@@ -151,7 +151,11 @@ def plot_methods(explanations: Mapping[str, Explanation], i: int = 0, *, cmap: s
 def decision(explanation: Explanation, i: int) -> str:
     """Return what the model decided of image `i`, with the probability of that class."""
     said = explanation.prediction
-    share = float(said.proba[i, said.classes.index(said.label[i])])
+    share = (
+        float(said.proba[i, said.classes.index(said.label[i])])
+        if said.label[i] in said.classes
+        else 1.0 - float(said.proba[i, said.classes.index(said.pos_label)])  # "not" one of several labels
+    )
     return f"decision: {short(said.label[i], 24)} ({share:.1%})"
 
 

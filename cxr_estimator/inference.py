@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cxr_estimator._outputs import Task
 from cxr_estimator._validation import check_choice, invalid
 from cxr_estimator.errors import BatchSizeWarning, NotEnoughMemoryError, SkippedImage
 from cxr_estimator.images import ImageSequence
@@ -274,15 +275,14 @@ def automatic_batch_size(model: nn.Module, preprocessing: Preprocessing, executi
 
 
 def bfloat16_change(
-    model: nn.Module, pixels: np.ndarray | PixelRows, preprocessing: Preprocessing, execution: Execution
+    model: nn.Module, pixels: np.ndarray | PixelRows, preprocessing: Preprocessing, execution: Execution, task: Task
 ) -> float:
     """Return the largest change of a probability of these images, (N, C, S, S), between float32 and bfloat16."""
     exact, rough = (
         torch.from_numpy(pixel_logits(model, pixels, preprocessing, replace(execution, precision=name)))
         for name in ("float32", "bfloat16")
     )
-    to_proba = torch.sigmoid if exact.shape[1] == 1 else partial(torch.softmax, dim=1)
-    change = float((to_proba(exact) - to_proba(rough)).abs().max())
+    change = float((task.proba(exact) - task.proba(rough)).abs().max())
     return change if math.isfinite(change) else 1.0
 
 

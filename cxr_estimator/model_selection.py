@@ -95,7 +95,7 @@ def cross_val_threshold(
         label=found[0].label,
         n_resamples=n_resamples,
     )
-    return replace(point, fingerprint=fingerprint(each for one in found for each in one.content_ids))
+    return replace(point, fingerprint=fingerprint(str(each) for one in found for each in one.content_ids))
 
 
 class _Fold(NamedTuple):
@@ -104,7 +104,7 @@ class _Fold(NamedTuple):
     scores: np.ndarray
     positive: np.ndarray
     groups: np.ndarray
-    content_ids: tuple[str, ...]
+    content_ids: np.ndarray
     label: Any
 
 

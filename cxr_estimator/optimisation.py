@@ -17,7 +17,16 @@ _LAST_RATE = 0.01  # share of the learning rate at which the cosine ends
 
 
 def classification_loss(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Return the loss of each image (N,): logistic for one logit, cross-entropy for K logits."""
+    """Return the loss of each image (N,), or of each label of it (N, K).
+
+    For class indices `target` (N,): logistic for one logit, cross-entropy for K logits. For several labels per image,
+    `target` (N, K) of 1, 0 and NaN: logistic for each, divided by K, so that an image's losses sum to their mean over
+    labels; 0 where the label is unknown.
+    """
+    if target.ndim == 2:
+        smooth = target.nan_to_num() * (1.0 - label_smoothing) + 0.5 * label_smoothing
+        losses = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
+        return losses.masked_fill(target.isnan(), 0.0) / target.shape[1]
     if logits.shape[1] == 1:
         smooth = target.to(logits) * (1.0 - label_smoothing) + 0.5 * label_smoothing
         return F.binary_cross_entropy_with_logits(logits[:, 0], smooth, reduction="none")

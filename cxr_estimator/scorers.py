@@ -18,8 +18,17 @@ from sklearn.utils.metadata_routing import MetadataRequest, get_routing_for_obje
 from cxr_estimator._digest import digest_of
 from cxr_estimator._explaining import options_of_each
 from cxr_estimator._measuring import MeasuringPlan
+from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import images as as_images
-from cxr_estimator._validation import check_choice, check_labels, check_number, check_seed, invalid, wrong_type
+from cxr_estimator._validation import (
+    check_choice,
+    check_label_matrix,
+    check_labels,
+    check_number,
+    check_seed,
+    invalid,
+    wrong_type,
+)
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.clinical import CLINICAL, clinical_scorer, readable
@@ -328,7 +337,7 @@ def _scores(scorers: Mapping[str, XAIScorer], estimator: Any, X: Any, y: Any, ma
     plan = MeasuringPlan.check(
         estimator,
         _chosen(X, rows),
-        _chosen(y, rows),
+        None if estimator.task_ is Task.MULTILABEL else _chosen(y, rows),  # no score takes it, and it may be unknown
         requests,
         masks=_chosen(masks, rows),
         relative=bool(first.relative),
@@ -366,7 +375,9 @@ def _mean(values: np.ndarray, scorer: XAIScorer) -> float:
 def _rows(estimator: CXRClassifier, X: Any, y: Any, masks: Any, scorer: XAIScorer) -> np.ndarray | None:
     """Return which images are explained, in order; None for all."""
     count = len(as_images(estimator, X))
-    if y is not None:
+    if y is not None and estimator.task_ is Task.MULTILABEL:
+        check_label_matrix(y, count, caller=_CALLER, n_labels=len(estimator.classes_))
+    elif y is not None:
         check_labels(y, count, caller=_CALLER, classes=estimator.classes_)
     given = len(masks) if isinstance(masks, Sized) else masks
     if given is not None and given != count:

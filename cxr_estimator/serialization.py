@@ -29,10 +29,10 @@ WEIGHTS_NAME = "model.safetensors"
 _MAX_JSON = 50_000_000  # bytes; an explanation of 100,000 images has so many
 _KEYS = {
     "format", "schema_version", "parameters", "classes", "pos_label", "preprocessing", "image_shape",
-    "operating_points", "active_operating_point", "calibration",
+    "operating_points", "active_operating_points", "calibration",
     "class_weights", "bfloat16_change", "training", "versions",
 }  # fmt: skip
-_OPTIONAL_KEYS = {"feature_names", "weights_sha256"}
+_OPTIONAL_KEYS = {"feature_names", "task", "weights_sha256"}
 
 
 def writable_folder(path: str | Path) -> Path:
@@ -191,7 +191,7 @@ def labels_to_json(labels: np.ndarray) -> dict[str, Any]:
     return {"dtype": kind, "values": labels.tolist()}
 
 
-def labels_from_json(description: dict[str, Any]) -> np.ndarray:
+def labels_from_json(description: dict[str, Any], *, is_sorted: bool = True) -> np.ndarray:
     """Undo `labels_to_json`; only text, numbers and booleans are accepted."""
     kind, values = description["dtype"], description["values"]
     known = kind in ("object", "str") or re.fullmatch(r"bool|u?int(8|16|32|64)|float(16|32|64)", kind)
@@ -201,6 +201,7 @@ def labels_from_json(description: dict[str, Any]) -> np.ndarray:
         labels = label_array(values, kind)
     except DataError as error:
         raise ModelFolderError(f"the classes cannot be used: {error}.") from error
-    if len(labels) < 2 or np.unique(labels).tolist() != values:
-        raise ModelFolderError(f"the classes {values!r:.200} must be two at least, sorted and different.")
+    if len(labels) < 2 or np.unique(labels).tolist() != (values if is_sorted else sorted(values)):
+        must = "sorted and different" if is_sorted else "different"
+        raise ModelFolderError(f"the classes {values!r:.200} must be two at least, {must}.")
     return labels

@@ -169,3 +169,16 @@ def macro_auroc(scores: np.ndarray, target: np.ndarray) -> float:
     `scores` (N, K) must be probabilities: logits have an offset per image, which a ranking across images must not see.
     """
     return float(np.mean([auroc(scores[:, k], target == k) for k in range(scores.shape[1])]))
+
+
+def label_auroc(scores: np.ndarray, target: np.ndarray) -> float:
+    """Mean over labels of the AUROC of `scores` (N, K), for `target` (N, K) of 1, 0 and NaN (unknown).
+
+    Each label counts the images for which it is known; labels that lack one of the values are left out. NaN if all do.
+    """
+    found = []
+    for score, truth in zip(scores.T, target.T, strict=True):
+        known = ~np.isnan(truth)
+        if len(set(truth[known].tolist())) == 2:
+            found.append(auroc(score[known], truth[known] == 1))
+    return float(np.mean(found)) if found else float("nan")

@@ -25,7 +25,7 @@ from cxr_estimator.inference import BatchLimit, Execution, batches, normalise, p
 from cxr_estimator.optimisation import WeightAverage, classification_loss, parameter_groups, rate_share
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.reading import PixelRows
-from cxr_estimator.statistics import auroc, macro_auroc
+from cxr_estimator.statistics import auroc, label_auroc, macro_auroc
 
 _M_MMAP_THRESHOLD = -3  # of malloc.h
 _GENERATORS = threading.RLock()
@@ -59,10 +59,10 @@ class TrainingData:
     Attributes
     ----------
     pixels : ndarray or PixelRows (N, C, H, W), uint8 or uint16
-    target : ndarray (N,), int64
-        Class indices.
-    weight : ndarray (N,), float32
-        Loss weight per image: class weight times sample weight.
+    target : ndarray (N,), int64, or (N, K), float32
+        Class indices; or for each label 1, 0 or NaN (unknown).
+    weight : ndarray, float32
+        Loss weight per image (N,), or per label of it (N, K): class weight times sample weight.
     """
 
     pixels: np.ndarray | PixelRows
@@ -84,8 +84,9 @@ def train(
 ) -> list[dict[str, Any]]:
     """Train `model` in place and leave it in eval mode with the weights of its best epoch.
 
-    With validation images the best epoch has the highest AUROC (macro one-against-rest for several classes; the lower
-    loss decides ties), and training stops after `patience` epochs without a better one. Without them all epochs run.
+    With validation images the best epoch has the highest AUROC (macro one-against-rest for several classes, the mean
+    over those with both values for several labels per image; the lower loss decides ties), and training stops after
+    `patience` epochs without a better one. Without them all epochs run.
     What is judged and kept is the exponential moving average of weights and batch-norm statistics.
 
     Random numbers come from `settings.seed` alone and the global generators are left as they were.
@@ -294,9 +295,12 @@ class _Loop:
         scores = pixel_logits(self.average.model, validation.pixels, self.preprocessing, self.settings.execution)
         logits, target = torch.from_numpy(scores), torch.from_numpy(validation.target)
         losses = classification_loss(logits, target) * torch.from_numpy(validation.weight)
+        loss = losses.sum().item() / len(validation)
+        if validation.target.ndim == 2:
+            return loss, label_auroc(scores, validation.target)
         if scores.shape[1] == 1:
-            return losses.mean().item(), auroc(scores[:, 0], validation.target == 1)
-        return losses.mean().item(), macro_auroc(torch.softmax(logits, dim=1).numpy(), validation.target)
+            return loss, auroc(scores[:, 0], validation.target == 1)
+        return loss, macro_auroc(torch.softmax(logits, dim=1).numpy(), validation.target)
 
     def _checkpoint(self) -> Checkpoint:
         tensors = _named("model", self.model.state_dict()) | _named("average", self.average.model.state_dict())

@@ -31,6 +31,15 @@ def test_a_mean_by_hand():
     assert (background == 100).all()
 
 
+def test_several_labels_per_image_make_no_classes():
+    pixels = flat_images([10] * 20 + [90] * 5 + [100] * 20)
+    labels = np.zeros((45, 3), np.float32)
+    labels[:25, 1] = 1
+    np.testing.assert_array_equal(
+        make_background(pixels, labels, None, seed=0), make_background(pixels, np.zeros(45, np.int64), None, seed=0)
+    )
+
+
 def test_classes_and_clusters_are_kept_apart():
     """Class 0: 25 dark and 25 bright patients; class 1: 20 of level 80."""
     pixels = flat_images([10] * 25 + [200] * 25 + [80] * 20)

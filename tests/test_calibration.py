@@ -12,18 +12,9 @@ from scipy.special import expit, logit, softmax
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from cxr_estimator.calibration import (
-    CALIBRATORS,
-    NEVER,
-    Affine,
-    Calibration,
-    Steps,
-    fit_calibration,
-    fit_isotonic,
-    fit_platt,
-    fit_temperature,
-    one_vs_rest,
-)
+from cxr_estimator._calibration_maps import NEVER, Affine, Steps, fit_isotonic, fit_platt, fit_temperature
+from cxr_estimator._outputs import Task
+from cxr_estimator.calibration import CALIBRATORS, Calibration, fit_calibration, label_log_odds
 from cxr_estimator.errors import DataError
 
 STEPS = Steps((-1.0, 0.0, 1.0, 2.0), (0.2, 0.4, 0.4, 0.8))
@@ -37,7 +28,8 @@ def drawn(n, slope=1.0, intercept=0.0, seed=0):
 
 
 def fitted(logits, target, method="temperature", k=2, **options):
-    options = {"class_weights": np.ones(k), "labels": list(range(k)), **options}
+    task = Task.of_classes(k)
+    options = {"class_weights": np.ones(k), "labels": list(range(k)), "task": task, **options}
     return fit_calibration(logits, target, method=method, **options)
 
 
@@ -97,14 +89,17 @@ def test_where_steps_are_flat(score, is_flat):
     assert STEPS.is_flat_below(score) is is_flat
 
 
-@given(st.floats(-6, 6), st.floats(0.01, 0.99), st.booleans(), st.sampled_from(["affine", "steps"]))
-def test_a_number_decides_as_the_calibrated_probability_does(score, threshold, flipped, kind):
+@given(st.floats(-6, 6), st.floats(0.01, 0.99), st.integers(0, 1), st.sampled_from(["affine", "steps"]))
+def test_a_number_decides_as_the_calibrated_probability_does(score, threshold, k, kind):
     one = Affine(0.5, 0.3) if kind == "affine" else STEPS
-    calibration = Calibration("platt" if kind == "affine" else "isotonic", (0.2,), (one,), (-0.4,), 100, 100)
-    proba = float(expit(calibration(np.array([[-score if flipped else score]]))[0, 0]))
-    proba = 1 - proba if flipped else proba
+    method = "platt" if kind == "affine" else "isotonic"
+    calibration = Calibration(method, Task.BINARY, (0.2,), (one,), (-0.4,), 100, 100)
+    own = calibration.of(k)
+    second = float(expit(calibration(np.array([[score if k == 1 else -score]]))[0, 0]))
+    proba = second if k == 1 else 1 - second
+    assert own.proba(score) == pytest.approx(proba)
     if abs(proba - threshold) > 1e-9:
-        assert (score >= calibration.score_of(threshold, flipped=flipped)) is (proba >= threshold)
+        assert (score >= own.score_of(threshold)) is (proba >= threshold)
 
 
 @pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])
@@ -161,10 +156,29 @@ def test_too_few_images_of_a_label(method, fewest):
         fitted(scores[:, None], target, method, labels=["N", "P"])
 
 
-def test_one_against_the_rest_by_hand():
+def test_log_odds_of_each_label_by_hand():
     logits = np.log([[0.2, 0.3, 0.5]])
-    np.testing.assert_allclose(one_vs_rest(logits), logit([[0.2, 0.3, 0.5]]))
-    assert np.isnan(one_vs_rest(np.full((1, 3), np.nan))).all()
+    np.testing.assert_allclose(label_log_odds(logits, Task.MULTICLASS), logit([[0.2, 0.3, 0.5]]))
+    np.testing.assert_allclose(label_log_odds(logits, Task.MULTILABEL), logits)
+    np.testing.assert_allclose(label_log_odds(np.array([[1.5]]), Task.BINARY), [[-1.5, 1.5]])
+    assert np.isnan(label_log_odds(np.full((1, 3), np.nan), Task.MULTICLASS)).all()
+
+
+@pytest.mark.parametrize("method", list(CALIBRATORS))
+def test_each_of_several_labels_is_calibrated_by_itself_where_it_is_known(method):
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0.0, 2.0, (30_000, 2))
+    target = (rng.random(scores.shape) < expit(scores)).astype(float)
+    logits = scores * [2.0, 0.5] + np.log([1.0, 3.0])
+    target[rng.random(scores.shape) < 0.3] = np.nan
+    several = {"task": Task.MULTILABEL, "class_weights": np.array([1.0, 3.0])}
+    found = fitted(logits, target, method, **several)
+    np.testing.assert_allclose(expit(found(logits)), expit(scores), atol=0.06)
+    rare = fitted(logits, target, method, **several, prevalence=np.array([0.05, 0.5]))
+    shift = logit([0.05, 0.5]) - logit(np.nanmean(target, axis=0))
+    np.testing.assert_allclose(rare(logits) - found(logits), np.broadcast_to(shift, logits.shape))
+    with pytest.raises(DataError, match="Got 0 of not 1"):
+        fitted(logits, np.where(np.arange(2) == 1, 1.0, target), method, **several)
 
 
 @pytest.mark.parametrize("method", list(CALIBRATORS))
@@ -183,6 +197,7 @@ def test_json_and_back(method, k):
     "change",
     [
         {"method": "magic"},
+        {"task": "magic"},
         {"maps": []},
         {"maps": [{"slope": -1.0, "intercept": 0.0}]},
         {"maps": [{"scores": [1.0, 0.0], "proba": [0.1, 0.2]}]},
@@ -192,6 +207,6 @@ def test_json_and_back(method, k):
     ],
 )
 def test_a_damaged_description_is_refused(change):
-    good = Calibration("platt", (0.0,), (Affine(1.0),), (0.0,), 10, 10).to_dict()
+    good = Calibration("platt", Task.BINARY, (0.0,), (Affine(1.0),), (0.0,), 10, 10).to_dict()
     with pytest.raises((ValueError, TypeError, LookupError)):
         Calibration.from_dict({**good, **change})

@@ -72,3 +72,4 @@ def test_the_checks_really_ran():
     names = {check.func.__name__ for _, check in estimator_checks.estimator_checks_generator(CONFIGURATIONS[0])}
     assert len(names) > 55
     assert {"check_classifiers_train", "check_methods_subset_invariance", "check_transformer_general"} <= names
+    assert "check_classifiers_multilabel_output_format_predict_proba" in names

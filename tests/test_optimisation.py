@@ -20,6 +20,21 @@ def test_binary_loss_is_two_class_cross_entropy(smoothing):
     assert torch.allclose(classification_loss(z, target, smoothing), expected)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_of_several_labels_is_the_mean_over_those_known(smoothing):
+    z = torch.tensor([[0.3, -2.0, 1.5], [0.0, 1.0, 2.0]], requires_grad=True)
+    target = torch.tensor([[1.0, 0.0, float("nan")], [float("nan")] * 3])
+    losses = classification_loss(z, target, smoothing)
+    alone = [classification_loss(z[:1, k : k + 1], torch.tensor([value]), smoothing) for k, value in ((0, 1), (1, 0))]
+    assert torch.allclose(losses[0, :2], torch.cat(alone) / 3)
+    assert losses[0, 2] == 0
+    assert (losses[1] == 0).all()
+    losses.sum().backward()
+    assert (z.grad[0, :2] != 0).all()
+    assert z.grad[0, 2] == 0
+    assert (z.grad[1] == 0).all()
+
+
 def test_schedule_warms_up_then_falls():
     rates = [rate_share(step, 100) for step in range(100)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])

@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from cxr_estimator._calibration_maps import Affine
 from cxr_estimator._fitting import build
-from cxr_estimator.calibration import Affine, Calibration
+from cxr_estimator._outputs import Task
+from cxr_estimator.calibration import Calibration
 from cxr_estimator.errors import DataError, ModelFolderError
 from cxr_estimator.serialization import (
     atomic_write,
@@ -28,7 +30,7 @@ from cxr_estimator.serialization import (
     to_json,
 )
 
-THREE_CLASSES = Calibration("temperature", (0.0,) * 3, (Affine(1.0),), (0.0,) * 3, 30, 30).to_dict()
+THREE_CLASSES = Calibration("temperature", Task.MULTICLASS, (0.0,) * 3, (Affine(1.0),), (0.0,) * 3, 30, 30).to_dict()
 
 
 def write_until_the_disk_is_full(path):
@@ -235,12 +237,15 @@ def test_nothing_private_is_in_the_folder(folder, phantoms):
         (lambda c: c["parameters"].update(backbone="resnet_x"), "Did you mean"),
         (lambda c: c["parameters"].update(image_size="big"), "'image_size' parameter"),
         (lambda c: c.update(pos_label="other"), "positive label 'other' is none of"),
-        (lambda c: c.update(active_operating_point="other"), "operating point 'other' is none of"),
+        (lambda c: c.update(active_operating_points=["other"]), "do not decide on each of"),
         (lambda c: c["operating_points"][0].pop("score"), "not a valid configuration"),
         (lambda c: c["preprocessing"].update(resize="fold"), "'resize' parameter"),
         (lambda c: c.update(operating_points=3), "not a valid configuration"),
         (lambda c: c["parameters"].update(backbone="resnet10t"), "do not fit"),
-        (lambda c: c["classes"].update(values=["a", "b", "c"]), "is none of"),
+        (lambda c: c["classes"].update(values=["a", "b", "c"]), "the task is 'binary', but there are 3 classes"),
+        (lambda c: c.pop("task") and c["classes"].update(values=["a", "b", "c"]), "is none of"),
+        (lambda c: c.update(task="regression"), "not a valid configuration"),
+        (lambda c: c.update(task="multilabel"), "positive label 'PNEUMONIA' is for"),
         (lambda c: c["classes"].update(values=["PNEUMONIA", "NORMAL"]), "sorted and different"),
         (lambda c: c["classes"].update(dtype="<U40000000"), "not supported"),
         (lambda c: c.update(pos_label=None), "positive label None is none of"),
@@ -256,7 +261,7 @@ def test_nothing_private_is_in_the_folder(folder, phantoms):
         (lambda c: c["operating_points"][0].update(name=3), "'name' parameter"),
         (lambda c: c["operating_points"][0].update(score=10**400), "'score' parameter"),
         (lambda c: c["operating_points"][0].update(rule="magic"), "one of 'number'"),
-        (lambda c: c["operating_points"][0].update(label="CAT"), "unknown label 'CAT'"),
+        (lambda c: c["operating_points"][0].update(label="CAT"), "do not decide on each of"),
         (lambda c: c["operating_points"].append(c["operating_points"][0]), "same name"),
         (lambda c: c.update(class_weights=[1.0]), "2 numbers that are not negative"),
         (lambda c: c.update(class_weights=[1.0, -1.0]), "2 numbers that are not negative"),
@@ -374,7 +379,7 @@ def test_networks_come_back_as_they_were(phantoms, fitted, tmp_path, backbone):
     clf.architecture_ = {**clf.architecture_, "backbone": backbone, "image_size": size}
     clf.preprocessing_ = dataclasses.replace(clf.preprocessing_, image_size=size)
     clf.background_ = None  # of another size
-    clf.model_ = build(clf, 2, pretrained=False)
+    clf.model_ = build(clf, 1, pretrained=False)
     again = load(clf.save(tmp_path / "model"))
     assert (again.predict_proba(phantoms.X[:1]) == clf.predict_proba(phantoms.X[:1])).all()
     assert [p.stride() for p in again.model_.parameters()] == [p.stride() for p in clf.model_.parameters()]

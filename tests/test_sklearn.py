@@ -246,7 +246,7 @@ def test_tags(clf):
     assert is_classifier(clf)
     assert tags.estimator_type == "classifier"
     assert tags.classifier_tags.multi_class
-    assert not tags.classifier_tags.multi_label
+    assert tags.classifier_tags.multi_label
     assert tags.target_tags.required
     assert not tags.target_tags.multi_output
     assert tags.input_tags.two_d_array

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from cxr_estimator.statistics import Estimate, auroc, macro_auroc, mean_band, patient_bootstrap
+from cxr_estimator.statistics import Estimate, auroc, label_auroc, macro_auroc, mean_band, patient_bootstrap
 
 
 def test_auroc_by_hand():
@@ -66,3 +66,14 @@ def test_band_of_means_is_the_bootstrap_of_each_column():
     for column in range(3):
         one = patient_bootstrap(lambda rows, column=column: values[rows, column].mean(), groups, n_resamples=200)
         assert (low[column], high[column]) == pytest.approx((one.low, one.high))
+
+
+def test_label_auroc_is_the_mean_over_labels_of_known_images():
+    rng = np.random.default_rng(0)
+    scores, target = rng.random((40, 3)), rng.integers(0, 2, (40, 3)).astype(float)
+    assert label_auroc(scores, target) == pytest.approx(roc_auc_score(target, scores, average="macro"))
+    target[:15, 0] = np.nan
+    target[:, 2] = 1  # never absent: left out
+    expected = [roc_auc_score(target[15:, 0], scores[15:, 0]), roc_auc_score(target[:, 1], scores[:, 1])]
+    assert label_auroc(scores, target) == pytest.approx(np.mean(expected))
+    assert np.isnan(label_auroc(scores, np.full((40, 3), np.nan)))

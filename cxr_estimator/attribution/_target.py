@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cxr_estimator._outputs import Task, task_of
 from cxr_estimator.thresholds import OperatingPoint
 
 
@@ -22,31 +23,31 @@ class Target:
     cutoff : float or None
         None: the log-odds (binary) or the logit (several classes) of the class. A number: the margin, that is how
         far the log-odds lie beyond the cut-off, on the side of the class.
+    task : Task or None
+        None: one class per image.
     """
 
     index: Tensor
     cutoff: float | None = None
+    task: Task | None = None
 
     def of(self, rows: Tensor | slice) -> Target:
         """Return the target of some of the images; `rows` may name one several times."""
-        return Target(self.index[rows], self.cutoff)
+        return Target(self.index[rows], self.cutoff, self.task)
 
     def score(self, logits: Tensor) -> Tensor:
         """Return the scalar (n,) for logits (n, K) of the same images."""
         if logits.shape[1] == 1:
             sign = 2.0 * self.index.to(logits) - 1.0
             return sign * (logits[:, 0] - (self.cutoff or 0.0))
-        own = logits.gather(1, self.index[:, None])[:, 0]
-        if self.cutoff is None:
-            return own
-        others = logits.scatter(1, self.index[:, None], float("-inf"))
-        return own - torch.logsumexp(others, dim=1) - self.cutoff  # logit(p_k) - logit(t_k)
+        if self.cutoff is not None:  # logit(p_k) - logit(t_k)
+            logits = (self.task or task_of(logits)).log_odds(logits) - self.cutoff
+        return logits.gather(1, self.index[:, None])[:, 0]
 
     def proba(self, logits: Tensor) -> Tensor:
         """Return the probability (n,) of the class for logits (n, K) of the same images."""
-        if logits.shape[1] == 1:
-            return torch.sigmoid((2.0 * self.index.to(logits) - 1.0) * logits[:, 0])
-        return torch.softmax(logits, dim=1).gather(1, self.index[:, None])[:, 0]
+        task = self.task or task_of(logits)
+        return task.proba(logits).gather(1, self.index[:, None])[:, 0]
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,15 @@ class TargetRule:
     index : Tensor (n,) or None
         Fixed classes; None explains the predicted ones.
     margin : bool
+    task : Task or None
+        None: one class per image. Of several labels none is "the" predicted one, so that `index` must be given.
     """
 
     point: OperatingPoint | None
     positive_index: int = 1
     index: Tensor | None = None
     margin: bool = False
+    task: Task | None = None
 
     def predicted(self, logits: Tensor) -> Tensor:
         """Return the index (n,) of the decided class."""
@@ -82,7 +86,7 @@ class TargetRule:
     def resolve(self, logits: Callable[[], Tensor]) -> Target:
         """Return the target for images whose logits (n, K) the function `logits` gives, if they are needed."""
         index = self.predicted(logits().detach()) if self.index is None else self.index
-        return Target(index, self._cutoff() if self.margin else None)
+        return Target(index, self._cutoff() if self.margin else None, self.task)
 
     def _cutoff(self) -> float:
         if self.point is None:

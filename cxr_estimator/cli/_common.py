@@ -63,17 +63,33 @@ LabelPatternOption = Annotated[
     ),
 ]
 
+LabelColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Column of a CSV file that holds the label; default: label. Given several times: labels that may go "
+        "together, with 1, 0 or nothing (unknown) in each column."
+    ),
+]
+
 
 def load_data(
-    data: Path, split: str, patient_column: str | None = None, label_pattern: str | None = None
+    data: Path,
+    split: str,
+    patient_column: str | None = None,
+    label_pattern: str | None = None,
+    label_columns: Sequence[str] | None = None,
 ) -> ImageDataset:
-    """Return the images of a folder or of a CSV file."""
+    """Return the images of a folder or of a CSV file; several label columns give y (N, K)."""
     from cxr_estimator.datasets import load_image_folder, load_image_table
 
     if data.suffix.lower() == ".csv":
         if label_pattern is not None:
             raise DataError("--label-pattern is for a folder of images; a CSV file has a column of labels.")
-        return load_image_table(data, patient_column=patient_column)
+        columns = list(label_columns or ["label"])
+        label = columns if len(columns) > 1 else columns[0]
+        return load_image_table(data, label_column=label, patient_column=patient_column)
+    if label_columns:
+        raise DataError("--label-column is for a CSV file; in a folder, sub-folders and file names are the labels.")
     found = load_image_folder(data, split=split, label_pattern=label_pattern)
     typer.echo(f"{len(found.X)} images, split {split!r} of {data}", err=True)
     return found
@@ -89,7 +105,7 @@ def number_or_text(text: str) -> float | str:
 
 def label_of(text: str | None, labels: Any) -> Any:
     """Return the label that is written like `text`, so that `--pos-label 1` finds the number 1."""
-    matching = [label for label in set(labels.tolist()) if str(label) == text]
+    matching = [label for label in set(labels.ravel().tolist()) if str(label) == text]
     return matching[0] if matching else text
 
 
@@ -124,6 +140,11 @@ def adjust(
     clf.set_params(on_error=on_error)
     clf.save(target)
     report_skipped(skipped)
+
+
+def label_columns(clf: CXRClassifier, given: Sequence[str] | None) -> Sequence[str] | None:
+    """Return the columns of a CSV file that hold labels: those given, or those of a model of several labels."""
+    return given or (list(map(str, clf.classes_)) if clf.task_ == "multilabel" else None)
 
 
 def find_images(paths: Sequence[Path]) -> list[str]:

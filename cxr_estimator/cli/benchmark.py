@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from cxr_estimator.cli._common import (
     DeviceOption,
     JobsOption,
+    LabelColumnOption,
     LabelPatternOption,
     ModelOption,
     PatientColumnOption,
@@ -17,6 +19,7 @@ from cxr_estimator.cli._common import (
     check_outside,
     collect_skipped,
     find_images,
+    label_columns,
     load_data,
     report_skipped,
 )
@@ -43,6 +46,7 @@ def benchmark(
     ] = None,
     patient_column: PatientColumnOption = None,
     label_pattern: LabelPatternOption = None,
+    label_column: LabelColumnOption = None,
     methods: Annotated[
         str | None,
         typer.Option(help="Attribution methods with commas, or 'all' that the network supports. Default: four kinds."),
@@ -77,7 +81,7 @@ def benchmark(
     check_outside(output, [path for path in (*(images or []), data, background) if path is not None])
     clf = CXRClassifier.load(model, device=device)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
-    X, y, patients = _data(images, data, split, patient_column, label_pattern)
+    X, y, patients = _data(images, data, split, patient_column, label_pattern, label_columns(clf, label_column))
     labels = {str(label): label for label in clf.classes_.tolist()}
     request: dict[str, Any] = {
         "methods": DEFAULT_METHODS
@@ -109,12 +113,13 @@ def _data(
     split: str | None,
     patient_column: str | None,
     label_pattern: str | None,
+    columns: Sequence[str] | None,
 ) -> tuple[Any, Any, Any]:
     """Return images, labels and patients; None for what is not known."""
     if bool(images) == (data is not None):
         raise DataError("Give either image files and folders, or --data with labelled images.")
     if data is not None:
-        found = load_data(data, split or _default_split(data), patient_column, label_pattern)
+        found = load_data(data, split or _default_split(data), patient_column, label_pattern, columns)
         return found.X, found.y, found.groups
     if any(option is not None for option in (split, patient_column, label_pattern)):
         raise DataError("--split, --patient-column and --label-pattern are for --data.")

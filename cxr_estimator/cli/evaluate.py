@@ -13,6 +13,7 @@ from cxr_estimator.cli._common import (
     DataOption,
     DeviceOption,
     JobsOption,
+    LabelColumnOption,
     LabelPatternOption,
     ModelOption,
     OutputOption,
@@ -20,6 +21,7 @@ from cxr_estimator.cli._common import (
     QuietOption,
     check_output,
     collect_skipped,
+    label_columns,
     load_data,
     report_skipped,
     write_text,
@@ -49,6 +51,7 @@ def evaluate(
     ] = None,
     patient_column: PatientColumnOption = None,
     label_pattern: LabelPatternOption = None,
+    label_column: LabelColumnOption = None,
     format: Annotated[ReportFormat, typer.Option("--format", help="Format of the report.")] = ReportFormat.text,
     output: OutputOption = None,
     device: DeviceOption = "auto",
@@ -62,7 +65,8 @@ def evaluate(
     check_output(output)
     clf = CXRClassifier.load(model, device=device)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
-    images = load_data(data, split or default_split(data), patient_column, label_pattern)
+    columns = label_columns(clf, label_column)
+    images = load_data(data, split or default_split(data), patient_column, label_pattern, columns)
     with collect_skipped() as skipped:
         report = measure(clf, images.X, images.y, images.groups)
     if format is ReportFormat.json:

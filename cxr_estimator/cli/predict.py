@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from cxr_estimator.cli._common import (
 )
 from cxr_estimator.errors import DataError
 
+if TYPE_CHECKING:
+    from cxr_estimator.classifier import CXRClassifier
+
 
 def predict(
     images: ImagesArgument,
@@ -42,7 +45,7 @@ def predict(
     """Write a row for each image: decision and probabilities; an unreadable image is a row with the reason."""
     import numpy as np
 
-    from cxr_estimator._operating import named_point
+    from cxr_estimator._decisions import decided, named_point
     from cxr_estimator.classifier import CXRClassifier
 
     check_output(output)
@@ -57,11 +60,11 @@ def predict(
     with collect_skipped() as skipped:
         logits = clf._logits(files)
     reasons = {item.position: item.reason for item in skipped}
-    decided, proba = clf._decide(np.nan_to_num(logits), point), clf._proba(logits)
+    decisions, proba = decided(clf, np.nan_to_num(logits), point), clf._proba(logits)
     rows = [
         {
             "image": file,
-            "decision": None if i in reasons else clf.classes_[decided[i]].item(),
+            "decision": None if i in reasons else _decision(clf, decisions[i]),
             **{f"p_{label}": None if i in reasons else float(proba[i, k]) for k, label in enumerate(clf.classes_)},
             "error": reasons.get(i),
         }
@@ -69,3 +72,10 @@ def predict(
     ]
     write_rows(rows, output, format)
     report_skipped(skipped)
+
+
+def _decision(clf: CXRClassifier, decided: Any) -> Any:
+    """Return the label; of several labels per image those that it has, with bars between them."""
+    if decided.ndim == 0:
+        return clf.classes_[decided].item()
+    return "|".join(str(label) for label in clf.classes_[decided == 1])

@@ -11,6 +11,7 @@ from cxr_estimator.cli._common import (
     DataOption,
     DeviceOption,
     JobsOption,
+    LabelColumnOption,
     LabelPatternOption,
     PatientColumnOption,
     QuietOption,
@@ -30,6 +31,7 @@ def train(
     ] = "auto",
     patient_column: PatientColumnOption = None,
     label_pattern: LabelPatternOption = None,
+    label_column: LabelColumnOption = None,
     backbone: Annotated[str, typer.Option(help="A timm model, or plain_cnn.")] = "resnet18",
     image_size: Annotated[int, typer.Option(help="Height and width of the input, in pixels.")] = 224,
     channels: Annotated[int, typer.Option(help="1 for grey, 3 for colour.")] = 1,
@@ -71,12 +73,13 @@ def train(
     from cxr_estimator.serialization import writable_folder
 
     writable_folder(model)
-    images = load_data(data, split, patient_column, label_pattern)
+    images = load_data(data, split, patient_column, label_pattern, label_column)
     clf = CXRClassifier(
         backbone,
         image_size=image_size,
         channels=channels,
         pretrained={"no": False, "yes": True}.get(pretrained, pretrained),
+        label_names=label_column if images.y.ndim == 2 else None,
         pos_label=label_of(pos_label, images.y),
         threshold=number_or_text(threshold),
         max_epochs=epochs,

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from cxr_estimator._validation import check_labels, check_per_image, check_seed, invalid
+from cxr_estimator._validation import (
+    check_label_matrix,
+    check_labels,
+    check_per_image,
+    check_seed,
+    invalid,
+    is_label_matrix,
+)
 from cxr_estimator.errors import DataError
 
 
@@ -22,8 +29,8 @@ def patient_split(
 
     Parameters
     ----------
-    y : sequence of length N
-        Labels.
+    y : sequence of length N, or array or data frame (N, K)
+        Labels; or 1, 0 or NaN (unknown) for each of several labels, whose values are all spread over the parts.
     groups : sequence of length N, optional
         Patient of each image. Without it every image counts as a patient of its own.
     fractions : sequence of float, default=(0.8, 0.1, 0.1)
@@ -49,15 +56,29 @@ def patient_split(
     caller = "patient_split"
     shares = _check_fractions(fractions, caller)
     n_images = len(y)
+    several = is_label_matrix(y)
     patients = np.arange(n_images) if groups is None else check_per_image("groups", groups, n_images, caller=caller)
-    classes, label = np.unique(check_labels(y, n_images, caller=caller), return_inverse=True)
+    member = (_values if several else _classes)(y, n_images, caller)
     names, patient = np.unique(patients, return_inverse=True)
     if len(names) < len(shares):
         raise DataError(f"{caller}: {len(names)} patients cannot be split into {len(shares)} parts.")
-    counts = np.zeros((len(names), len(classes)))
-    np.add.at(counts, (patient, label), 1)
+    counts = np.zeros((len(names), member.shape[1]))
+    np.add.at(counts, patient, member)
     part = _assign(counts, shares, np.random.default_rng(check_seed(random_state, caller=caller)))[patient]
     return tuple(np.flatnonzero(part == number) for number in range(len(shares)))
+
+
+def _classes(y: Any, n_images: int, caller: str) -> np.ndarray:
+    """Return which class each image has, (N, K) of 0 and 1."""
+    classes, index = np.unique(check_labels(y, n_images, caller=caller), return_inverse=True)
+    return np.eye(len(classes))[index]
+
+
+def _values(y: Any, n_images: int, caller: str) -> np.ndarray:
+    """Return which values of which labels each image has, (N, up to 3 K) of 0 and 1; "unknown" is a value here."""
+    matrix = check_label_matrix(y, n_images, caller=caller)
+    member = np.hstack([matrix == 1, matrix == 0, np.isnan(matrix)])
+    return member[:, member.any(axis=0)].astype(float)
 
 
 def _check_fractions(fractions: Any, caller: str) -> np.ndarray:

@@ -111,6 +111,31 @@ def test_three_classes_by_file_name(folder, tmp_path):
     assert "labels the model does not know: ['PNEUMONIA']" in done.stderr
 
 
+def test_several_labels(folder, tmp_path):
+    paths = sorted(folder.rglob("*.png"))
+    rows = [f"{path},{int('NORMAL' in str(path))},{'' if i % 5 == 4 else i % 2},{i}" for i, path in enumerate(paths)]
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["path,clear,odd,patient", *rows]))
+    columns = ("--label-column", "odd", "--label-column", "clear")
+    small = ("--backbone", "plain_cnn", "--image-size", 32, "--epochs", 1, "--patient-column", "patient", "--quiet")
+    done = cxr("train", "--data", table, "--model", tmp_path / "m", *columns, *small)
+    assert "classes: odd, clear" in done.stdout, done.stderr
+    done = cxr("predict", paths[0], paths[1], "--model", tmp_path / "m", "--quiet")
+    first, second = csv.DictReader(io.StringIO(done.stdout))
+    for row in (first, second):
+        said = [label for label in ("odd", "clear") if float(row[f"p_{label}"]) >= 0.5]
+        assert row["decision"] == "|".join(said)
+    done = cxr("explain", paths[0], "--model", tmp_path / "m", "--output", tmp_path / "o", "--target", "odd", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert "explained" in (tmp_path / "o" / "explanations.csv").read_text()
+    done = cxr("explain", paths[0], "--model", tmp_path / "m", "--output", tmp_path / "o", "--quiet")
+    assert "one of ['odd', 'clear']; of several labels per image none is the 'predicted' one" in done.stderr
+    done = cxr("evaluate", "--data", table, "--model", tmp_path / "m", "--quiet")  # the model knows the columns
+    assert "several labels per image" in done.stderr
+    done = cxr("train", "--data", folder, "--model", tmp_path / "n", *columns)
+    assert "--label-column is for a CSV file" in done.stderr
+
+
 def test_predict(folder, model, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"nonsense")

@@ -48,6 +48,31 @@ def test_shares_and_labels_of_made_up_patients():
             assert (y[part] == label).sum() == pytest.approx(share * fraction, abs=5)
 
 
+def test_several_labels_are_spread_and_patients_stay_whole():
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 400, 1200)
+    y = (rng.random((1200, 4)) < [0.5, 0.2, 0.05, 0.3]).astype(float)
+    y[rng.random(1200) < 0.4, 3] = np.nan
+    parts = patient_split(pd.DataFrame(y, columns=list("abcd")), groups)
+    check_parts(parts, 1200, groups)
+    for part, fraction in zip(parts, (0.8, 0.1, 0.1), strict=True):
+        assert len(part) == pytest.approx(1200 * fraction, abs=12)
+        for value in (0, 1):
+            found, all_of_them = (y[part] == value).sum(axis=0), (y == value).sum(axis=0)
+            np.testing.assert_allclose(found, fraction * all_of_them, atol=12)
+        assert np.isnan(y[part, 3]).sum() == pytest.approx(np.isnan(y[:, 3]).sum() * fraction, abs=12)
+
+
+def test_a_label_of_few_patients_reaches_every_part():
+    """Three patients have it: one for each part."""
+    y = np.zeros((300, 2), dtype=int)
+    y[::2, 0] = 1
+    y[[10, 100, 200], 1] = 1
+    for seed in range(5):
+        parts = patient_split(y, np.arange(300) // 2, random_state=seed)
+        assert [int(y[part, 1].sum()) for part in parts] == [1, 1, 1]
+
+
 def test_by_hand():
     """Two patients of two images and two of one: halves of three images each, the large ones apart."""
     for seed in range(20):
@@ -142,7 +167,8 @@ def test_bad_fractions(fractions):
         ([0, 1, 0, 1], ["a", "b", "c", None], "groups has 1 missing .* at index 3"),
         ([0, 1, 0, 1], [1.0, 2.0, 3.0, np.nan], "groups has 1 missing"),
         ([0, 1, 0, None], None, "y has 1 missing"),
-        (np.zeros((4, 2)), None, r"Got shape \(4, 2\)"),
+        (np.zeros((4, 1, 2)), None, r"Got shape \(4, 1, 2\)"),
+        (np.full((4, 2), 3), None, "Got 3.0 in row 0, column 0"),
         ([0.1, 0.2, 0.3, 0.4], None, "continuous"),
     ],
 )

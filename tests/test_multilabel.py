@@ -9,18 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score, roc_auc_score
 from sklearn.model_selection import GroupKFold, KFold, cross_val_predict, cross_val_score
 from sklearn.utils import get_tags
 
-from cxr_estimator import CXRClassifier, Explanation, evaluate, xai_scorer
+from cxr_estimator import CXRClassifier, Explanation, evaluate, load_nih, xai_scorer
 from cxr_estimator._explaining import ExplanationPlan
 from cxr_estimator._fitting import validation_split
 from cxr_estimator._outputs import Task
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.benchmark import benchmark_images
+from cxr_estimator.datasets import BoxMasks
 from cxr_estimator.errors import (
     DataError,
     InvalidParameterError,
@@ -416,3 +418,37 @@ def test_benchmark_and_scorer(data, model):
 def test_the_background_is_of_all_images(model):
     assert model.background_.shape[1:] == (1, 24, 24)
     assert 1 <= len(model.background_) <= 4
+
+
+# -- from a table to a map ---------------------------------------------------------------------------------------------
+
+
+def test_from_the_tables_of_the_nih_to_an_explanation(data, tmp_path):
+    X, y, groups = data
+    rows = []
+    for i in range(40):
+        Image.fromarray(X[i]).save(tmp_path / f"{groups[i]:08d}_{i % 2:03d}.png")
+        found = [name for name, one in zip(("Edema", "Mass", "Nodule"), y[i], strict=True) if one]
+        rows.append(f"{groups[i]:08d}_{i % 2:03d}.png,{'|'.join(found) or 'No Finding'},{groups[i]}")
+    (tmp_path / "Data_Entry_2017.csv").write_text("\n".join(["Image Index,Finding Labels,Patient ID", *rows]))
+    found = load_nih(tmp_path, split="all", findings=["Nodule", "Edema"])
+    clf = CXRClassifier(**{**OPTIONS, "max_epochs": 1}, label_names=found.label_names)
+    clf.fit(found.X, found.y, groups=found.groups)
+    again = CXRClassifier.load(clf.save(tmp_path / "model"))
+    assert again.classes_.tolist() == ["Nodule", "Edema"]
+    assert again.label_names == ("Nodule", "Edema")
+    explained = again.explain(found.X[:2], found.y[:2], target="Edema")
+    assert explained.prediction.true_label.tolist() == ["Edema" if one else "not Edema" for one in y[:2, 0]]
+
+
+def test_boxes_judge_maps(data, model):
+    X, y, _ = data
+    rows = np.flatnonzero(y[:, 0] == 1)[:5]
+    masks = BoxMasks([np.array([[9, 2, 6, 6]]) if one else np.empty((0, 4)) for one in y[:, 0]], (24, 24))
+    request = {"methods": ["occlusion"], "metrics": ["relevance_mass"], "target": "top"}
+    table = benchmark_images(model, X[rows], masks=masks[rows], **request)
+    drawn = np.zeros((5, 24, 24), dtype=bool)
+    drawn[:, 2:8, 9:15] = True
+    expected = benchmark_images(model, X[rows], masks=drawn, **request)
+    np.testing.assert_array_equal(table["value"], expected["value"])
+    assert table["value"].mean() > 2 * 36 / 576

@@ -10,7 +10,7 @@ import pandas as pd
 from cxr_estimator._validation import check_choice, plain
 from cxr_estimator.datasets._released import MultiLabelDataset, check_findings, present
 from cxr_estimator.datasets.patients import patient_ids
-from cxr_estimator.datasets.table import check_filled, load_image_table, read_csv
+from cxr_estimator.datasets.table import check_cells, load_image_table, read_csv
 from cxr_estimator.errors import DataError
 
 CHEXPERT_FINDINGS = (
@@ -75,15 +75,15 @@ def load_chexpert(
     labels = check_findings(findings, CHEXPERT_FINDINGS, caller=_CALLER)
     table = root / _TABLES[split]
     frame = read_csv(table, as_text=[_PATH, _VIEW], required=[_PATH, _VIEW, *labels])
-    check_filled(frame, [_PATH, _VIEW], table)
+    check_cells(frame, [_PATH, _VIEW], table)
     frame[labels] = _values(frame[labels], uncertain, unmentioned, table)
     if view != "all":
         frame = frame[frame[_VIEW].str.lower() == view]
     if not len(frame):
         raise DataError(f"{table}: has no {view} images.")
     below = frame[_PATH].map(_below_root)
-    patients = patient_ids(below.tolist(), r"(?:^|/)(patient\d+)/", caller=_CALLER)
     data = load_image_table(frame.assign(**{_PATH: below}), path_column=_PATH, label_column=labels, root=root)
+    patients = patient_ids(below.tolist(), r"(?:^|/)(patient\d+)/", caller=_CALLER)
     rows = present(data.X, below.tolist(), on_missing, caller=_CALLER)
     return MultiLabelDataset(data.X[rows], data.y[rows], patients[rows], tuple(labels))
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cxr_estimator._validation import check_choice
 from cxr_estimator.datasets._released import MultiLabelDataset, check_findings, present
-from cxr_estimator.datasets.table import check_filled, load_image_table, read_csv
+from cxr_estimator.datasets.table import check_cells, load_image_table, read_csv
 from cxr_estimator.errors import DataError
 
 NIH_FINDINGS = (
@@ -63,7 +63,7 @@ def load_nih(
     labels = check_findings(findings, NIH_FINDINGS, caller=_CALLER)
     table = next((root / name for name in _TABLES if (root / name).is_file()), root / _TABLES[0])
     frame = read_csv(table, as_text=_COLUMNS, required=_COLUMNS)
-    check_filled(frame, _COLUMNS, table)
+    check_cells(frame, _COLUMNS, table)
     frame = pd.concat([frame[[_IMAGE, _PATIENT]], _found(frame[_LABELS], table)], axis=1)
     if split != "all":
         frame = _listed(frame, root / _LISTS[split], table)
@@ -77,9 +77,11 @@ def load_nih(
 
 def _found(column: pd.Series, table: Path) -> pd.DataFrame:
     """Return a column of 0 and 1 for each finding."""
+    single = column.str.split("|").explode()
+    unknown = single[~single.isin([*NIH_FINDINGS, _NONE])]
+    if len(unknown):
+        raise DataError(f"{table}: unknown finding {unknown.iloc[0]!r} in data row {int(unknown.index[0]) + 1}.")
     found = column.str.get_dummies("|")
-    for name in found.columns.difference([*NIH_FINDINGS, _NONE]):
-        raise DataError(f"{table}: unknown finding {name!r} in data row {int(found[name].to_numpy().argmax()) + 1}.")
     if _NONE in found:
         both = np.flatnonzero((found[_NONE] == 1) & (found.sum(axis=1) > 1))
         if len(both):

@@ -12,11 +12,12 @@ import pandas as pd
 
 from cxr_estimator._validation import check_choice
 from cxr_estimator.datasets._released import present
-from cxr_estimator.datasets.table import check_filled, read_csv
+from cxr_estimator.datasets.table import check_cells, read_csv
 from cxr_estimator.errors import DataError
 
 _CALLER = "load_rsna"
 _SIDE = 1024  # pixels of every image
+_MAX_ID = 64  # characters of a patient; the NIH's have 8
 _BOX = ["x", "y", "width", "height"]
 _ID = "patientId"
 _MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
@@ -119,9 +120,7 @@ def load_rsna(root: str | Path, *, label: str = "Target", on_missing: str = "rai
 
 def _checked_boxes(frame: pd.DataFrame, table: Path) -> dict[str, np.ndarray]:
     """Return the boxes (M, 4) of each image; rows with target 1 have one, others none."""
-    if not len(frame):
-        raise DataError(f"{table}: has no rows.")
-    check_filled(frame, [_ID, "Target"], table)
+    check_cells(frame, [_ID, "Target"], table)
     numbers = frame[[*_BOX, "Target"]].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
     box, target = numbers[:, :4], numbers[:, 4]
     inside = (box >= 0).all(axis=1) & (box[:, 2:] > 0).all(axis=1) & (box[:, :2] + box[:, 2:] <= _SIDE).all(axis=1)
@@ -149,6 +148,7 @@ def _one_each(frame: pd.DataFrame, column: str, table: Path) -> pd.Series:
 
 def _classes(table: Path, names: list[str]) -> np.ndarray:
     frame = read_csv(table, as_text=[_ID, "class"], required=[_ID, "class"])
+    check_cells(frame, [_ID, "class"], table)
     found = _one_each(frame, "class", table).reindex(names)
     unknown = found.index[found.isna()].tolist()
     if unknown:
@@ -160,7 +160,7 @@ def _patients(path: Path, names: list[str]) -> np.ndarray:
     """Return the patient in the NIH's name of each image, such as 00000001 of 00000001_000.png."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        patients = {str(one["subset_img_id"]): str(one["img_id"]).partition("_")[0] for one in entries}
+        patients = {str(one["subset_img_id"]): str(one["img_id"]).partition("_")[0][:_MAX_ID] for one in entries}
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         raise DataError(f"{path}: is no list of images with subset_img_id and img_id ({error!r}).") from error
     unknown = [name for name in names if name not in patients]

@@ -54,12 +54,8 @@ def load_image_table(
     labels = list(label_column) if several else [label_column]
     for column in [path_column, *labels, *([patient_column] if patient_column else [])]:
         check_choice("column", column, frame.columns, caller=caller)
-    if not len(frame):
-        raise DataError(f"{name}: has no rows.")
     filled = [path_column, *([] if several else labels), *([patient_column] if patient_column else [])]
-    check_filled(frame, filled, name)
-    for column in filled:
-        _check_length(frame[column], name)
+    check_cells(frame, filled, name)
     paths = np.array([str(base / str(path)) for path in frame[path_column]])
     y = _several_labels(frame[labels], name) if several else _labels(frame[labels[0]].to_numpy())
     return ImageDataset(paths, y, frame[patient_column].astype(str).to_numpy(dtype=str) if patient_column else None)
@@ -80,22 +76,23 @@ def read_csv(path: Path, *, as_text: Sequence[str | None], required: Sequence[st
     return frame
 
 
-def check_filled(frame: pd.DataFrame, columns: Sequence[str], name: str | Path) -> None:
-    """Raise a DataError that names the first row, if one of the columns has empty cells."""
+def check_cells(frame: pd.DataFrame, columns: Sequence[str], name: str | Path) -> None:
+    """Raise a DataError if there are no rows, or if one of the columns has empty cells or very long text.
+
+    NumPy gives every text the room of the longest.
+    """
+    if not len(frame):
+        raise DataError(f"{name}: has no rows.")
     for column in columns:
         empty = np.flatnonzero(frame[column].isna())
         if len(empty):
             raise DataError(
                 f"{name}: column {column!r} is empty in {len(empty)} rows, first in data row {empty[0] + 1}."
             )
-
-
-def _check_length(column: pd.Series, name: str) -> None:
-    """Refuse very long text: NumPy gives every text the room of the longest."""
-    lengths = column.astype(str).str.len()
-    if lengths.max() > _MAX_TEXT:
-        row = int(lengths.to_numpy().argmax()) + 1
-        raise DataError(f"{name}: column {column.name!r} has {lengths.max():,} characters in data row {row}.")
+        lengths = frame[column].astype(str).str.len()
+        if lengths.max() > _MAX_TEXT:
+            row = int(lengths.to_numpy().argmax()) + 1
+            raise DataError(f"{name}: column {column!r} has {lengths.max():,} characters in data row {row}.")
 
 
 def _labels(column: np.ndarray) -> np.ndarray:

@@ -88,6 +88,7 @@ def test_missing_images(root):
         ("Frontal/Lateral", "View", "has no column 'Frontal/Lateral'"),
         ("-1.0", "2", r"'Edema' must hold 1, 0, -1 or nothing\. Got 2.* in data row 3"),
         ("-1.0", "yes", r"'Edema' must hold 1, 0, -1 or nothing\. Got 'yes' in data row 3"),
+        ("patient00001/", "x" * 5000 + "/", "'Path' has 5,0.. characters in data row 1"),
         ("CheXpert-v1.0-small/train/patient00001/", "train/", r"matches nothing in 'train/study1"),
         ("CheXpert-v1.0-small/train/patient00002/study3/view1_frontal.jpg", "", "'Path' is empty in 1 rows, first in"),
     ],

@@ -106,6 +106,7 @@ def test_missing_images_are_named_and_can_be_left_out(root):
     [
         ("Finding Labels", "Findings", r"Data_Entry_2017\.csv: has no column 'Finding Labels'; it has \['Image Index'"),
         ("Cardiomegaly|Emphysema", "Cardiomegaly|Emphysem", "unknown finding 'Emphysem' in data row 2"),
+        ("Cardiomegaly|Emphysema", "Cardiomegaly|", "unknown finding '' in data row 2"),
         (",Cardiomegaly,", ",,", "'Finding Labels' is empty in 1 rows, first in data row 1"),
         (",Cardiomegaly,", ",No Finding|Mass,", "'No Finding' stands beside a finding in data row 1"),
         ("00000003_000.png,", "00000004_000.png,", r"train_val_list\.txt: names 1 images that .*'00000003_000\.png'"),
@@ -121,6 +122,10 @@ def test_bad_tables(root, old, new, message):
 
 
 def test_empty_list_and_missing_table(root):
+    (root / "empty").mkdir()
+    (root / "empty" / "Data_Entry_2017.csv").write_text(HEADER + "\n")
+    with pytest.raises(DataError, match="has no rows"):
+        load_nih(root / "empty", split="all")
     (root / "test_list.txt").write_text("\n")
     with pytest.raises(DataError, match=r"test_list\.txt: is empty"):
         load_nih(root, split="test")

@@ -90,6 +90,9 @@ def test_three_classes(root):
     (root / "stage_2_detailed_class_info.csv").write_text(CLASSES.replace("bb,", "dd,"))
     with pytest.raises(DataError, match=r"stage_2_detailed_class_info\.csv: has no class for 1 images, first 'bb'"):
         load_rsna(root, label="class")
+    (root / "stage_2_detailed_class_info.csv").write_text(CLASSES + "dd,\n")
+    with pytest.raises(DataError, match="'class' is empty in 1 rows, first in data row 6"):
+        load_rsna(root, label="class")
     (root / "stage_2_detailed_class_info.csv").write_text(CLASSES + "bb,Normal\n")
     with pytest.raises(DataError, match="'bb' has rows with different values of 'class'"):
         load_rsna(root, label="class")
@@ -132,6 +135,7 @@ def test_missing_images(root):
         ("bb,,,,,0", "bb,,,,,no", "the target is neither 0 nor 1 in data row 1"),
         ("bb,,,,,0", "bb,,,,,", "'Target' is empty"),
         ("bb,,,,,0", ",,,,,0", "'patientId' is empty"),
+        ("bb,,,,,0", "b" * 5000 + ",,,,,0", "'patientId' has 5,000 characters in data row 1"),
         ("bb,,,,,0", "bb,1,1,5,5,0", "a target of 0 has a box in data row 1"),
         ("bb,,,,,0", "bb,,,,,1", "the box does not lie within 1024 x 1024 pixels in data row 1"),
         ("bb,,,,,0", "aa,,,,,0", "'aa' has rows with different values of 'Target'"),

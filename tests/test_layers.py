@@ -15,7 +15,7 @@ PACKAGE = Path(cxr_estimator.__file__).parent
 # A module may import from the entries above its own. Sub-packages are one entry.
 ORDER = [
     "errors", "_validation", "versions", "_arrays", "_digest", "serialization", "_isolation", "_dicom_grey", "dicom",
-    "images", "preprocessing", "cache", "reading", "backbones", "statistics", "thresholds",
+    "images", "preprocessing", "cache", "reading", "backbones", "statistics", "roc", "thresholds",
     "_explanation_check", "explanation", "_figure_style", "_heat_table", "figures",
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
     "datasets", "_rows", "_predicting", "_background", "_fitting", "_batches", "_explaining", "_measuring",

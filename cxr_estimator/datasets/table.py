@@ -69,6 +69,14 @@ def load_image_table(
     return ImageDataset(paths, y, frame[patient_column].astype(str).to_numpy(dtype=str) if patient_column else None)
 
 
+def read_columns(table: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return columns of a CSV file by name, (N,) each, in the order of the images of `load_image_table`."""
+    frame = _read_csv(table, as_text=columns)
+    return {
+        check_choice("column", name, frame.columns, caller="read_columns"): frame[name].to_numpy() for name in columns
+    }
+
+
 def _read_csv(path: Path, as_text: Sequence[str | None]) -> pd.DataFrame:
     text = {column: str for column in as_text if column}  # keeps the zeros of "007"
     try:  # only empty cells are missing: "NA" and "None" may be labels

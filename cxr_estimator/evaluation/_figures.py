@@ -246,7 +246,7 @@ FIGURES: Mapping[str, FigureOfMerit] = {
     "brier": FigureOfMerit(
         _brier, "scores", ("binary", "several"), False, "bootstrap of patients", "",
         "mean squared difference of probability and truth; of several classes summed over them",
-        "doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2",
+        "doi:10.1198/016214506000001437",
     ),
     "log_loss": FigureOfMerit(
         _log_loss, "scores", ("binary", "several"), False, "bootstrap of patients", "",

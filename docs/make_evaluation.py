@@ -33,8 +33,8 @@ This page is made from the table `cxr_estimator.evaluation.FIGURES` by `docs/mak
 
 What to know:
 
-- **Intervals** are 95% over patients: all images of a patient stand or fall together. Without `groups` each image counts
-  as a patient of its own, which makes them too narrow; the report says so.
+- **Intervals** are 95% over patients: all images of a patient stand or fall together. Without `groups` each image
+  counts as a patient of its own, which makes them too narrow; the report says so.
 - **AUROC** has the interval of DeLong, clustered by patient (Obuchowski), on the scale of log(A / (1 - A)). Where fewer
   than {FEWEST_PATIENTS} patients on one side are misplaced, as near 1, it is Newcombe's.
 - **Shares** (sensitivity, specificity, precision, NPV, accuracy, recall) have a percentile bootstrap of patients. Where

@@ -16,10 +16,14 @@ _PUBLIC = {
     "Explanation": "explanation",
     "ExplanationDisplay": "displays",
     "clinical_scorer": "clinical",
+    "cross_val_threshold": "model_selection",
     "evaluate": "evaluation",
+    "load_chexpert": "datasets",
     "load_image_folder": "datasets",
     "load_image_table": "datasets",
     "load_medmnist": "datasets",
+    "load_nih": "datasets",
+    "load_rsna": "datasets",
     "make_phantoms": "datasets",
     "patient_split": "datasets",
     "xai_scorer": "scorers",
@@ -34,10 +38,14 @@ __all__ = [
     "Explanation",
     "ExplanationDisplay",
     "clinical_scorer",
+    "cross_val_threshold",
     "evaluate",
+    "load_chexpert",
     "load_image_folder",
     "load_image_table",
     "load_medmnist",
+    "load_nih",
+    "load_rsna",
     "make_phantoms",
     "patient_split",
     "xai_scorer",
@@ -48,9 +56,12 @@ if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
     from cxr_estimator.clinical import clinical_scorer
     from cxr_estimator.datasets import (
+        load_chexpert,
         load_image_folder,
         load_image_table,
         load_medmnist,
+        load_nih,
+        load_rsna,
         make_phantoms,
         patient_split,
     )
@@ -58,6 +69,7 @@ if TYPE_CHECKING:
     from cxr_estimator.errors import CXRError
     from cxr_estimator.evaluation import EvaluationReport, evaluate
     from cxr_estimator.explanation import Explanation
+    from cxr_estimator.model_selection import cross_val_threshold
     from cxr_estimator.scorers import xai_scorer, xai_scorers
 
 

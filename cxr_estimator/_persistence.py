@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from cxr_estimator._fitting import ARCHITECTURE, build, check_image_shape, check_parameters
 from cxr_estimator._predicting import execution
 from cxr_estimator._validation import check_number
+from cxr_estimator.calibration import Calibration
 from cxr_estimator.errors import CXRError, ModelFolderError
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.serialization import (
@@ -51,8 +51,10 @@ def save(clf: CXRClassifier, folder: Path) -> Path:
         "pos_label": to_json(clf.pos_label_),
         "preprocessing": clf.preprocessing_.to_dict(),
         "image_shape": to_json(clf.image_shape_),
-        "operating_points": [asdict(point) for point in clf.operating_points_.values()],
+        "operating_points": [point.to_dict() for point in clf.operating_points_.values()],
         "active_operating_point": clf.active_point_,
+        "calibration": None if clf.calibration_ is None else clf.calibration_.to_dict(),
+        "class_weights": clf.class_weights_.tolist(),
         "bfloat16_change": clf.bfloat16_change_,
         "training": {"history": _history_to_json(clf.history_)},
         "versions": package_versions(),
@@ -103,17 +105,33 @@ def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
         if getattr(clf.preprocessing_, name) != getattr(clf, name) and not from_rows:
             raise ModelFolderError(f"{name!r} of the preprocessing and of the parameters differ.")
     clf.architecture_ = {name: getattr(clf, name) for name in ARCHITECTURE}
-    points = [OperatingPoint(**point) for point in config["operating_points"]]
-    clf.operating_points_ = {point.name: point for point in points}
-    clf.active_point_ = config["active_operating_point"]
-    if (n_classes == 2) != (clf.active_point_ in clf.operating_points_):
-        raise ModelFolderError(
-            f"the active operating point {clf.active_point_!r} is none of {list(clf.operating_points_)}."
-        )
+    _restore_decisions(clf, config)
     clf.bfloat16_change_ = check_number("bfloat16_change", config["bfloat16_change"], caller="load", low=0, high=1)
     clf.history_ = _history_from_json(config["training"]["history"])
     clf.skipped_ = ()
     return clf
+
+
+def _restore_decisions(clf: CXRClassifier, config: dict[str, Any]) -> None:
+    """Set operating points and calibration."""
+    n_classes = len(clf.classes_)
+    points = [OperatingPoint.from_dict(point) for point in config["operating_points"]]
+    clf.operating_points_ = {point.name: point for point in points}
+    clf.active_point_ = config["active_operating_point"]
+    allowed = [None] if n_classes > 2 else list(clf.operating_points_)
+    if clf.active_point_ not in allowed:
+        raise ModelFolderError(
+            f"the active operating point {clf.active_point_!r} is none of {list(clf.operating_points_)}."
+        )
+    for point in points:
+        if point.label not in clf.classes_.tolist():
+            raise ModelFolderError(f"the operating point {point.name!r} is of the unknown label {point.label!r}.")
+    clf.class_weights_ = np.array(config["class_weights"], dtype=np.float64)
+    if clf.class_weights_.shape != (n_classes,) or not (clf.class_weights_ >= 0).all():
+        raise ModelFolderError(f"'class_weights' must be {n_classes} numbers that are not negative.")
+    clf.calibration_ = None if config["calibration"] is None else Calibration.from_dict(config["calibration"])
+    if clf.calibration_ is not None and len(clf.calibration_.log_weights) != (1 if n_classes == 2 else n_classes):
+        raise ModelFolderError(f"the calibration does not fit {n_classes} classes.")
 
 
 def _restore_columns(clf: CXRClassifier, config: dict[str, Any]) -> None:

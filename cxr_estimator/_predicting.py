@@ -23,13 +23,13 @@ from cxr_estimator.inference import (
     BFLOAT16_TOLERANCE,
     PRECISIONS,
     Execution,
+    Logits,
     Run,
     check_device,
     check_precision,
     predict_logits,
 )
 from cxr_estimator.reading import Reading
-from cxr_estimator.thresholds import RULES, OperatingPoint, check_at_least, choose_point, number_point
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
@@ -68,33 +68,10 @@ def images(clf: CXRClassifier, X: Any) -> ImageSequence:
     return as_images(check_rows(clf, X)).with_row_shape(clf.image_shape_)
 
 
-def logits(clf: CXRClassifier, X: Any) -> np.ndarray:
+def run_network(clf: CXRClassifier, X: Any) -> Logits:
     """Return the logits (N, 1) or (N, K), float32; the row of an unreadable image is NaN, and it is reported."""
     sequence = images(clf, X)
     return _run(clf, sequence, 1 if len(clf.classes_) == 2 else len(clf.classes_))
-
-
-def operating_point(clf: CXRClassifier, rule: Any, at_least: float | None, X: Any, y: Any, name: Any) -> OperatingPoint:
-    """Return the cut-off that `CXRClassifier.set_threshold` is asked for."""
-    caller = "set_threshold"
-    check_is_fitted(clf, "model_")
-    if not isinstance(name, str) or not name:
-        raise wrong_type("name", caller, "a text that is not empty", name)
-    if len(clf.classes_) > 2:
-        raise DataError("set_threshold needs two classes; for several the largest logit decides.")
-    if not isinstance(rule, str):
-        if at_least is not None:
-            raise invalid("at_least", caller, "None for a number", at_least)
-        return number_point(rule, name=name, caller=caller)
-    check_choice("rule", rule, RULES, caller=caller)
-    check_at_least(rule, at_least, caller=caller)
-    if X is None or y is None:
-        raise invalid("X" if X is None else "y", caller, f"given for the rule {rule!r}", None)
-    found = clf._logits(X)
-    labels = check_labels(y, len(found), caller=caller, classes=clf.classes_)
-    readable = ~np.isnan(found).any(axis=1)
-    scores, positive = clf._scores(found[readable]), labels[readable] == clf.pos_label_
-    return choose_point(scores, positive, rule, at_least=at_least, name=name)
 
 
 def score(clf: CXRClassifier, X: Any, y: Any, sample_weight: Any) -> float:
@@ -110,10 +87,10 @@ def score(clf: CXRClassifier, X: Any, y: Any, sample_weight: Any) -> float:
 def embeddings(clf: CXRClassifier, X: Any) -> np.ndarray:
     """Return the embeddings (N, D), float32, with rows of NaN as in `logits`."""
     sequence = images(clf, X)
-    return _run(clf, sequence, embedding_size(clf.model_), embed)
+    return _run(clf, sequence, embedding_size(clf.model_), embed).values
 
 
-def _run(clf: CXRClassifier, sequence: ImageSequence, width: int, run: Run = nn.Module.__call__) -> np.ndarray:
+def _run(clf: CXRClassifier, sequence: ImageSequence, width: int, run: Run = nn.Module.__call__) -> Logits:
     """Return what the network, or `run`, gives for each image, (N, width); unreadable images are reported."""
     with bar(len(sequence), "predicting", clf.verbose) as progress:
         found = predict_logits(
@@ -131,7 +108,7 @@ def _run(clf: CXRClassifier, sequence: ImageSequence, width: int, run: Run = nn.
     broken = sorted(undefined - {item.position for item in found.skipped})
     if broken:  # so that NaN always means unreadable
         raise ModelFolderError(f"The network gives no finite output for {sequence.source(broken[0])}: bad weights.")
-    return found.values
+    return found
 
 
 def report(skipped: tuple[SkippedImage, ...], *, stacklevel: int = 4) -> None:

@@ -78,12 +78,24 @@ class SkippedImagesWarning(UserWarning):
         return type(self), (self.skipped,)
 
 
+class MissingImagesWarning(UserWarning):
+    """A table names images that are not on the disk; they were left out."""
+
+
 class EncodedLabelsWarning(UserWarning):
     """The labels were replaced by 0, 1, ... before `fit` saw them, so `pos_label` cannot be found among them."""
 
 
 class PatientLeakWarning(UserWarning):
     """Images of one patient may stand on both sides of a split, because no patients are known."""
+
+
+class ThresholdWarning(UserWarning):
+    """The rule for the threshold found none on the validation images, so that it is 0.5."""
+
+
+class SameDataWarning(UserWarning):
+    """A model is evaluated on images that chose an operating point of it or calibrated it."""
 
 
 class ScoreWarning(UserWarning):

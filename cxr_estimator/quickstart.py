@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cxr_estimator._validation import invalid
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.datasets import load_image_folder, make_phantoms, patient_split
 from cxr_estimator.errors import DataError
@@ -53,6 +54,7 @@ def run(
     data: str | Path | None,
     output: str | Path,
     *,
+    label_pattern: str | None = None,
     backbone: str | None = None,
     image_size: int | None = None,
     max_epochs: int | None = None,
@@ -70,13 +72,17 @@ def run(
     data : path or None
         Folder with one sub-folder per class; None makes `n_phantoms` phantoms, whose lesions are known, so that the
         heat maps can be checked against them.
+    label_pattern : str, optional
+        As for `load_image_folder`.
     """
+    if data is None and label_pattern is not None:
+        raise invalid("label_pattern", "quickstart", "None for phantoms", label_pattern)
     output = writable_folder(output)
     seconds: dict[str, float] = {}
     with _timed(seconds, "data"):
         if image_size is None:
             image_size = 96 if data is None else 128
-        images = _phantoms(n_phantoms, image_size, seed) if data is None else _folder(Path(data))
+        images = _phantoms(n_phantoms, image_size, seed) if data is None else _folder(Path(data), label_pattern)
         train, validation, test = patient_split(images.y, images.groups, random_state=seed)
     clf = CXRClassifier(
         backbone or ("plain_cnn" if data is None else "mobilenetv3_small_100"),
@@ -123,8 +129,8 @@ def _phantoms(n: int, size: int, seed: int) -> _Data:
     return _Data(made.X, made.y, made.groups, made.lesion_masks, "PNEUMONIA", f"{n} synthetic radiographs (phantoms)")
 
 
-def _folder(folder: Path) -> _Data:
-    found = load_image_folder(folder)
+def _folder(folder: Path, label_pattern: str | None) -> _Data:
+    found = load_image_folder(folder, label_pattern=label_pattern)
     labels = sorted(set(found.y.tolist()))
     normal = [label for label in labels if label.lower() in _NORMAL]
     # of two classes the abnormal one is positive, whatever the alphabet says

@@ -15,12 +15,13 @@ PACKAGE = Path(cxr_estimator.__file__).parent
 # A module may import from the entries above its own. Sub-packages are one entry.
 ORDER = [
     "errors", "_validation", "versions", "_arrays", "_digest", "serialization", "_isolation", "_dicom_grey", "dicom",
-    "images", "preprocessing", "cache", "reading", "backbones", "statistics", "roc", "thresholds",
+    "images", "preprocessing", "cache", "reading", "backbones", "statistics", "roc", "fingerprints", "thresholds",
+    "calibration",
     "_explanation_check", "explanation", "_figure_style", "_heat_table", "figures",
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
-    "datasets", "_rows", "_predicting", "_background", "_fitting", "_batches", "_explaining", "_measuring",
-    "_persistence", "classifier", "clinical", "scorers", "_benchmark_folder", "benchmark", "displays", "evaluation",
-    "quickstart", "cli",
+    "datasets", "_rows", "_predicting", "_operating", "_background", "_fitting", "_batches", "_explaining",
+    "_measuring", "_persistence", "_deciding", "classifier", "model_selection", "clinical", "scorers",
+    "_benchmark_folder", "benchmark", "displays", "evaluation", "quickstart", "cli",
 ]  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

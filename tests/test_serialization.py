@@ -287,7 +287,7 @@ def test_a_pickle_is_never_executed(folder):
 
 
 def test_extreme_scores_are_probabilities(folder):
-    edit(folder, lambda c: c["operating_points"][0].update(score=-1e308))
+    edit(folder, lambda c: c["operating_points"][0].update(score=-1e308, rule="youden"))
     assert load(folder).threshold_ == 0.0
 
 

@@ -10,6 +10,7 @@ import typer
 from cxr_estimator.cli._common import (
     DeviceOption,
     JobsOption,
+    LabelPatternOption,
     ModelOption,
     PatientColumnOption,
     QuietOption,
@@ -41,6 +42,7 @@ def benchmark(
         typer.Option(help="Of --data: train, val, test or all. Default: val, so that test is left for the end."),
     ] = None,
     patient_column: PatientColumnOption = None,
+    label_pattern: LabelPatternOption = None,
     methods: Annotated[
         str | None,
         typer.Option(help="Attribution methods with commas, or 'all' that the network supports. Default: four kinds."),
@@ -75,7 +77,7 @@ def benchmark(
     check_outside(output, [path for path in (*(images or []), data, background) if path is not None])
     clf = CXRClassifier.load(model, device=device)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
-    X, y, patients = _data(images, data, split, patient_column)
+    X, y, patients = _data(images, data, split, patient_column, label_pattern)
     labels = {str(label): label for label in clf.classes_.tolist()}
     request: dict[str, Any] = {
         "methods": DEFAULT_METHODS
@@ -102,16 +104,20 @@ def benchmark(
 
 
 def _data(
-    images: list[Path] | None, data: Path | None, split: str | None, patient_column: str | None
+    images: list[Path] | None,
+    data: Path | None,
+    split: str | None,
+    patient_column: str | None,
+    label_pattern: str | None,
 ) -> tuple[Any, Any, Any]:
     """Return images, labels and patients; None for what is not known."""
     if bool(images) == (data is not None):
         raise DataError("Give either image files and folders, or --data with labelled images.")
     if data is not None:
-        found = load_data(data, split or _default_split(data), patient_column)
+        found = load_data(data, split or _default_split(data), patient_column, label_pattern)
         return found.X, found.y, found.groups
-    if split is not None or patient_column is not None:
-        raise DataError("--split and --patient-column are for --data.")
+    if any(option is not None for option in (split, patient_column, label_pattern)):
+        raise DataError("--split, --patient-column and --label-pattern are for --data.")
     return find_images(images or []), None, None
 
 

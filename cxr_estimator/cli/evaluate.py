@@ -13,6 +13,7 @@ from cxr_estimator.cli._common import (
     DataOption,
     DeviceOption,
     JobsOption,
+    LabelPatternOption,
     ModelOption,
     OutputOption,
     PatientColumnOption,
@@ -63,11 +64,10 @@ def evaluate(
         str | None, typer.Option(help="train, val, test or all. Default: test where the folder has it.")
     ] = None,
     patient_column: PatientColumnOption = None,
+    label_pattern: LabelPatternOption = None,
     subgroup: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Column of a CSV file, such as sex; a row of figures for each value. Several times if need be."
-        ),
+        typer.Option(help="Column of a CSV file, such as sex: a row of figures for each value. May be repeated."),
     ] = None,
     format: Annotated[
         ReportFormat | None,
@@ -89,7 +89,7 @@ def evaluate(
     clf = CXRClassifier.load(model, device=device)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
     attributes = _attributes(data, subgroup or [])
-    images = load_data(data, split or default_split(data), patient_column)
+    images = load_data(data, split or default_split(data), patient_column, label_pattern)
     with collect_skipped() as skipped:
         report = measure(clf, images.X, images.y, images.groups, subgroups=attributes)
     write_text(_written(report, format or _format_of(output)), output)

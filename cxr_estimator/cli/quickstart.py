@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from cxr_estimator.cli._common import QuietOption
+from cxr_estimator.cli._common import LabelPatternOption, QuietOption
 
 
 def quickstart(
     data: Annotated[
         Path | None, typer.Option("--data", help="Real radiographs, one sub-folder per class. Default: synthetic ones.")
     ] = None,
+    label_pattern: LabelPatternOption = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the model, figures and summary.")] = Path(
         "cxr-quickstart"
     ),
@@ -35,6 +36,7 @@ def quickstart(
     summary = run(
         data,
         output,
+        label_pattern=label_pattern,
         backbone=backbone,
         image_size=image_size,
         max_epochs=epochs,

@@ -11,10 +11,13 @@ from cxr_estimator.cli._common import (
     DataOption,
     DeviceOption,
     JobsOption,
+    LabelPatternOption,
     PatientColumnOption,
     QuietOption,
     collect_skipped,
+    label_of,
     load_data,
+    number_or_text,
     report_skipped,
 )
 
@@ -26,6 +29,7 @@ def train(
         str, typer.Option(help="train, val, test, all, or auto: train where the folder has splits.")
     ] = "auto",
     patient_column: PatientColumnOption = None,
+    label_pattern: LabelPatternOption = None,
     backbone: Annotated[str, typer.Option(help="A timm model, or plain_cnn.")] = "resnet18",
     image_size: Annotated[int, typer.Option(help="Height and width of the input, in pixels.")] = 224,
     channels: Annotated[int, typer.Option(help="1 for grey, 3 for colour.")] = 1,
@@ -67,14 +71,14 @@ def train(
     from cxr_estimator.serialization import writable_folder
 
     writable_folder(model)
-    images = load_data(data, split, patient_column)
+    images = load_data(data, split, patient_column, label_pattern)
     clf = CXRClassifier(
         backbone,
         image_size=image_size,
         channels=channels,
         pretrained={"no": False, "yes": True}.get(pretrained, pretrained),
-        pos_label=_label(pos_label, images.y),
-        threshold=_threshold(threshold),
+        pos_label=label_of(pos_label, images.y),
+        threshold=number_or_text(threshold),
         max_epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -101,16 +105,3 @@ def train(
     typer.echo(f"weights of epoch {best['epoch']} of {len(clf.history_)}{judged}")
     typer.echo(f"saved to {model}")
     report_skipped(skipped)
-
-
-def _threshold(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _label(text: str | None, labels) -> object:
-    """Return the label of the data that is written like `text`, so that `--pos-label 1` finds the number 1."""
-    matching = [label for label in set(labels.tolist()) if str(label) == text]
-    return matching[0] if matching else text

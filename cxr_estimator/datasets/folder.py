@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cxr_estimator._validation import check_choice, wrong_type
-from cxr_estimator.datasets.patients import KAGGLE_PATIENT_PATTERN, patient_ids
+from cxr_estimator.datasets.patients import KAGGLE_PATIENT_PATTERN, found_in_names, patient_ids
 from cxr_estimator.errors import DataError
 from cxr_estimator.images import EXTENSIONS
 
@@ -33,7 +33,9 @@ class ImageDataset(NamedTuple):
     groups: np.ndarray | None
 
 
-def load_image_folder(root: str | Path, *, split: str = "auto", patient_pattern: str | None = "auto") -> ImageDataset:
+def load_image_folder(
+    root: str | Path, *, split: str = "auto", patient_pattern: str | None = "auto", label_pattern: str | None = None
+) -> ImageDataset:
     """List the images of a folder with one sub-folder per class. No image is opened.
 
     Parameters
@@ -47,6 +49,9 @@ def load_image_folder(root: str | Path, *, split: str = "auto", patient_pattern:
     patient_pattern : str or None, default="auto"
         Regular expression that finds the patient in a file name. "auto" knows the names of the Kaggle pneumonia set,
         and gives no patients for others; a folder that mixes both kinds of names raises.
+    label_pattern : str, optional
+        Regular expression on file names, whose group is the label; where it does not match, the folder's name is.
+        `r"_(bacteria|virus)_"` makes three classes of the Kaggle pneumonia set: NORMAL, bacteria and virus.
 
     Returns
     -------
@@ -56,7 +61,7 @@ def load_image_folder(root: str | Path, *, split: str = "auto", patient_pattern:
     Raises
     ------
     DataError
-        No such folder, no such split, or fewer than two classes with images.
+        No such folder, no such split, fewer than two classes with images, or a label pattern that never matches.
     """
     root = Path(root)
     check_choice("split", split, ("auto", "all", *SPLITS), caller="load_image_folder")
@@ -69,6 +74,8 @@ def load_image_folder(root: str | Path, *, split: str = "auto", patient_pattern:
             found = sorted(_images(class_folder))
             paths += found
             labels += [class_folder.name] * len(found)
+    if label_pattern is not None and paths:
+        labels = _labels_by_name(paths, labels, label_pattern)
     if len(set(labels)) < 2:
         where = ", ".join(str(folder) for folder in folders)
         raise DataError(
@@ -116,6 +123,20 @@ def _images(folder: Path) -> list[str]:
             if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
         ]
     return paths
+
+
+def _labels_by_name(paths: list[str], folders: list[str], pattern: Any) -> list[str]:
+    """Return what `pattern` finds in the name of each file, or else the name of its folder."""
+    caller = "load_image_folder"
+    if not isinstance(pattern, str):
+        raise wrong_type("label_pattern", caller, "a regular expression or None", pattern)
+    names = [os.path.basename(path) for path in paths]
+    found = found_in_names(names, pattern, parameter="label_pattern", caller=caller)
+    if not any(found):
+        raise DataError(
+            f"{caller}: the label pattern {pattern!r} matches none of {len(names)} file names, such as {names[0]!r}."
+        )
+    return [label or folder for label, folder in zip(found, folders, strict=True)]
 
 
 def _patients(paths: list[str], pattern: Any) -> np.ndarray | None:

@@ -48,7 +48,7 @@ def load_image_table(
     if isinstance(table, pd.DataFrame):
         frame, base, name = table, Path(root or "."), "the table"
     else:
-        frame = _read_csv(Path(table), as_text=[path_column, patient_column])
+        frame = read_csv(Path(table), as_text=[path_column, patient_column])
         base, name = Path(root or Path(table).parent), str(table)
     several = not isinstance(label_column, str)
     labels = list(label_column) if several else [label_column]
@@ -56,13 +56,9 @@ def load_image_table(
         check_choice("column", column, frame.columns, caller=caller)
     if not len(frame):
         raise DataError(f"{name}: has no rows.")
-    for column in [path_column, *([] if several else labels), *([patient_column] if patient_column else [])]:
-        empty = np.flatnonzero(frame[column].isna())
-        if len(empty):
-            raise DataError(
-                f"{name}: column {column!r} is empty in {len(empty)} rows, first in data row {empty[0] + 1}."
-            )
-    for column in [path_column, *([] if several else labels), *([patient_column] if patient_column else [])]:
+    filled = [path_column, *([] if several else labels), *([patient_column] if patient_column else [])]
+    check_filled(frame, filled, name)
+    for column in filled:
         _check_length(frame[column], name)
     paths = np.array([str(base / str(path)) for path in frame[path_column]])
     y = _several_labels(frame[labels], name) if several else _labels(frame[labels[0]].to_numpy())
@@ -71,20 +67,33 @@ def load_image_table(
 
 def read_columns(table: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
     """Return columns of a CSV file by name, (N,) each, in the order of the images of `load_image_table`."""
-    frame = _read_csv(table, as_text=columns)
-    return {
-        check_choice("column", name, frame.columns, caller="read_columns"): frame[name].to_numpy() for name in columns
-    }
+    frame = read_csv(table, as_text=columns, required=columns)
+    return {name: frame[name].to_numpy() for name in columns}
 
 
-def _read_csv(path: Path, as_text: Sequence[str | None]) -> pd.DataFrame:
+def read_csv(path: Path, *, as_text: Sequence[str | None], required: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the table in a CSV file that has the `required` columns, or raise a DataError that names the file."""
     text = {column: str for column in as_text if column}  # keeps the zeros of "007"
     try:  # only empty cells are missing: "NA" and "None" may be labels
-        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
+        frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file.") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as CSV ({error}).") from error
+    missing = [column for column in required if column not in frame.columns]
+    if missing:
+        raise DataError(f"{path}: has no column {', '.join(map(repr, missing))}; it has {list(frame.columns)!r:.500}.")
+    return frame
+
+
+def check_filled(frame: pd.DataFrame, columns: Sequence[str], name: str | Path) -> None:
+    """Raise a DataError that names the first row, if one of the columns has empty cells."""
+    for column in columns:
+        empty = np.flatnonzero(frame[column].isna())
+        if len(empty):
+            raise DataError(
+                f"{name}: column {column!r} is empty in {len(empty)} rows, first in data row {empty[0] + 1}."
+            )
 
 
 def _check_length(column: pd.Series, name: str) -> None:

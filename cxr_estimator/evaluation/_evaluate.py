@@ -138,6 +138,4 @@ def _of_class(k: int, scored: Scored, decided: Decided) -> dict[str, Estimate]:
 
 
 def _uncalibrated(clf: CXRClassifier, logits: np.ndarray) -> np.ndarray | None:
-    if getattr(clf, "calibration_", None) is None:
-        return None
-    return clf._proba(logits, calibrated=False)  # type: ignore[call-arg]
+    return None if clf.calibration_ is None else clf._proba(logits, calibrated=False)

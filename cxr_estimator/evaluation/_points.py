@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from cxr_estimator._operating import threshold_of
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.evaluation._figures import Decided, estimates
 from cxr_estimator.evaluation._intervals import Patients, confusion_matrix
 from cxr_estimator.statistics import Estimate, difference
-from cxr_estimator.thresholds import OperatingPoint
+from cxr_estimator.thresholds import NUMBER, OperatingPoint
 
 LIKELIEST = "likeliest_class"  # how several classes are decided
-_PROMISED = ("sensitivity", "specificity")
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ class Transfer:
     ----------
     figure : {"sensitivity", "specificity"}
     promised, observed, gap : Estimate
-        The gap is observed - promised, with the interval of two independent sets of patients. A promise that has no
-        interval counts as exact.
+        The gap is observed - promised, with the interval of two independent sets of patients.
     """
 
     figure: str
@@ -90,13 +89,6 @@ def all_decisions(
     return found | {name: _at_point(clf, clf.operating_points_[name], logits, target, patients) for name in names}
 
 
-def decided_positive(clf: CXRClassifier, point: OperatingPoint, logits: np.ndarray) -> np.ndarray:
-    """Return for which images (N,) a point decides its label."""
-    if len(clf.classes_) == 2:
-        return point.is_positive(clf._scores(logits))
-    return point.is_positive(clf._scores(logits, point.label))  # type: ignore[call-arg, attr-defined]
-
-
 def _likeliest(clf: CXRClassifier, logits: np.ndarray, target: np.ndarray, patients: Patients) -> Decisions:
     decided, n_classes = clf._decide(logits), len(clf.classes_)
     return Decisions(
@@ -113,40 +105,29 @@ def _at_point(
     clf: CXRClassifier, point: OperatingPoint, logits: np.ndarray, target: np.ndarray, patients: Patients
 ) -> Decisions:
     labels = clf.classes_.tolist()
-    label = clf.pos_label_ if len(labels) == 2 else point.label  # type: ignore[attr-defined]
-    decided, positive = decided_positive(clf, point, logits), target == labels.index(label)
+    label = clf.pos_label_ if point.label is None else point.label
+    decided, positive = point.is_positive(clf._scores(logits, label)), target == labels.index(label)
     found = estimates(Decided.of_label(decided, positive, patients), "binary")
     confusion = confusion_matrix(positive.astype(int), decided.astype(int), 2)
     classes = tuple(labels) if len(labels) == 2 else (f"not {label}", label)
-    if classes[0] == label:
-        confusion = confusion[::-1, ::-1]
-    promises = {figure: _promised(point, figure) for figure in _PROMISED}
+    promised = {"sensitivity": point.sensitivity, "specificity": point.specificity}
     return Decisions(
         rule=_rule_of(point),
         label=label,
         threshold=threshold_of(clf, point),
         estimates=found,
-        confusion=confusion,
+        confusion=confusion[::-1, ::-1] if classes[0] == label else confusion,
         classes=classes,
         transfer=tuple(
             Transfer(figure, promise, found[figure], difference(found[figure], promise))
-            for figure, promise in promises.items()
+            for figure, promise in promised.items()
             if promise is not None
         ),
     )
 
 
-def _promised(point: OperatingPoint, figure: str) -> Estimate | None:
-    value = getattr(point, figure)
-    return value if value is None or isinstance(value, Estimate) else Estimate(value, value, value)
-
-
 def _rule_of(point: OperatingPoint) -> str:
-    at_least = getattr(point, "at_least", None)
-    options = getattr(point, "options", None) or ({} if at_least is None else {"at_least": at_least})
-    return " ".join([point.rule, *(f"{name}={value:g}" for name, value in options.items())])
-
-
-def threshold_of(clf: CXRClassifier, point: OperatingPoint) -> float | None:
-    """Return the probability from which a point decides its label."""
-    return clf.threshold_ if point.name == clf.active_point_ else point.threshold
+    """Return the rule as it is written: "sensitivity>=0.95", "cost, false_negative_cost 5, ..."."""
+    options = dict(point.options or {}) if point.rule != NUMBER else {}
+    at_least = f">={options.pop('at_least'):g}" if "at_least" in options else ""
+    return ", ".join([f"{point.rule}{at_least}", *(f"{name} {value:g}" for name, value in options.items())])

@@ -114,7 +114,23 @@ def test_evaluate_on_the_table_of_another_hospital(folder, model, tmp_path):
     assert {row["value"]: row["n_images"] for row in found["subgroups"]} == {"(missing)": 1, "F": 9, "M": 10}
     clf = CXRClassifier.load(model)
     assert found["metrics"] == evaluate(clf, *data).to_dict()["metrics"]
-    assert cxr(*arguments, "--subgroup", "age").stderr.startswith("cxr: The 'column' parameter of read_columns must be")
+    assert cxr(*arguments, "--subgroup", "age").stderr.strip().endswith("it has ['path', 'label', 'patient', 'sex'].")
+
+
+def test_three_classes_by_file_name(folder, tmp_path):
+    for path in folder.rglob("person*_virus_*0.png"):
+        copy = tmp_path / "data" / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy.with_name(path.name.replace("virus", "bacteria")))
+    shutil.copytree(folder, tmp_path / "data", dirs_exist_ok=True)
+    options = ("--data", tmp_path / "data", "--label-pattern", "_(bacteria|virus)_", "--quiet")
+    small = ("--backbone", "plain_cnn", "--image-size", 32, "--epochs", 1, "--validation-fraction", 0)
+    done = cxr("train", "--model", tmp_path / "m", *options, *small)
+    assert "classes: NORMAL, bacteria, virus" in done.stdout, done.stderr
+    done = cxr("evaluate", "--model", tmp_path / "m", "--format", "json", *options)
+    assert json.loads(done.stdout)["classes"] == ["NORMAL", "bacteria", "virus"]
+    done = cxr("evaluate", "--model", tmp_path / "m", "--data", tmp_path / "data", "--quiet")
+    assert "labels the model does not know: ['PNEUMONIA']" in done.stderr
 
 
 def test_predict(folder, model, tmp_path):
@@ -332,7 +348,7 @@ COMPARE = "benchmark --model {model} --output {tmp}/o"
         (f"{EXPLAIN} x.png --method lime9", "'method' parameter"),
         (COMPARE, "either image files and folders, or --data"),
         (f"{COMPARE} x.png --data {{folder}}", "either image files and folders, or --data"),
-        (f"{COMPARE} x.png --split test", "--split and --patient-column are for --data"),
+        (f"{COMPARE} x.png --split test", "--split, --patient-column and --label-pattern are for --data"),
         (f"{COMPARE} x.png", "there is no such file"),
         (f"{COMPARE} x.png --methods gradcam", "Did you mean 'grad_cam'"),
         (f"{COMPARE} x.png --metrics gini,aop", "Did you mean"),
@@ -342,6 +358,9 @@ COMPARE = "benchmark --model {model} --output {tmp}/o"
         ("benchmark --model {model} {images} --output {images}/new", "lies inside"),
         ("benchmark --model {model} --data {folder} --output {folder}/new", "lies inside"),
         ("quickstart --data {tmp}/none", "there is no such folder"),
+        ("quickstart --label-pattern x --output {tmp}/q", "None for phantoms"),
+        (f"{TRAIN} --label-pattern _(fungus)_", "matches none of 60 file names"),
+        ("train --data {tmp}/t.csv --model {tmp}/m --label-pattern x", "--label-pattern is for a folder"),
         ("nonsense", "No such command"),
     ],
 )

@@ -151,6 +151,49 @@ def test_patients_by_pattern(tmp_path):
         load_image_folder(tmp_path, patient_pattern=3)
 
 
+def test_labels_by_file_name(kaggle):
+    data = load_image_folder(kaggle, split="all", label_pattern=r"_(bacteria|virus)_")
+    assert set(data.y[[name.startswith(("IM", "NORMAL2")) for name in names(data)]]) == {"NORMAL"}
+    assert dict(zip(*np.unique(data.y, return_counts=True), strict=True)) == {"NORMAL": 5, "bacteria": 1, "virus": 4}
+    np.testing.assert_array_equal(data.X, load_image_folder(kaggle, split="all").X)
+    np.testing.assert_array_equal(data.groups, load_image_folder(kaggle, split="all").groups)
+
+
+def test_labels_by_file_name_and_not_by_folder_name(tmp_path):
+    make(tmp_path, {"a_virus_b": ["1.png", "2_virus_.png", "__virus.png"]})
+    data = load_image_folder(tmp_path, label_pattern=r"_(virus)_()")
+    assert dict(zip(names(data), data.y, strict=True)) == {
+        "1.png": "a_virus_b",
+        "2_virus_.png": "virus",
+        "__virus.png": "a_virus_b",
+    }
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error", "message"),
+    [
+        ("_(bacteria", InvalidParameterError, "'label_pattern' parameter of load_image_folder must be a regular"),
+        (3, InvalidTypeError, "'label_pattern' parameter"),
+        ("_(fungus)_", DataError, r"'_\(fungus\)_' matches none of 5 file names, such as 'IM-0115-0001\.jpeg'"),
+        (r"_(\d*)\Z", DataError, "matches none"),
+    ],
+)
+def test_a_bad_label_pattern(kaggle, pattern, error, message):
+    with pytest.raises(error, match=message):
+        load_image_folder(kaggle, label_pattern=pattern)
+
+
+def test_one_class_that_the_pattern_leaves(kaggle):
+    with pytest.raises(DataError, match=r"found images of 1 class\(es\)"):
+        load_image_folder(kaggle, label_pattern=r"(\.jpeg)")
+
+
+def test_real_folder_in_three_classes(real_data_dir):
+    data = load_image_folder(real_data_dir, label_pattern=r"_(bacteria|virus)_")
+    counts = dict(zip(*np.unique(data.y, return_counts=True), strict=True))
+    assert counts == {"NORMAL": 1349, "bacteria": 2538, "virus": 1345}
+
+
 def test_real_folder(real_data_dir):
     data = load_image_folder(real_data_dir)
     assert dict(zip(*np.unique(data.y, return_counts=True), strict=True)) == {"NORMAL": 1349, "PNEUMONIA": 3883}

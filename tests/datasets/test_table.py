@@ -153,5 +153,5 @@ def test_columns_stand_in_the_order_of_the_images(tmp_path):
     assert found["site"].tolist() == ["007", "NA"]
     assert found["sex"][0] == "F"
     assert pd.isna(found["sex"][1])
-    with pytest.raises(InvalidParameterError, match="'column' parameter of read_columns must be one of 'path'"):
+    with pytest.raises(DataError, match="has no column 'age'; it has"):
         read_columns(path, ["age"])

@@ -18,7 +18,7 @@ from cxr_estimator import evaluate
 from cxr_estimator.errors import CXRError, DataError
 from cxr_estimator.evaluation.plots import PLOTS
 from cxr_estimator.statistics import Estimate
-from tests.evaluation.conftest import judging
+from tests.evaluation.conftest import IMAGES, judging
 
 EVIL = "<script>alert(1)</script>|*x*"
 
@@ -149,7 +149,7 @@ def test_no_patient_is_named(texts):
 def test_undefined_figures_are_said(two):
     clf, y, patients = two
     sick = np.flatnonzero(y == "PNEUMONIA")
-    report = evaluate(clf, sick, y[sick], patients[sick], n_resamples=5)
+    report = evaluate(clf, IMAGES[sick], y[sick], patients[sick], n_resamples=5)
     assert "undefined" in report.to_markdown()
     assert json.loads(report.to_json())["operating_points"]["default"]["figures"]["specificity"]["value"] is None
 
@@ -157,7 +157,7 @@ def test_undefined_figures_are_said(two):
 def test_nothing_decided_positive_is_undefined_not_zero(two):
     clf, y, patients = two
     clf = judging(clf, np.full(200, -9.0))
-    report = evaluate(clf, np.arange(200), y, patients, n_resamples=5)
+    report = evaluate(clf, IMAGES, y, patients, n_resamples=5)
     assert np.isnan(report.metrics["precision"].value)
     assert np.isnan(report.metrics["mcc"].value)
     assert report.metrics["f1"].value == 0.0

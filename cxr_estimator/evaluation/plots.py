@@ -168,7 +168,7 @@ def plot_decision_curve(report: EvaluationReport, ax: Axes) -> None:
 def plot_scores(report: EvaluationReport, ax: Axes) -> None:
     """Draw how the probabilities of both classes are distributed, with the operating points."""
     label = _labels(report)[0]
-    log_odds = np.clip(logit(np.clip(label.proba, 1e-12, 1 - 1e-12)), -_WIDEST, _WIDEST)
+    log_odds = _shown(label.proba)
     edges = np.linspace(log_odds.min() - 1e-9, log_odds.max() + 1e-9, 31).tolist()
     other = next(one for one in report.classes if one != report.pos_label)
     for name, rows, colour in ((other, ~label.positive, FIRST), (label.name, label.positive, SECOND)):
@@ -176,7 +176,7 @@ def plot_scores(report: EvaluationReport, ax: Axes) -> None:
         ax.hist(log_odds[rows], edges, color=colour, alpha=0.55, edgecolor=colour, histtype="stepfilled", label=text)
     for number, (_, name, point) in enumerate(_points(report)):
         if point.threshold is not None:
-            x = float(logit(point.threshold))
+            x = float(_shown(np.array(point.threshold)))
             style = ("-", "--", "-.", ":")[number % 4]
             ax.axvline(x, 0, 1 / _HEADROOM, color=INK, linewidth=1.0, linestyle=style)
             ax.plot([], [], linestyle=style, color=INK, linewidth=1.0, label=f"{name}: from {point.threshold:.3g} on")
@@ -249,6 +249,12 @@ def _reliability(
     ends = [wilson(share, len(np.unique(patients[each]))) for share, each in zip(y, rows, strict=True)]
     low, high = np.array(ends).T
     return x, y, np.maximum([y - low, high - y], 0.0)
+
+
+def _shown(proba: np.ndarray) -> np.ndarray:
+    """Return log-odds that can be drawn, also of 0 and 1."""
+    with np.errstate(divide="ignore"):
+        return np.clip(logit(proba), -_WIDEST, _WIDEST)
 
 
 def _legend(ax: Axes, place: str) -> None:

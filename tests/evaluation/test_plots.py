@@ -106,7 +106,9 @@ def test_distribution_counts_every_image(report):
 
 def test_saturated_probabilities_can_be_drawn(report):
     certain = np.eye(2)[report.judged.target]
-    figure = replace(report, judged=replace(report.judged, proba=certain)).plot("scores")
+    decisions = {name: replace(one, threshold=1.0) for name, one in report.decisions.items()}
+    figure = replace(report, judged=replace(report.judged, proba=certain), decisions=decisions).plot("scores")
+    FigureCanvasAgg(figure).draw()
     assert np.isfinite(figure.axes[0].get_xlim()).all()
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TITLE = "Evaluation"
 DISCLAIMER = "Research and education only, not a medical device."
+_WITHOUT_THRESHOLD = "Without a threshold"
 _SHORT = {"auroc", "auprc", "npv", "f1", "mcc"}
 INTERVALS = "Brackets hold 95% intervals over patients."
 
@@ -34,7 +35,7 @@ class Section(NamedTuple):
 def sections(report: EvaluationReport) -> Iterator[Section]:
     """Yield the tables of a report."""
     rows = [(_words(name), _cell(one), FIGURES[name].summary) for name, one in report.overall.items()]
-    yield Section("Without a threshold", pd.DataFrame(rows, columns=["figure", "value", "meaning"]))
+    yield Section(_WITHOUT_THRESHOLD, pd.DataFrame(rows, columns=["figure", "value", "meaning"]))
     yield Section("Operating points", _points(report))
     for name, one in report.decisions.items():
         table = pd.DataFrame(one.confusion.astype(str), columns=[f"decided {label}" for label in one.classes])
@@ -52,7 +53,9 @@ def text(report: EvaluationReport) -> str:
     """Return the report for a terminal."""
     parts = [_summary(report), report.heading, INTERVALS, *report.notes]
     for section in sections(report):
-        table = section.table.drop(columns="meaning", errors="ignore")
+        table = section.table
+        if section.title == _WITHOUT_THRESHOLD:  # lines of a terminal are short
+            table = table.drop(columns="meaning")
         parts += ["", section.title, report.heading, table.to_string(index=False)]
     return "\n".join(parts)
 

@@ -186,3 +186,11 @@ def _made(path):
 def test_an_exact_figure_has_no_brackets(report):
     exact = replace(report, overall={"brier": Estimate(0.25, 0.25, 0.25)})
     assert re.search(r"brier\s+0\.250$", str(exact), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["meaning", "figure", "value"])
+def test_operating_points_may_be_called_anything(report, name):
+    named = replace(report, decisions={name: report.decisions["screening"]})
+    sensitivity = named.decisions[name].estimates["sensitivity"].value
+    for text in (str(named), named.to_markdown()):
+        assert re.search(rf"sensitivity\W+{sensitivity:.3f}", text)

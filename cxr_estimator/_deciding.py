@@ -159,7 +159,8 @@ class Deciding:
         """
         if isinstance(rule, OperatingPoint):
             check_is_fitted(self, "model_")
-            point = replace(rule, label=_operating.point_label(self, rule.label, "set_threshold"))
+            label = _operating.point_label(self, rule.label, "set_threshold")
+            point = replace(rule, label=label, name=rule.name if name == DEFAULT_POINT else name)
         else:
             point = _operating.operating_point(
                 self, rule, X, y, groups=groups, label=label, name=name, n_resamples=n_resamples, options=options

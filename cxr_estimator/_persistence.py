@@ -117,6 +117,8 @@ def _restore_decisions(clf: CXRClassifier, config: dict[str, Any]) -> None:
     n_classes = len(clf.classes_)
     points = [OperatingPoint.from_dict(point) for point in config["operating_points"]]
     clf.operating_points_ = {point.name: point for point in points}
+    if len(clf.operating_points_) < len(points):
+        raise ModelFolderError("two operating points have the same name.")
     clf.active_point_ = config["active_operating_point"]
     allowed = [None] if n_classes > 2 else list(clf.operating_points_)
     if clf.active_point_ not in allowed:

@@ -243,8 +243,8 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, Deciding, ClassifierMixin, 
         method : str or list of str, default="grad_cam"
             Keys of `attribution.METHODS`. Several share what work they can, and give a dict of explanations.
         target : label, "predicted", "true" or "margin", default="predicted"
-            What is explained: the log-odds (or logit) of that class, of the decided or of the true one. "margin" is
-            how far the log-odds lie beyond the operating point, on the decided side.
+            What is explained: the network's own log-odds (or logit), before any calibration, of that class, of the
+            decided or of the true one. "margin" is how far they lie beyond the operating point, on the decided side.
         error_bars : bool, default=False
             Repeat the method five times, over seeds where it is random and over images with 2% noise where it is not;
             the map is the mean, and `Explanation.spread` the pointwise standard deviation.

@@ -72,7 +72,7 @@ class OperatingPoint:
     @property
     def number(self) -> float:
         """The probability that a point of the rule "number" was given as."""
-        return (self.options or {})["probability"]
+        return (self.options or {}).get("probability", self.threshold)
 
     def is_positive(self, scores: Any) -> Any:
         """Return which raw log-odds (array or tensor, any shape) count as positive."""
@@ -89,6 +89,7 @@ class OperatingPoint:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> OperatingPoint:
         """Undo `to_dict`; raises ValueError, TypeError or LookupError for anything else."""
+        check_choice("rule", content["rule"], (NUMBER, *RULES), caller=cls.__name__)
         estimates = {
             name: None if content[name] is None else Estimate(*map(_number, content[name]))
             for name in ("sensitivity", "specificity")

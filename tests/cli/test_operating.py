@@ -36,6 +36,24 @@ def test_a_number_needs_no_rule(model, folder):  # noqa: F811
     assert CXRClassifier.load(model).threshold_ == 0.2
 
 
+def test_predictions_by_name(model, folder, tmp_path):  # noqa: F811
+    for name, number in (("low", 0.001), ("high", 0.999)):
+        done = cxr("threshold", "--model", model, "--data", folder, "--rule", number, "--name", name, "-q")
+        assert done.returncode == 0, done.stderr
+    images = folder / "test" / "NORMAL"
+    decided = {
+        name: cxr("predict", images, "--model", model, "--operating-point", name, "-q").stdout.count("NORMAL,")
+        for name in ("low", "high")
+    }
+    assert decided["low"] < decided["high"]
+    bad = cxr("predict", images, "--model", model, "--operating-point", "middle", "-q")
+    assert bad.returncode == 2
+    assert "'default', 'low', 'high'" in bad.stderr
+    both = cxr("predict", images, "--model", model, "--operating-point", "low", "--threshold", 0.5, "-q")
+    assert both.returncode == 2
+    assert "exclude each other" in both.stderr
+
+
 def test_costs(model, folder, tmp_path):  # noqa: F811
     costs = ("--false-negative-cost", 5, "--false-positive-cost", 1, "--prevalence", 0.1)
     new = tmp_path / "new"

@@ -21,11 +21,11 @@ _HEAD = f"""# Evaluation
 
 ```python
 report = evaluate(clf, X, y, groups, subgroups={{"sex": sex, "site": site}})
-report.metrics["auroc"]            # 0.948 [0.928, 0.963]: all figures at the active operating point
-report.decisions["screening"]      # figures, confusion matrix and kept promises of any operating point
-report.to_frame()                  # a tidy table: operating_point, class, figure, value, low, high
-report.plot("decision_curve")      # {", ".join(PLOTS)}
-report.save("report.html")         # or .md, .json, .csv, .txt, or a folder with all of them
+report.metrics["auroc"]  # 0.948 [0.928, 0.963]: all figures at the active operating point
+report.decisions["screening"]  # figures, confusion matrix and kept promises of any operating point
+report.to_frame()  # a tidy table: operating_point, class, figure, value, low, high
+report.plot("decision_curve")  # {", ".join(PLOTS)}
+report.save("report.html")  # or .md, .json, .csv, .txt, or a folder with all of them
 ```
 
 On the command line: `cxr evaluate --model my-model --data other_hospital.csv --subgroup sex --output report.html`.

@@ -41,15 +41,15 @@ class Judged(NamedTuple):
     groups : ndarray (M,)
         Without patients, each image is its own.
     content_ids : ndarray (M,) of str
-    n_unreadable : int
-        How many others could not be read.
+    readable : ndarray (N,), bool
+        Which of all the images these are.
     """
 
     logits: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
     content_ids: np.ndarray
-    n_unreadable: int
+    readable: np.ndarray
 
     def having(self, clf: CXRClassifier, label: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return which images (M,) the label is known of, and which have it."""
@@ -79,7 +79,7 @@ def judged(clf: CXRClassifier, X: Any, y: Any, groups: Any, *, caller: str) -> J
         labels[readable],
         patients[readable],
         np.array(found.content_ids),
-        int((~readable).sum()),
+        readable,
     )
 
 

@@ -1,4 +1,8 @@
-"""Intervals that respect patients."""
+"""Estimates with intervals that respect patients: a patient's images stand or fall together.
+
+Which interval for what: `roc.delong` for the area under a ROC curve, `proportion` for a share of images, `difference`
+for two estimates from different patients, `patient_bootstrap` or `resampled_sums` for everything else.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import numpy as np
 
 FEWEST_PATIENTS = 5  # a bootstrap over fewer gives an interval that means nothing
 N_RESAMPLES = 1000
+_NEAR_THE_ENDS = 15  # patients on one side, below which a bootstrap of a share is too narrow
 
 
 class Estimate(NamedTuple):
@@ -61,10 +66,28 @@ def resampled_weights(groups: Any, *, n_resamples: int = N_RESAMPLES, random_sta
     The same resamples as those of `patient_bootstrap`, for statistics that are quicker with weights than with lists.
     """
     _, patient = np.unique(np.asarray(groups), return_inverse=True)
-    n_patients = int(patient.max()) + 1
+    for drawn in _draws(int(patient.max()) + 1, n_resamples, random_state):
+        yield drawn[patient]
+
+
+def resampled_sums(values: Any, groups: Any, *, n_resamples: int = N_RESAMPLES, random_state: int = 0) -> np.ndarray:
+    """Return the sum of each column of values (N, P) in each bootstrap resample of patients, (n_resamples, P).
+
+    The same resamples as those of `patient_bootstrap`. Whatever is made of sums, such as all figures of a confusion
+    matrix, needs no other pass over the images.
+    """
+    _, patient = np.unique(np.asarray(groups), return_inverse=True)
+    values = np.asarray(values, dtype=np.float64)
+    of_patient = np.zeros((int(patient.max()) + 1, values.shape[1]))
+    np.add.at(of_patient, patient, values)
+    return np.stack([drawn @ of_patient for drawn in _draws(len(of_patient), n_resamples, random_state)])
+
+
+def _draws(n_patients: int, n_resamples: int, random_state: int) -> Iterator[np.ndarray]:
+    """Yield how often each patient is drawn, (n_patients,) int64."""
     rng = np.random.default_rng(random_state)
     for _ in range(n_resamples):
-        yield np.bincount(rng.integers(n_patients, size=n_patients), minlength=n_patients)[patient]
+        yield np.bincount(rng.integers(n_patients, size=n_patients), minlength=n_patients)
 
 
 def percentile_interval(values: Any, confidence: float = 0.95) -> tuple[float, float]:
@@ -91,11 +114,9 @@ def wilson(share: float, n: float, confidence: float = 0.95) -> tuple[float, flo
     >>> round(low, 3), round(high, 3)
     (0.839, 1.0)
     """
-    from scipy.stats import norm
-
     if not n > 0:
         return math.nan, math.nan
-    z = float(norm.ppf(0.5 + confidence / 2.0))
+    z = normal_quantile(confidence)
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return max(middle - half, 0.0), min(middle + half, 1.0)
@@ -111,18 +132,58 @@ def proportion(
 ) -> Estimate:
     """Return the share of images for which `right` (N,) holds, with its interval over patients; NaN for no images.
 
-    A percentile bootstrap of patients, unless fewer than five of them are on one of the two sides: near 0 and 1 it
-    would be far too narrow, and at 0 and 1 of no width at all. Then Wilson's interval, as though there were one image
-    per patient, which is wide rather than narrow.
+    A percentile bootstrap of patients, which near 0 and 1 is too narrow, and of no width at the ends. So where fewer
+    than 15 patients have an image on one of the two sides, it is Wilson's interval instead, of as many independent
+    images as would vary as much as these do; where fewer than five have, which tells nothing of that, of one image per
+    patient. The change was set where simulated intervals cover the truth best.
+
+    References
+    ----------
+    Franco, Little, Louis & Slud (2019), Comparative study of confidence intervals for proportions in complex sample
+    surveys, J. Surv. Stat. Methodol. 7(3), doi:10.1093/jssam/smy019
     """
     right, groups = np.asarray(right, dtype=bool), np.asarray(groups)
     if not len(right):
         return Estimate(math.nan, math.nan, math.nan)
     share = float(right.mean())
-    if min(len(np.unique(groups[right])), len(np.unique(groups[~right]))) < FEWEST_PATIENTS:
-        return Estimate(share, *wilson(share, len(np.unique(groups)), confidence))
-    resamples = resampled_weights(groups, n_resamples=n_resamples, random_state=random_state)
-    return Estimate(share, *percentile_interval([w @ right / w.sum() for w in resamples], confidence))
+    fewest = min(len(np.unique(groups[right])), len(np.unique(groups[~right])))
+    if fewest < _NEAR_THE_ENDS:
+        n = len(np.unique(groups)) if fewest < FEWEST_PATIENTS else _effective_number(right, groups)
+        return Estimate(share, *wilson(share, n, confidence))
+    columns = np.stack([right, np.ones(len(right))], axis=1)
+    sums = resampled_sums(columns, groups, n_resamples=n_resamples, random_state=random_state)
+    return Estimate(share, *percentile_interval(sums[:, 0] / sums[:, 1], confidence))
+
+
+def _effective_number(right: np.ndarray, groups: np.ndarray) -> float:
+    """Return how many independent images would give the share of `right` (N,) the variance that patients give it."""
+    _, patient = np.unique(groups, return_inverse=True)
+    share = right.mean()
+    residual = np.bincount(patient, weights=right - share)
+    variance = len(residual) / (len(residual) - 1) * (residual @ residual) / len(right) ** 2
+    return float(share * (1.0 - share) / variance)
+
+
+def difference(first: Estimate, second: Estimate) -> Estimate:
+    """Return first - second with its interval, of two estimates of the same thing on different patients.
+
+    The distances from each value to the ends of its interval are combined as squares, so that the result keeps the
+    skewness of intervals near 0 and 1. Positive where the first is the greater; NaN where one of them has no interval.
+
+    References
+    ----------
+    Newcombe (1998), Interval estimation for the difference between independent proportions, Stat. Med. 17(8), method
+    10, doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I
+
+    Examples
+    --------
+    >>> print(difference(Estimate(56 / 70, *wilson(56 / 70, 70)), Estimate(48 / 80, *wilson(48 / 80, 80))))
+    0.200 [0.052, 0.334]
+    """
+    value = first.value - second.value
+    down = math.hypot(first.value - first.low, second.high - second.value)
+    up = math.hypot(first.high - first.value, second.value - second.low)
+    return Estimate(value, value - down, value + up)
 
 
 def mean_band(
@@ -135,19 +196,12 @@ def mean_band(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the ends of the interval of each column's mean, (P,) each, for values (N, P) without NaN.
 
-    What `patient_bootstrap` says of one column after the other, from sums by patient instead of lists of images.
+    What `patient_bootstrap` says of one column after the other.
     """
-    _, patient = np.unique(np.asarray(groups), return_inverse=True)
-    size = np.bincount(patient)
-    sums = np.zeros((len(size), values.shape[1]))
-    np.add.at(sums, patient, values)
-    rng = np.random.default_rng(random_state)
-    means = np.empty((n_resamples, values.shape[1]))
-    for row in means:
-        drawn = np.bincount(rng.integers(len(size), size=len(size)), minlength=len(size))
-        row[:] = drawn @ sums / (drawn @ size)
+    columns = np.column_stack([values, np.ones(len(values))])
+    sums = resampled_sums(columns, groups, n_resamples=n_resamples, random_state=random_state)
     tail = 100.0 * (1.0 - confidence) / 2.0
-    low, high = np.percentile(means, [tail, 100.0 - tail], axis=0)
+    low, high = np.percentile(sums[:, :-1] / sums[:, -1:], [tail, 100.0 - tail], axis=0)
     return low, high
 
 
@@ -182,3 +236,10 @@ def label_auroc(scores: np.ndarray, target: np.ndarray) -> float:
         if len(set(truth[known].tolist())) == 2:
             found.append(auroc(score[known], truth[known] == 1))
     return float(np.mean(found)) if found else float("nan")
+
+
+def normal_quantile(confidence: float) -> float:
+    """Return how many standard deviations around the mean hold the share `confidence` of a normal distribution."""
+    from scipy.stats import norm
+
+    return float(norm.ppf(0.5 + confidence / 2.0))

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 from cxr_estimator.attribution import METHODS
+from cxr_estimator.evaluation import FIGURES
+from cxr_estimator.evaluation.plots import PLOTS
 from cxr_estimator.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
@@ -28,3 +30,10 @@ def test_metrics_page_is_up_to_date():
     for name in METRICS:
         section = page.split(f"### {name}\n")[1].split("\n### ")[0]
         assert "https://doi.org/10." in section
+
+
+def test_evaluation_page_is_up_to_date():
+    subprocess.run([sys.executable, ROOT / "docs" / "make_evaluation.py", "--check"], check=True)
+    page = (ROOT / "docs" / "evaluation.md").read_text()
+    for name in (*FIGURES, *PLOTS):
+        assert name in page

@@ -51,7 +51,7 @@ def test_folder_of_three_colour_classes(three_classes, tmp_path):
         text = run(
             tmp_path / "data", tmp_path / "out", backbone="plain_cnn", image_size=24, max_epochs=2, verbose=False
         )
-    assert "macro_auroc" in text
+    assert "macro AUROC" in text
     assert "patients unknown" in text
     assert "Heat maps against lesions" not in text
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["heat_maps"] is None

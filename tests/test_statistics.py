@@ -6,9 +6,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
-from cxr_estimator.statistics import Estimate, auroc, label_auroc, macro_auroc, mean_band, patient_bootstrap
+from cxr_estimator.statistics import (
+    Estimate,
+    auroc,
+    difference,
+    label_auroc,
+    macro_auroc,
+    mean_band,
+    patient_bootstrap,
+    percentile_interval,
+    proportion,
+    resampled_sums,
+    resampled_weights,
+    wilson,
+)
 
 
 def test_auroc_by_hand():
@@ -77,3 +91,117 @@ def test_label_auroc_is_the_mean_over_labels_of_known_images():
     expected = [roc_auc_score(target[15:, 0], scores[15:, 0]), roc_auc_score(target[:, 1], scores[:, 1])]
     assert label_auroc(scores, target) == pytest.approx(np.mean(expected))
     assert np.isnan(label_auroc(scores, np.full((40, 3), np.nan)))
+
+
+def covered(interval, truth) -> bool:
+    """Whether the interval, the last two of its numbers, holds the truth; rounding aside."""
+    *_, low, high = interval
+    return low - 1e-12 <= truth <= high + 1e-12
+
+
+def test_weights_sums_and_lists_are_the_same_resamples():
+    rng = np.random.default_rng(0)
+    groups, values = np.array(list("caabbbd")), rng.normal(size=(7, 2))
+    weights = np.stack(list(resampled_weights(groups, n_resamples=5, random_state=3)))
+    drawn = []
+
+    def statistic(rows):
+        drawn.append(np.bincount(rows, minlength=7))
+        return 0.0
+
+    patient_bootstrap(statistic, groups, n_resamples=5, random_state=3)
+    assert (np.stack(drawn[:5]) == weights).all()
+    np.testing.assert_allclose(resampled_sums(values, groups, n_resamples=5, random_state=3), weights @ values)
+    for images in ((1, 2), (3, 4, 5)):  # of one patient each
+        assert (np.ptp(weights[:, images], axis=1) == 0).all()
+    by_patient = weights[:, [0, 1, 3, 6]]
+    assert (by_patient.sum(axis=1) == 4).all()
+
+
+def test_percentiles_by_hand_without_nan():
+    assert percentile_interval([np.nan, *range(101)], 0.9) == pytest.approx((5.0, 95.0))
+    assert np.isnan(percentile_interval([np.nan])).all()
+
+
+@given(st.integers(1, 300), st.floats(0, 1), st.sampled_from([0.8, 0.95, 0.99]))
+def test_wilson_equals_scipy(n, share, confidence):
+    k = round(share * n)
+    expected = binomtest(k, n).proportion_ci(confidence, method="wilson")
+    assert wilson(k / n, n, confidence) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_wilson_of_nothing_is_nan():
+    assert np.isnan(wilson(0.5, 0)).all()
+
+
+def test_share_near_the_ends_is_wilson_over_patients():
+    groups = np.repeat(np.arange(40), 2)
+    right = np.ones(80, dtype=bool)
+    assert proportion(right, groups) == (1.0, *wilson(1.0, 40))
+    right[:8:2] = False  # four patients
+    assert proportion(right, groups) == (76 / 80, *wilson(76 / 80, 40))
+    right[:28:2] = False  # 14 with a wrong and a right image, 26 with two right ones
+    variance = 40 / 39 * (14 * (1 - 2 * 66 / 80) ** 2 + 26 * (2 - 2 * 66 / 80) ** 2) / 80**2
+    assert proportion(right, groups) == pytest.approx((66 / 80, *wilson(66 / 80, 66 / 80 * 14 / 80 / variance)))
+    right[28] = False  # and a fifteenth
+    assert proportion(right, groups) == pytest.approx(patient_bootstrap(lambda rows: right[rows].mean(), groups))
+    assert np.isnan(proportion([], [])).all()
+
+
+def test_images_count_as_often_as_they_are_alike():
+    """Six wrong images of 60: as 60 patients, or as twelve copies of each patient's one image."""
+    right = np.arange(60) >= 6
+    alone = proportion(right, np.arange(60))
+    assert alone == pytest.approx((0.9, *wilson(0.9, 59)))  # 59: the variance of a sample
+    assert proportion(np.repeat(right, 12), np.repeat(np.arange(60), 12)) == pytest.approx(alone)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.96])
+@pytest.mark.parametrize("spread", [0.0, 1.5])
+def test_share_covers_the_truth(share, spread):
+    """80 patients of 1 to 3 images, alike within a patient as far as `spread` says; nominal 95%."""
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(80), rng.integers(1, 4, 80))
+    cut = norm.ppf(share) * np.hypot(1.0, spread)
+    found = []
+    for draw in range(400):
+        latent = rng.normal(0, spread, 80)[groups] + rng.normal(size=len(groups))
+        found.append(covered(proportion(latent < cut, groups, n_resamples=400, random_state=draw), share))
+    assert 0.92 <= np.mean(found) <= 0.98
+
+
+def test_bootstrap_of_a_mean_covers_the_truth():
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(60), 2)
+    found, apart = [], []
+    for draw in range(300):
+        values = rng.normal(size=60)[groups] + rng.normal(size=120)
+        for patients, kept in ((groups, found), (np.arange(120), apart)):
+            low, high = mean_band(values[:, None], patients, n_resamples=300, random_state=draw)
+            kept.append(low[0] <= 0.0 <= high[0])
+    assert 0.92 <= np.mean(found) <= 0.98
+    assert np.mean(apart) < 0.92  # images of a patient are alike: without patients the interval is too narrow
+
+
+def test_difference_is_newcombes_worked_example():
+    """56 / 70 and 48 / 80: Newcombe (1998), table II, method 10: 0.0524 to 0.3339."""
+    first, second = (Estimate(k / n, *wilson(k / n, n)) for k, n in ((56, 70), (48, 80)))
+    assert difference(first, second) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+
+
+def test_difference_changes_sign_with_its_sides_and_shrinks_to_one_of_them():
+    first, second = Estimate(0.9, 0.7, 0.95), Estimate(0.8, 0.75, 0.82)
+    one, other = difference(first, second), difference(second, first)
+    assert (one.value, one.low, one.high) == pytest.approx((-other.value, -other.high, -other.low))
+    exact = Estimate(0.8, 0.8, 0.8)
+    assert difference(first, exact) == pytest.approx((0.1, -0.1, 0.15))
+    assert np.isnan(difference(first, Estimate(0.5, np.nan, np.nan))[1:]).all()
+
+
+@pytest.mark.parametrize(("p", "q"), [(0.9, 0.8), (0.95, 0.95), (0.6, 0.3)])
+def test_difference_covers_the_truth(p, q):
+    rng = np.random.default_rng(0)
+    found = []
+    for k, j in zip(rng.binomial(60, p, 1000) / 60, rng.binomial(90, q, 1000) / 90, strict=True):
+        found.append(covered(difference(Estimate(k, *wilson(k, 60)), Estimate(j, *wilson(j, 90))), p - q))
+    assert 0.92 <= np.mean(found) <= 0.98

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +26,12 @@ from cxr_estimator.cli._common import (
     report_skipped,
     write_text,
 )
+from cxr_estimator.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cxr_estimator.evaluation import EvaluationReport
 
 
 class ReportFormat(StrEnum):
@@ -34,6 +40,16 @@ class ReportFormat(StrEnum):
     text = "text"
     json = "json"
     csv = "csv"
+    markdown = "markdown"
+    html = "html"
+
+
+_FORMATS = {
+    ".json": ReportFormat.json,
+    ".csv": ReportFormat.csv,
+    ".md": ReportFormat.markdown,
+    ".html": ReportFormat.html,
+}
 
 
 def default_split(data: Path) -> str:
@@ -52,28 +68,53 @@ def evaluate(
     patient_column: PatientColumnOption = None,
     label_pattern: LabelPatternOption = None,
     label_column: LabelColumnOption = None,
-    format: Annotated[ReportFormat, typer.Option("--format", help="Format of the report.")] = ReportFormat.text,
+    subgroup: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of a CSV file, such as sex: a row of figures for each value. May be repeated."),
+    ] = None,
+    format: Annotated[
+        ReportFormat | None,
+        typer.Option("--format", help="Format of the report. Default: as --output ends (.json, .md, ...), else text."),
+    ] = None,
     output: OutputOption = None,
     device: DeviceOption = "auto",
     jobs: JobsOption = -1,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure a saved model on labelled images, with intervals over patients."""
+    """Measure a saved model on labelled images, its own test part or those of another hospital.
+
+    All operating points are measured, with intervals over patients. An html report holds pictures as well.
+    """
     from cxr_estimator.classifier import CXRClassifier
     from cxr_estimator.evaluation import evaluate as measure
 
     check_output(output)
     clf = CXRClassifier.load(model, device=device)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
+    attributes = _attributes(data, subgroup or [])
     columns = label_columns(clf, label_column)
     images = load_data(data, split or default_split(data), patient_column, label_pattern, columns)
     with collect_skipped() as skipped:
-        report = measure(clf, images.X, images.y, images.groups)
-    if format is ReportFormat.json:
-        text = json.dumps(report.to_dict(), indent=1) + "\n"
-    elif format is ReportFormat.csv:
-        text = report.to_frame().to_csv(index=False)
-    else:
-        text = f"{report}\n"
-    write_text(text, output)
+        report = measure(clf, images.X, images.y, images.groups, subgroups=attributes)
+    write_text(_written(report, format or _format_of(output)), output)
     report_skipped(skipped)
+
+
+def _attributes(data: Path, columns: Sequence[str]) -> dict[str, np.ndarray] | None:
+    from cxr_estimator.datasets.table import read_columns
+
+    if not columns:
+        return None
+    if data.suffix.lower() != ".csv":
+        raise DataError("--subgroup is for a CSV file, whose columns it names.")
+    return read_columns(data, columns)
+
+
+def _format_of(output: Path | None) -> ReportFormat:
+    return ReportFormat.text if output is None else _FORMATS.get(output.suffix.lower(), ReportFormat.text)
+
+
+def _written(report: EvaluationReport, format: ReportFormat) -> str:
+    if format is ReportFormat.text:
+        return f"{report}\n"
+    return str(getattr(report, f"to_{format}")())

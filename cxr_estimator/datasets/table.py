@@ -61,6 +61,12 @@ def load_image_table(
     return ImageDataset(paths, y, frame[patient_column].astype(str).to_numpy(dtype=str) if patient_column else None)
 
 
+def read_columns(table: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return columns of a CSV file by name, (N,) each, in the order of the images of `load_image_table`."""
+    frame = read_csv(table, as_text=columns, required=columns)
+    return {name: frame[name].to_numpy() for name in columns}
+
+
 def read_csv(path: Path, *, as_text: Sequence[str | None], required: Sequence[str] = ()) -> pd.DataFrame:
     """Return the table in a CSV file that has the `required` columns, or raise a DataError that names the file."""
     text = {column: str for column in as_text if column}  # keeps the zeros of "007"

@@ -91,8 +91,30 @@ def test_evaluate_in_every_format(folder, model, tmp_path):
     assert json.loads(cxr(*arguments, "--format", "json").stdout) == json.loads(json.dumps(report.to_dict()))
     done = cxr(*arguments, "--format", "csv", "--output", tmp_path / "new" / "report.csv")
     assert done.returncode == 0
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "new" / "report.csv").read_text())))
-    assert [row["metric"] for row in rows] == list(report.metrics)
+    assert (tmp_path / "new" / "report.csv").read_text() == report.to_csv()
+    for name, expected in (("a.html", report.to_html()), ("a.md", report.to_markdown()), ("a.json", report.to_json())):
+        assert cxr(*arguments, "--output", tmp_path / name).returncode == 0
+        assert (tmp_path / name).read_text(encoding="utf-8") == expected
+    assert cxr(*arguments, "--format", "markdown").stdout == report.to_markdown()
+
+
+def test_evaluate_on_the_table_of_another_hospital(folder, model, tmp_path):
+    """Other names and a CSV file: figures by sex, whose column is empty for one image."""
+    from cxr_estimator import evaluate, load_image_folder
+
+    data = load_image_folder(folder, split="test")
+    sex = np.array(["F", "M"] * 10)
+    table = tmp_path / "other.csv"
+    rows = zip(data.X, data.y, data.groups, ["", *sex[1:]], strict=True)
+    table.write_text("path,label,patient,sex\n" + "".join(f"{','.join(row)}\n" for row in rows))
+    arguments = ("evaluate", "--model", model, "--data", table, "--patient-column", "patient", "--quiet")
+    done = cxr(*arguments, "--subgroup", "sex", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {row["value"]: row["n_images"] for row in found["subgroups"]} == {"(missing)": 1, "F": 9, "M": 10}
+    clf = CXRClassifier.load(model)
+    assert found["metrics"] == evaluate(clf, *data).to_dict()["metrics"]
+    assert cxr(*arguments, "--subgroup", "age").stderr.strip().endswith("it has ['path', 'label', 'patient', 'sex'].")
 
 
 def test_three_classes_by_file_name(folder, tmp_path):
@@ -326,6 +348,7 @@ COMPARE = "benchmark --model {model} --output {tmp}/o"
     [
         ("predict --model {tmp}/none x.png", "there is no such model folder"),
         ("evaluate --model {model} --data {tmp}/none", "there is no such folder"),
+        ("evaluate --model {model} --data {folder} --subgroup sex", "--subgroup is for a CSV file"),
         (TRAIN.replace("plain_cnn", "resnet_18"), "Did you mean"),
         (f"{TRAIN} --threshold best", "'threshold'"),
         (f"{TRAIN} --pos-label COVID", "'NORMAL', 'PNEUMONIA'"),

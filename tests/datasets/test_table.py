@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from cxr_estimator import load_image_table
+from cxr_estimator.datasets.table import read_columns
 from cxr_estimator.errors import DataError, InvalidParameterError
 
 FRAME = pd.DataFrame({"path": ["a.png", "sub/b.png"], "label": ["sick", "well"], "patient": ["007", "8"]})
@@ -143,3 +144,14 @@ def test_one_long_text_does_not_take_memory_for_every_row(tmp_path):
         (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows, long]))
         with pytest.raises(DataError, match=r"column '(path|label)' has 100,00\d characters in data row 2001"):
             load_image_table(tmp_path / "table.csv")
+
+
+def test_columns_stand_in_the_order_of_the_images(tmp_path):
+    path = write(tmp_path, "path,label,sex,site\nb.png,sick,F,007\na.png,well,,NA\n")
+    found = read_columns(path, ["site", "sex"])
+    assert list(found) == ["site", "sex"]
+    assert found["site"].tolist() == ["007", "NA"]
+    assert found["sex"][0] == "F"
+    assert pd.isna(found["sex"][1])
+    with pytest.raises(DataError, match="has no column 'age'; it has"):
+        read_columns(path, ["age"])

@@ -1,0 +1,143 @@
+"""`evaluate`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from cxr_estimator._operating import judged, warn_of_known_images
+from cxr_estimator._outputs import Task
+from cxr_estimator._validation import check_number, wrong_type
+from cxr_estimator.classifier import CXRClassifier
+from cxr_estimator.errors import DataError
+from cxr_estimator.evaluation._figures import Decided, Scored, estimates
+from cxr_estimator.evaluation._intervals import Patients
+from cxr_estimator.evaluation._points import all_decisions
+from cxr_estimator.evaluation._report import EvaluationReport, Judged, notes_on
+from cxr_estimator.evaluation._subgroups import check_subgroups, subgroup_table
+from cxr_estimator.statistics import Estimate
+
+
+def evaluate(
+    clf: CXRClassifier,
+    X: Any,
+    y: Any,
+    groups: Any = None,
+    *,
+    subgroups: Any = None,
+    n_resamples: int = 1000,
+    random_state: int = 0,
+) -> EvaluationReport:
+    """Evaluate a fitted classifier on images that neither trained it nor chose its thresholds.
+
+    Parameters
+    ----------
+    clf : CXRClassifier
+    X, y : images and labels
+    groups : sequence of N patients, optional
+        For the intervals. Without it each image counts as a patient of its own, which makes them too narrow.
+    subgroups : dict or DataFrame of name to N values, optional
+        Attributes such as sex, age group or site, with at most 50 values each. Missing values are a group of their
+        own. Figures of fewer than five patients are NaN, and counted.
+    n_resamples : int, default=1000
+        Bootstrap resamples.
+    random_state : int, default=0
+
+    Returns
+    -------
+    EvaluationReport
+        With 95% intervals over patients. Each operating point of `clf` is evaluated; what it promised where it was
+        chosen is compared with what it does here, and a gap that chance does not explain is noted.
+
+    Raises
+    ------
+    DataError
+        Lengths differ, y holds labels the model does not know, or no image could be read.
+
+    Examples
+    --------
+    >>> from cxr_estimator import CXRClassifier, evaluate, make_phantoms
+    >>> data = make_phantoms(40, size=32, random_state=0)
+    >>> clf = CXRClassifier("plain_cnn", image_size=32, max_epochs=1, pos_label="PNEUMONIA", random_state=0)
+    >>> clf = clf.fit(data.X[:20], data.y[:20], groups=data.groups[:20])
+    >>> report = evaluate(clf, data.X[20:], data.y[20:], data.groups[20:], n_resamples=50)
+    >>> report.n_images, report.confusion.shape
+    (20, (2, 2))
+    """
+    caller = "evaluate"
+    if not isinstance(clf, CXRClassifier):
+        raise wrong_type("clf", caller, "a CXRClassifier", clf)
+    check_number("n_resamples", n_resamples, caller=caller, low=1, integer=True)
+    check_is_fitted(clf, "model_")
+    if clf.task_ is Task.MULTILABEL:
+        raise DataError("evaluate does not know several labels per image yet; the scorers of scikit-learn do.")
+    data = judged(clf, X, y, groups, caller=caller)
+    attributes = check_subgroups(subgroups, len(data.readable), caller=caller)
+    warn_of_known_images(clf, data.content_ids.tolist(), caller=caller)
+    _, patient = np.unique(data.groups, return_inverse=True)  # numbers: no name of a patient gets any further
+    report = _report(
+        clf,
+        data.logits,
+        np.searchsorted(clf.classes_, data.labels),
+        Patients(patient, n_resamples, random_state),
+        {name: values[data.readable] for name, values in attributes.items()},
+    )
+    report = replace(report, n_unreadable=int((~data.readable).sum()))
+    return replace(report, notes=tuple(notes_on(report, patients_known=groups is not None)))
+
+
+def _report(
+    clf: CXRClassifier,
+    logits: np.ndarray,
+    target: np.ndarray,
+    patients: Patients,
+    attributes: dict[str, np.ndarray],
+) -> EvaluationReport:
+    proba = clf._proba(logits)
+    scored, decided = _positive_last(clf, logits, proba, target, patients)
+    labels = clf.classes_.tolist()
+    several = len(labels) > 2
+    return EvaluationReport(
+        classes=tuple(labels),
+        n_images=len(target),
+        n_patients=patients.number(),
+        n_unreadable=0,
+        prevalence={label: float((target == k).mean()) for k, label in enumerate(labels)},
+        pos_label=clf.pos_label_,
+        threshold=clf.threshold_,
+        overall=estimates(scored, "several" if several else "binary"),
+        decisions=all_decisions(clf, logits, target, patients),
+        per_class={label: _of_class(k, scored, decided) for k, label in enumerate(labels)} if several else {},
+        subgroups=subgroup_table(attributes, scored, decided),
+        notes=(),
+        judged=Judged(proba, _uncalibrated(clf, logits), target, patients.groups),
+    )
+
+
+def _positive_last(
+    clf: CXRClassifier, logits: np.ndarray, proba: np.ndarray, target: np.ndarray, patients: Patients
+) -> tuple[Scored, Decided]:
+    """Return scores and decisions; of two classes with the positive one as 1, whatever the alphabet says."""
+    decided, n_classes = clf._decide(logits), len(clf.classes_)
+    if n_classes > 2:
+        return Scored(proba, proba, target, patients), Decided(decided, target, n_classes, patients)
+    if clf.pos_label_ == clf.classes_[0]:
+        decided, target, proba = 1 - decided, 1 - target, proba[:, ::-1]
+    return Scored(clf._scores(logits), proba, target, patients), Decided(decided, target, 2, patients)
+
+
+def _of_class(k: int, scored: Scored, decided: Decided) -> dict[str, Estimate]:
+    """Return the figures of one of several classes against the rest."""
+    positive, patients = scored.target == k, scored.patients
+    of_scores = Scored.of_label(scored.proba[:, k], scored.proba[:, k], positive, patients)
+    return {
+        **estimates(of_scores, "class"),
+        **estimates(Decided.of_label(decided.decided == k, positive, patients), "class"),
+    }
+
+
+def _uncalibrated(clf: CXRClassifier, logits: np.ndarray) -> np.ndarray | None:
+    return None if clf.calibration_ is None else clf._proba(logits, calibrated=False)

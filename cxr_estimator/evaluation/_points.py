@@ -1,0 +1,133 @@
+"""Decisions at operating points, and whether a point still does what it promised where it was chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cxr_estimator._operating import threshold_of
+from cxr_estimator.classifier import CXRClassifier
+from cxr_estimator.evaluation._figures import Decided, estimates
+from cxr_estimator.evaluation._intervals import Patients, confusion_matrix
+from cxr_estimator.statistics import Estimate, difference
+from cxr_estimator.thresholds import NUMBER, OperatingPoint
+
+LIKELIEST = "likeliest_class"  # how several classes are decided
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What an operating point promised on the images that chose it, beside what it does on others.
+
+    Attributes
+    ----------
+    figure : {"sensitivity", "specificity"}
+    promised, observed, gap : Estimate
+        The gap is observed - promised, with the interval of two independent sets of patients.
+    """
+
+    figure: str
+    promised: Estimate
+    observed: Estimate
+    gap: Estimate
+
+    @property
+    def verdict(self) -> str:
+        """Return "lower", "higher" (the interval of the gap leaves 0 out), "as promised" or "undefined"."""
+        if np.isnan([self.gap.low, self.gap.high]).any():
+            return "undefined"
+        if self.gap.high < 0.0:
+            return "lower"
+        return "higher" if self.gap.low > 0.0 else "as promised"
+
+    @property
+    def flagged(self) -> bool:
+        """Whether the gap is more than chance explains."""
+        return self.verdict in ("lower", "higher")
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """What one operating point decides; of several classes also what is decided without one.
+
+    Attributes
+    ----------
+    rule : str
+        How the point was chosen.
+    label : label or None
+        What it decides on; None where the likeliest of several classes is decided.
+    threshold : float or None
+        Probability from which it decides so.
+    estimates : dict of str to Estimate
+    confusion : ndarray (K, K), int
+        Rows true, columns decided, both in the order of `classes`.
+    classes : tuple
+        All classes; for a label among several, "not LABEL" and the label.
+    transfer : tuple of Transfer
+        Empty for a point that promised nothing.
+    """
+
+    rule: str
+    label: Any
+    threshold: float | None
+    estimates: dict[str, Estimate]
+    confusion: np.ndarray
+    classes: tuple[Any, ...]
+    transfer: tuple[Transfer, ...] = ()
+
+
+def all_decisions(
+    clf: CXRClassifier, logits: np.ndarray, target: np.ndarray, patients: Patients
+) -> dict[str, Decisions]:
+    """Return the decisions of each operating point by its name, the active one first."""
+    found = {}
+    if len(clf.classes_) > 2:
+        found[LIKELIEST] = _likeliest(clf, logits, target, patients)
+    names = sorted(clf.operating_points_, key=lambda name: name != clf.active_point_)
+    return found | {name: _at_point(clf, clf.operating_points_[name], logits, target, patients) for name in names}
+
+
+def _likeliest(clf: CXRClassifier, logits: np.ndarray, target: np.ndarray, patients: Patients) -> Decisions:
+    decided, n_classes = clf._decide(logits), len(clf.classes_)
+    return Decisions(
+        rule="the class with the highest probability",
+        label=None,
+        threshold=None,
+        estimates=estimates(Decided(decided, target, n_classes, patients), "several"),
+        confusion=confusion_matrix(target, decided, n_classes),
+        classes=tuple(clf.classes_.tolist()),
+    )
+
+
+def _at_point(
+    clf: CXRClassifier, point: OperatingPoint, logits: np.ndarray, target: np.ndarray, patients: Patients
+) -> Decisions:
+    labels = clf.classes_.tolist()
+    label = clf.pos_label_ if point.label is None else point.label
+    decided, positive = point.is_positive(clf._scores(logits, label)), target == labels.index(label)
+    found = estimates(Decided.of_label(decided, positive, patients), "binary")
+    confusion = confusion_matrix(positive.astype(int), decided.astype(int), 2)
+    classes = tuple(labels) if len(labels) == 2 else (f"not {label}", label)
+    promised = {"sensitivity": point.sensitivity, "specificity": point.specificity}
+    return Decisions(
+        rule=_rule_of(point),
+        label=label,
+        threshold=threshold_of(clf, point),
+        estimates=found,
+        confusion=confusion[::-1, ::-1] if classes[0] == label else confusion,
+        classes=classes,
+        transfer=tuple(
+            Transfer(figure, promise, found[figure], difference(found[figure], promise))
+            for figure, promise in promised.items()
+            if promise is not None
+        ),
+    )
+
+
+def _rule_of(point: OperatingPoint) -> str:
+    """Return the rule as it is written: "sensitivity>=0.95", "cost, false_negative_cost 5, ..."."""
+    options = dict(point.options or {}) if point.rule != NUMBER else {}
+    at_least = f">={options.pop('at_least'):g}" if "at_least" in options else ""
+    return ", ".join([f"{point.rule}{at_least}", *(f"{name} {value:g}" for name, value in options.items())])

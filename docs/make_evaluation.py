@@ -1,0 +1,73 @@
+"""Write docs/evaluation.md from the table of figures.
+
+python docs/make_evaluation.py [--check]
+
+Nothing in that page is written by hand; a test runs this with --check.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from make_methods import links, write_or_check
+
+from cxr_estimator.evaluation import FIGURES, FigureOfMerit
+from cxr_estimator.evaluation.plots import PLOTS
+from cxr_estimator.statistics import FEWEST_PATIENTS
+
+PAGE = Path(__file__).parent / "evaluation.md"
+
+_HEAD = f"""# Evaluation
+
+```python
+report = evaluate(clf, X, y, groups, subgroups={{"sex": sex, "site": site}})
+report.metrics["auroc"]  # 0.948 [0.928, 0.963]: all figures at the active operating point
+report.decisions["screening"]  # figures, confusion matrix and kept promises of any operating point
+report.to_frame()  # a tidy table: operating_point, class, figure, value, low, high
+report.plot("decision_curve")  # {", ".join(PLOTS)}
+report.save("report.html")  # or .md, .json, .csv, .txt, or a folder with all of them
+```
+
+On the command line: `cxr evaluate --model my-model --data other_hospital.csv --subgroup sex --output report.html`.
+This page is made from the table `cxr_estimator.evaluation.FIGURES` by `docs/make_evaluation.py`.
+
+What to know:
+
+- **Intervals** are 95% over patients: all images of a patient stand or fall together. Without `groups` each image
+  counts as a patient of its own, which makes them too narrow; the report says so.
+- **AUROC** has the interval of DeLong, clustered by patient (Obuchowski), on the scale of log(A / (1 - A)). Where fewer
+  than {FEWEST_PATIENTS} patients on one side are misplaced, as near 1, it is Newcombe's.
+- **Shares** (sensitivity, specificity, precision, NPV, accuracy, recall) have a percentile bootstrap of patients. Where
+  fewer than 15 patients are wrong (or right) that is too narrow, and Wilson's interval takes its place, of as many
+  independent images as would vary as much.
+- **Figures of the confusion matrix** (balanced accuracy, F1, MCC, macro means) have a bootstrap. Where fewer than
+  {FEWEST_PATIENTS} patients of a class are wrong, each recall moves to the ends of its own interval instead, so that a
+  model without an error still has an interval.
+- Simulations in the tests hold all of these to 95%, give or take 3 points.
+- **Undefined is NaN**, never 0, and the notes of the report say why.
+- **Promises.** An operating point that was chosen by a rule is compared with what it does here. The gap has Newcombe's
+  interval for two independent samples; where that leaves out 0, a note says so.
+- **Subgroups** with fewer than {FEWEST_PATIENTS} patients of a label they need show no figure, and are counted.
+- Class order and prevalence stand above every table: precision, NPV, accuracy and AUPRC depend on prevalence.
+- Nothing in a report names a patient or a file.
+
+## Figures
+"""
+_TASKS = {"binary": "two classes", "several": "several classes", "class": "each of several"}
+
+
+def make_page() -> str:
+    rows = ["| figure | what it is | for | better | interval | undefined if | source |", "|---" * 7 + "|"]
+    return "\n".join([_HEAD, *rows, *(row(name, one) for name, one in FIGURES.items())]) + "\n"
+
+
+def row(name: str, one: FigureOfMerit) -> str:
+    better = {True: "greater", False: "less", None: "near 0"}[one.greater_is_better]
+    tasks = ", ".join(_TASKS[task] for task in one.tasks)
+    return (
+        f"| {name} | {one.summary} | {tasks} | {better} | {one.interval} | {one.undefined} | {links(one.reference)} |"
+    )
+
+
+if __name__ == "__main__":
+    write_or_check(PAGE, make_page())

@@ -66,7 +66,7 @@ def bfloat16(result: dict) -> str:
 
 def speed() -> str:
     train, predict, cam, memory = map(read, ("training_speed", "inference_speed", "grad_cam_speed", "memory"))
-    machine, real = train["machine"], read("real_holdout")
+    machine, real, metrics = train["machine"], read("real_holdout"), read("metric_speed")
     rate = train["images"] / statistics.median(train["seconds"]["fit"])
     rows = [
         (
@@ -97,7 +97,19 @@ def speed() -> str:
             f"{grown(memory['predict_100000_paths'])} MB more at the end than near the beginning in `predict_proba`, "
             f"{grown(memory['prepare_100000_paths_at_128'])} MB when prepared for `fit`",
         ),
+        (
+            f"Deletion, insertion and AOPC with their references, {metrics['images']} images, beside Quantus and a "
+            "plain insertion loop",
+            f"{metrics['library_ratio']:.1f} times as fast, with {metrics['evaluations']['ours']:,} evaluations "
+            f"instead of {metrics['evaluations']['library']:,}; "
+            f"{metrics['times_the_forward_pass_ratio']:.2f} times the bare forward passes",
+        ),
+        (
+            "`xai_scorer`, beside explaining and measuring by hand",
+            f"{metrics['scorer_overhead_ratio']:.2f} of the time",
+        ),
         ("Memory over 10,000 explained files", f"{grown(memory['explain_10000_paths'])} MB more, by `iter_explain`"),
+        ("... explained and scored", f"{grown(memory['score_10000_paths'])} MB more, by `xai_scorer`"),
         *(
             (f"bfloat16 moves a probability of {result['backbone']} by at most", bfloat16(result))
             for result in (predict, real)

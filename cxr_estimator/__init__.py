@@ -16,6 +16,7 @@ _PUBLIC = {
     "Explanation": "explanation",
     "ExplanationDisplay": "displays",
     "clinical_scorer": "clinical",
+    "cross_val_threshold": "model_selection",
     "evaluate": "evaluation",
     "load_chexpert": "datasets",
     "load_image_folder": "datasets",
@@ -37,6 +38,7 @@ __all__ = [
     "Explanation",
     "ExplanationDisplay",
     "clinical_scorer",
+    "cross_val_threshold",
     "evaluate",
     "load_chexpert",
     "load_image_folder",
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from cxr_estimator.errors import CXRError
     from cxr_estimator.evaluation import EvaluationReport, evaluate
     from cxr_estimator.explanation import Explanation
+    from cxr_estimator.model_selection import cross_val_threshold
     from cxr_estimator.scorers import xai_scorer, xai_scorers
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cxr_estimator._batches import problem_of, run_batches
 from cxr_estimator._outputs import Task
-from cxr_estimator._predicting import execution, reading, report, target_rule
+from cxr_estimator._predicting import execution, reading, report
 from cxr_estimator._predicting import images as as_images
 from cxr_estimator._progress import check_callback
 from cxr_estimator._targets import explained_classes, present_or_not
@@ -141,7 +141,7 @@ class ExplanationPlan:
 
     def _explain(self, at_once: BatchLimit, prepared: PreparedImages, x: Tensor, done: int) -> Explained:
         index = None if self.index is None else torch.from_numpy(self.index[prepared.index]).to(x.device)
-        rule = target_rule(self.clf, index, margin=self.target == "margin" and isinstance(self.target, str))
+        rule = self.clf._target_rule(index, margin=self.target == "margin" and isinstance(self.target, str))
         # decides as `predict` does, whatever the precision of a method
         decided = problem_of(self.clf, prepared, x, rule, self.execution, self.seed, self.background, at_once)
         problems: dict[str, Problem] = {}  # one per precision: what methods share, they share there

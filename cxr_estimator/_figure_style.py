@@ -27,6 +27,7 @@ def method_title(method: str) -> str:
     """Return the name of a method for people: "grad_cam_plus_plus" is "Grad-CAM++"."""
     words = [word.upper() if word in _ACRONYMS else word for word in method.split("_")]
     text = " ".join(words).replace(" plus plus", "++").replace(" CAM", "-CAM").replace("grad-", "Grad-")
+    text = text.replace("hi res-CAM", "HiResCAM")  # as its authors write it
     return text[:1].upper() + text[1:]
 
 

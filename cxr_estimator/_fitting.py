@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,14 @@ import pandas as pd
 import torch
 
 from cxr_estimator._background import make_background
-from cxr_estimator._labels import Labels, check_both_values, check_label_names, loss_weights, read_labels
+from cxr_estimator._labels import (
+    Labels,
+    check_both_values,
+    check_label_names,
+    class_weights,
+    loss_weights,
+    read_labels,
+)
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import check_folder, check_run_parameters, reading, report
 from cxr_estimator._progress import FitProgress, bar
@@ -29,7 +37,14 @@ from cxr_estimator.augmentation import AUGMENTATIONS
 from cxr_estimator.backbones import build_backbone, check_backbone, normalisation
 from cxr_estimator.datasets.patients import patient_ids
 from cxr_estimator.datasets.split import patient_split
-from cxr_estimator.errors import DataError, EncodedLabelsWarning, PatientLeakWarning, UnknownLabelsWarning
+from cxr_estimator.errors import (
+    DataError,
+    EncodedLabelsWarning,
+    PatientLeakWarning,
+    ThresholdWarning,
+    UnknownLabelsWarning,
+)
+from cxr_estimator.fingerprints import fingerprint
 from cxr_estimator.images import ImageSequence, as_images
 from cxr_estimator.inference import bfloat16_change, check_device, check_precision, pixel_logits
 from cxr_estimator.preprocessing import Preprocessing
@@ -57,7 +72,8 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     seed = check_seed(clf.random_state, caller=_CLASS)
     images, image_shape, intensity = training_images(clf, X, y)
     task, classes, encoded = labels = read_labels(y, len(images), clf.label_names)
-    pos_label, point = positive_label(clf, task, classes), initial_point(clf, task)
+    pos_label = positive_label(clf, task, classes)
+    point = initial_point(clf, task, pos_label)
     loss_weights(clf.class_weight, classes, encoded, sample_weight)  # bad ones fail now
     groups = patients(images, groups, clf.patient_pattern, clf.validation_fraction)
     validation_split(classes, encoded, groups, clf.validation_fraction, seed)  # fails now rather than after decoding
@@ -84,14 +100,18 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     if isinstance(point, tuple):
         logits = pixel_logits(model, validation.pixels, preprocessing, settings.execution)
         scores = logits[:, 0] if pos_label == classes[1] else -logits[:, 0]
-        point = choose_point(scores, classes[validation.target] == pos_label, point[0], at_least=point[1])
+        owners = None if groups is None else groups[kept][sides[1]]
+        point = chosen_point(scores, classes[validation.target] == pos_label, *point, owners, pos_label)
+        ids = [prepared.content_ids[row] for row in rows[sides[1]]]
+        point = replace(point, fingerprint=fingerprint(ids))
 
     owners = None if groups is None else groups[kept][sides[0]]
     background = make_background(data.pixels, data.target, owners, seed)
     pixels = data.pixels if judged is None else judged.pixels
     sample = pixels[np.unique(np.linspace(0, len(pixels) - 1, _PRECISION_IMAGES, dtype=np.int64))]
     clf.bfloat16_change_ = bfloat16_change(model, sample, preprocessing, settings.execution, task)
-    clf.background_ = background
+    clf.background_, clf.calibration_ = background, None
+    clf.class_weights_ = class_weights(clf.class_weight, classes, encoded[kept])
     clf.task_, clf.classes_, clf.pos_label_, clf.model_ = task, classes, pos_label, model
     clf.architecture_ = {name: getattr(clf, name) for name in ARCHITECTURE}
     clf.preprocessing_, clf.image_shape_ = preprocessing, image_shape
@@ -175,7 +195,9 @@ def positive_label(clf: CXRClassifier, task: Task, classes: np.ndarray) -> Any:
     return check_choice("pos_label", clf.pos_label, labels, caller=_CLASS)
 
 
-def initial_point(clf: CXRClassifier, task: Task) -> OperatingPoint | tuple[str, float | None] | None:
+def initial_point(
+    clf: CXRClassifier, task: Task, pos_label: Any
+) -> OperatingPoint | tuple[str, dict[str, float]] | None:
     """Return the operating point that `threshold` is, or the rule that will choose it; None for several classes."""
     if task is not Task.BINARY:
         if clf.threshold != 0.5:
@@ -183,10 +205,23 @@ def initial_point(clf: CXRClassifier, task: Task) -> OperatingPoint | tuple[str,
             raise invalid("threshold", _CLASS, constraint, clf.threshold)
         return None
     if not isinstance(clf.threshold, str):
-        return number_point(clf.threshold, name=DEFAULT_POINT, caller=_CLASS)
+        return number_point(clf.threshold, name=DEFAULT_POINT, caller=_CLASS, label=pos_label)
     if clf.validation_fraction == 0:
         raise invalid("threshold", _CLASS, "a number where validation_fraction is 0", clf.threshold)
-    return parse_rule(clf.threshold, caller=_CLASS)
+    return parse_rule(clf.threshold, caller=_CLASS, parameter="threshold")
+
+
+def chosen_point(
+    scores: np.ndarray, positive: np.ndarray, rule: str, options: dict[str, float], groups: Any, label: Any
+) -> OperatingPoint:
+    """Return the cut-off that the rule chooses; 0.5, with a warning, where it finds none: training is not lost."""
+    try:
+        return choose_point(scores, positive, rule, options, groups=groups, label=label)
+    except DataError as error:
+        warnings.warn(
+            f"{error} So the threshold is 0.5; choose another with set_threshold.", ThresholdWarning, stacklevel=5
+        )
+        return number_point(0.5, name=DEFAULT_POINT, caller=_CLASS, label=label)
 
 
 def read_images(clf: CXRClassifier, images: ImageSequence, preprocessing: Preprocessing) -> PreparedImages:

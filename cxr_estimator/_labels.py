@@ -88,6 +88,20 @@ def check_both_values(names: np.ndarray, target: np.ndarray, where: str) -> None
             )
 
 
+def class_weights(
+    class_weight: str | dict[Hashable, float] | None, classes: np.ndarray, target: np.ndarray
+) -> np.ndarray:
+    """Return the weight (K,), float64, of each class in the loss; of several labels, of each one's presence."""
+    if target.ndim == 2:
+        if isinstance(class_weight, dict):
+            raise invalid("class_weight", _CALLER, "None or 'balanced' for several labels per image", class_weight)
+        is_balanced = class_weight == "balanced"
+        return (target == 0).sum(axis=0) / (target == 1).sum(axis=0) if is_balanced else np.ones(len(classes))
+    if isinstance(class_weight, dict) and not set(class_weight) <= set(classes.tolist()):
+        raise invalid("class_weight", _CALLER, f"a dict with keys among {classes.tolist()}", class_weight)
+    return compute_class_weight(class_weight, classes=classes, y=classes[target])
+
+
 def loss_weights(
     class_weight: str | dict[Hashable, float] | None,
     classes: np.ndarray,
@@ -99,16 +113,8 @@ def loss_weights(
     That is the class weight times the sample weight (scaled to mean 1). "balanced" gives each label that is present
     the weight n_absent / n_present, counted over its known values.
     """
-    weights: np.ndarray
-    if target.ndim == 2:
-        if isinstance(class_weight, dict):
-            raise invalid("class_weight", _CALLER, "None or 'balanced' for several labels per image", class_weight)
-        present, absent = (target == 1).sum(axis=0), (target == 0).sum(axis=0)
-        weights = np.where((target == 1) & (class_weight == "balanced"), absent / present, 1.0)
-    else:
-        if isinstance(class_weight, dict) and not set(class_weight) <= set(classes.tolist()):
-            raise invalid("class_weight", _CALLER, f"a dict with keys among {classes.tolist()}", class_weight)
-        weights = compute_class_weight(class_weight, classes=classes, y=classes[target])[target]
+    weights = class_weights(class_weight, classes, target)
+    weights = np.where(target == 1, weights, 1.0) if target.ndim == 2 else weights[target]
     if sample_weight is not None:
         given = check_per_image("sample_weight", sample_weight, len(target), caller=_CALLER)
         if given.dtype.kind not in "buif":

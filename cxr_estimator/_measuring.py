@@ -13,7 +13,6 @@ from sklearn.utils import _safe_indexing
 from cxr_estimator._batches import problem_of, run_batches
 from cxr_estimator._explaining import Explained, ExplanationPlan, execution_of
 from cxr_estimator._predicting import images as as_images
-from cxr_estimator._predicting import target_rule
 from cxr_estimator._progress import check_callback
 from cxr_estimator._validation import check_number, check_seed, invalid, wrong_type
 from cxr_estimator.errors import DataError
@@ -179,7 +178,7 @@ def run_given(
         for row, content_id in zip(prepared.index, prepared.content_ids, strict=True):
             if first.image_ids[row] != content_id:
                 raise DataError(f"{caller}: image {first.index[row]} of X is not the one that was explained.")
-        rule = target_rule(clf, classes[prepared.index].to(x.device), margin=margin)
+        rule = clf._target_rule(classes[prepared.index].to(x.device), margin=margin)
         problem = problem_of(clf, prepared, x, rule, how, seed)
         if progress is not None:  # which may stop the work
             problem.progress = lambda share: progress(done, len(first))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from cxr_estimator._fitting import ARCHITECTURE, build, check_image_shape, check
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import execution
 from cxr_estimator._validation import check_number
+from cxr_estimator.calibration import Calibration
 from cxr_estimator.errors import CXRError, ModelFolderError
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.serialization import (
@@ -53,8 +53,10 @@ def save(clf: CXRClassifier, folder: Path) -> Path:
         "pos_label": to_json(clf.pos_label_),
         "preprocessing": clf.preprocessing_.to_dict(),
         "image_shape": to_json(clf.image_shape_),
-        "operating_points": [asdict(point) for point in clf.operating_points_.values()],
+        "operating_points": [point.to_dict() for point in clf.operating_points_.values()],
         "active_operating_point": clf.active_point_,
+        "calibration": None if clf.calibration_ is None else clf.calibration_.to_dict(),
+        "class_weights": clf.class_weights_.tolist(),
         "bfloat16_change": clf.bfloat16_change_,
         "training": {"history": _history_to_json(clf.history_)},
         "versions": package_versions(),
@@ -104,13 +106,7 @@ def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
         if getattr(clf.preprocessing_, name) != getattr(clf, name) and not from_rows:
             raise ModelFolderError(f"{name!r} of the preprocessing and of the parameters differ.")
     clf.architecture_ = {name: getattr(clf, name) for name in ARCHITECTURE}
-    points = [OperatingPoint(**point) for point in config["operating_points"]]
-    clf.operating_points_ = {point.name: point for point in points}
-    clf.active_point_ = config["active_operating_point"]
-    if (clf.task_ is Task.BINARY) != (clf.active_point_ in clf.operating_points_):
-        raise ModelFolderError(
-            f"the active operating point {clf.active_point_!r} is none of {list(clf.operating_points_)}."
-        )
+    _restore_decisions(clf, config)
     clf.bfloat16_change_ = check_number("bfloat16_change", config["bfloat16_change"], caller="load", low=0, high=1)
     clf.history_ = _history_from_json(config["training"]["history"])
     clf.skipped_ = ()
@@ -124,9 +120,34 @@ def _restore_labels(clf: CXRClassifier, config: dict[str, Any]) -> None:
     clf.task_ = Task(config.get("task", own))  # folders of before there was this entry
     if clf.task_ not in (own, Task.MULTILABEL):
         raise ModelFolderError(f"the task is {clf.task_.value!r}, but there are {len(classes['values'])} classes.")
-    if clf.task_ is Task.MULTILABEL and config["pos_label"] is not None:
-        raise ModelFolderError(f"the positive label {config['pos_label']!r} is for one class per image.")
+    for name in ("pos_label", "calibration"):
+        if clf.task_ is Task.MULTILABEL and config[name] is not None:
+            raise ModelFolderError(f"{name!r} is {config[name]!r:.100}, which is for one class per image.")
     clf.classes_ = labels_from_json(classes, is_sorted=clf.task_ is not Task.MULTILABEL)
+
+
+def _restore_decisions(clf: CXRClassifier, config: dict[str, Any]) -> None:
+    """Set operating points and calibration."""
+    n_classes = len(clf.classes_)
+    points = [OperatingPoint.from_dict(point) for point in config["operating_points"]]
+    clf.operating_points_ = {point.name: point for point in points}
+    if len(clf.operating_points_) < len(points):
+        raise ModelFolderError("two operating points have the same name.")
+    clf.active_point_ = config["active_operating_point"]
+    allowed = list(clf.operating_points_) if clf.task_ is Task.BINARY else [None]
+    if clf.active_point_ not in allowed:
+        raise ModelFolderError(
+            f"the active operating point {clf.active_point_!r} is none of {list(clf.operating_points_)}."
+        )
+    for point in points:
+        if point.label not in clf.classes_.tolist():
+            raise ModelFolderError(f"the operating point {point.name!r} is of the unknown label {point.label!r}.")
+    clf.class_weights_ = np.array(config["class_weights"], dtype=np.float64)
+    if clf.class_weights_.shape != (n_classes,) or not (clf.class_weights_ >= 0).all():
+        raise ModelFolderError(f"'class_weights' must be {n_classes} numbers that are not negative.")
+    clf.calibration_ = None if config["calibration"] is None else Calibration.from_dict(config["calibration"])
+    if clf.calibration_ is not None and len(clf.calibration_.log_weights) != clf.task_.num_outputs(n_classes):
+        raise ModelFolderError(f"the calibration does not fit {n_classes} classes.")
 
 
 def _restore_columns(clf: CXRClassifier, config: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import torch
 from joblib import effective_n_jobs
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import nn
 
 from cxr_estimator._outputs import Task
 from cxr_estimator._progress import bar
@@ -25,7 +25,6 @@ from cxr_estimator._validation import (
     invalid,
     wrong_type,
 )
-from cxr_estimator.attribution import TargetRule
 from cxr_estimator.backbones import embed, embedding_size
 from cxr_estimator.errors import DataError, ModelFolderError, SkippedImage, SkippedImagesWarning
 from cxr_estimator.images import ImageSequence, as_images
@@ -33,13 +32,13 @@ from cxr_estimator.inference import (
     BFLOAT16_TOLERANCE,
     PRECISIONS,
     Execution,
+    Logits,
     Run,
     check_device,
     check_precision,
     predict_logits,
 )
 from cxr_estimator.reading import Reading
-from cxr_estimator.thresholds import RULES, OperatingPoint, check_at_least, choose_point, number_point
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
@@ -78,66 +77,27 @@ def images(clf: CXRClassifier, X: Any) -> ImageSequence:
     return as_images(check_rows(clf, X)).with_row_shape(clf.image_shape_)
 
 
-def logits(clf: CXRClassifier, X: Any) -> np.ndarray:
+def run_network(clf: CXRClassifier, X: Any) -> Logits:
     """Return the logits (N, 1) or (N, K), float32; the row of an unreadable image is NaN, and it is reported."""
     sequence = images(clf, X)
     return _run(clf, sequence, clf.task_.num_outputs(len(clf.classes_)))
 
 
-def decided(clf: CXRClassifier, logits: np.ndarray) -> np.ndarray:
-    """Return the index (N,) of the decided class, or 1 or 0 for each of several labels (N, K)."""
-    if clf.task_ is Task.MULTILABEL:
-        return (logits >= 0.0).astype(np.int64)  # a probability of 0.5
-    return target_rule(clf).predicted(torch.from_numpy(logits)).numpy()
-
-
-def target_rule(clf: CXRClassifier, index: Tensor | None = None, margin: bool = False) -> TargetRule:
-    """Return how the explained class follows from logits: the class `index` of each image, or the decided one."""
-    if clf.task_ is not Task.BINARY:
-        return TargetRule(None, index=index, margin=margin, task=clf.task_)
-    point = clf.operating_points_[str(clf.active_point_)]
-    return TargetRule(point, int(clf.pos_label_ == clf.classes_[1]), index, margin, clf.task_)
-
-
-def labels(clf: CXRClassifier, logits: np.ndarray) -> np.ndarray:
-    """Return what `CXRClassifier.predict` says: labels (N,), or 1 and 0 for each of several labels (N, K)."""
-    found, unreadable = clf._decide(logits), np.isnan(logits).any(axis=1)
-    several = clf.task_ is Task.MULTILABEL
-    found = found if several else clf.classes_[found]
+def labels(clf: CXRClassifier, decided: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Return labels (N,), or 1 and 0 for each of several labels (N, K), for what was decided by their logits."""
+    unreadable, several = np.isnan(logits).any(axis=1), clf.task_ is Task.MULTILABEL
+    found = decided if several else clf.classes_[decided]
     if unreadable.any():
         found = found.astype(np.float64 if several else object)
         found[unreadable] = np.nan if several else None
     return found
 
 
-def operating_point(clf: CXRClassifier, rule: Any, at_least: float | None, X: Any, y: Any, name: Any) -> OperatingPoint:
-    """Return the cut-off that `CXRClassifier.set_threshold` is asked for."""
-    caller = "set_threshold"
-    check_is_fitted(clf, "model_")
-    if not isinstance(name, str) or not name:
-        raise wrong_type("name", caller, "a text that is not empty", name)
-    if clf.task_ is not Task.BINARY:
-        raise DataError("set_threshold needs two classes; for several the largest logit decides.")
-    if not isinstance(rule, str):
-        if at_least is not None:
-            raise invalid("at_least", caller, "None for a number", at_least)
-        return number_point(rule, name=name, caller=caller)
-    check_choice("rule", rule, RULES, caller=caller)
-    check_at_least(rule, at_least, caller=caller)
-    if X is None or y is None:
-        raise invalid("X" if X is None else "y", caller, f"given for the rule {rule!r}", None)
-    found = clf._logits(X)
-    truth = check_labels(y, len(found), caller=caller, classes=clf.classes_)
-    readable = ~np.isnan(found).any(axis=1)
-    scores, positive = clf._scores(found[readable]), truth[readable] == clf.pos_label_
-    return choose_point(scores, positive, rule, at_least=at_least, name=name)
-
-
 def score(clf: CXRClassifier, X: Any, y: Any, sample_weight: Any) -> float:
     """Return the accuracy; an unreadable image, which is no class, counts as wrong."""
     found = clf._logits(X)
     if clf.task_ is Task.MULTILABEL:
-        return _subset_accuracy(labels(clf, found), y, sample_weight)
+        return _subset_accuracy(labels(clf, clf._decide(found), found), y, sample_weight)
     said, unreadable = clf.classes_[clf._decide(found)], np.isnan(found).any(axis=1)
     if unreadable.any():
         truth = check_labels(y, len(said), caller="score")[unreadable]
@@ -160,10 +120,10 @@ def _subset_accuracy(said: np.ndarray, y: Any, sample_weight: Any) -> float:
 def embeddings(clf: CXRClassifier, X: Any) -> np.ndarray:
     """Return the embeddings (N, D), float32, with rows of NaN as in `logits`."""
     sequence = images(clf, X)
-    return _run(clf, sequence, embedding_size(clf.model_), embed)
+    return _run(clf, sequence, embedding_size(clf.model_), embed).values
 
 
-def _run(clf: CXRClassifier, sequence: ImageSequence, width: int, run: Run = nn.Module.__call__) -> np.ndarray:
+def _run(clf: CXRClassifier, sequence: ImageSequence, width: int, run: Run = nn.Module.__call__) -> Logits:
     """Return what the network, or `run`, gives for each image, (N, width); unreadable images are reported."""
     with bar(len(sequence), "predicting", clf.verbose) as progress:
         found = predict_logits(
@@ -181,7 +141,7 @@ def _run(clf: CXRClassifier, sequence: ImageSequence, width: int, run: Run = nn.
     broken = sorted(undefined - {item.position for item in found.skipped})
     if broken:  # so that NaN always means unreadable
         raise ModelFolderError(f"The network gives no finite output for {sequence.source(broken[0])}: bad weights.")
-    return found.values
+    return found
 
 
 def report(skipped: tuple[SkippedImage, ...], *, stacklevel: int = 4) -> None:

@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from cxr_estimator import _fitting, _persistence, _predicting
+from cxr_estimator._deciding import Deciding
 from cxr_estimator._explaining import ExplanationPlan, joined
 from cxr_estimator._outputs import Task
 from cxr_estimator._progress import bar, told_how_far
 from cxr_estimator.backbones import embedding_size
-from cxr_estimator.thresholds import DEFAULT_POINT, OperatingPoint
 
 
-class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator):
+class CXRClassifier(ClassNamePrefixFeaturesOutMixin, Deciding, ClassifierMixin, TransformerMixin, BaseEstimator):
     """A neural network for chest radiographs (or other images) as a scikit-learn classifier.
 
     Of two or more classes an image has one; where y has several columns, each is a label that it has or has not.
@@ -96,6 +95,11 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
     threshold_ : float or None
         The active operating point, as a probability of `pos_label_`.
     operating_points_ : dict of str to OperatingPoint
+    thresholds_ : dict of str to float
+        The probability from which each operating point counts its label as present.
+    calibration_ : Calibration or None
+    class_weights_ : ndarray (K,)
+        What the loss weighed each class with.
     preprocessing_ : Preprocessing
     n_features_in_, feature_names_in_ : int and ndarray of str
         Only where X came as rows; the names, where it was a data frame.
@@ -120,8 +124,6 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
 
     task_: Task
     architecture_: dict[str, Any]
-    operating_points_: dict[str, OperatingPoint]
-    active_point_: str | None
 
     def __init__(
         self,
@@ -215,50 +217,6 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
         """
         return _fitting.fit(self, X, y, groups, sample_weight)
 
-    # -- predict ------------------------------------------------------------------------------------------------------
-
-    @property
-    def threshold_(self) -> float | None:
-        """The active operating point as a probability of `pos_label_`; None for several classes."""
-        check_is_fitted(self, "model_")
-        return None if self.active_point_ is None else self.operating_points_[self.active_point_].threshold
-
-    def decision_function(self, X) -> np.ndarray:
-        """Return the log-odds of `classes_[1]`, (N,), the logits (N, K) of K > 2 classes or the log-odds of labels.
-
-        The operating point does not shift them. With `on_error="skip"` the row of an unreadable image is NaN.
-        """
-        logits = self._logits(X).astype(np.float64)
-        return logits[:, 0] if self.task_ is Task.BINARY else logits
-
-    def predict_proba(self, X) -> np.ndarray:
-        """Return probabilities (N, K), float64, columns in the order of `classes_`, in as many rows as X has.
-
-        Those of several labels per image are independent. With `on_error="skip"` the row of an unreadable image is NaN,
-        and a warning lists it.
-        """
-        return self._proba(self._logits(X))
-
-    def predict(self, X) -> np.ndarray:
-        """Return labels (N,): `pos_label_` from the active operating point on; of several classes the likeliest.
-
-        Of several labels per image 1 or 0 for each, (N, K) int64. With `on_error="skip"` the label of an unreadable
-        image is None, and its row NaN.
-        """
-        return _predicting.labels(self, self._logits(X))
-
-    def score(self, X, y, sample_weight=None) -> float:
-        """Return the accuracy, in [0, 1], of `predict` on images X with true labels y (N,).
-
-        Of several labels per image, y (N, K): the share of images with all labels right, among those with all known.
-
-        With `on_error="skip"` an unreadable image counts as wrong, so that none can improve the score by being
-        unreadable; a warning lists them. `evaluate` leaves them out instead, and says how many.
-
-        `sample_weight` (N,) are numbers that are not negative.
-        """
-        return _predicting.score(self, X, y, sample_weight)
-
     def transform(self, X) -> np.ndarray:
         """Return embeddings (N, D), float32: the pooled features that enter the last layer of the network.
 
@@ -270,41 +228,6 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
     @property
     def _n_features_out(self) -> int:  # scikit-learn's word for D
         return embedding_size(self.model_)
-
-    def set_threshold(self, rule, *, at_least=None, X=None, y=None, name=DEFAULT_POINT) -> CXRClassifier:
-        """Choose the operating point that `predict` uses, and keep it under `name`.
-
-        Parameters
-        ----------
-        rule : float in (0, 1), "youden", "sensitivity" or "specificity"
-            A probability of `pos_label_`, or a rule applied to X and y. "sensitivity" maximises the specificity among
-            the cut-offs with at least that sensitivity, "specificity" the other way round; ties go to the highest.
-        at_least : float in (0, 1], optional
-            For "sensitivity" and "specificity".
-        X, y : images and labels, for a rule
-            Not the images the network was trained on, nor those it will be judged on.
-        name : str, default="default"
-        """
-        point = _predicting.operating_point(self, rule, at_least, X, y, name)
-        self.operating_points_ = {**self.operating_points_, point.name: point}
-        self.active_point_ = point.name
-        return self
-
-    def _logits(self, X: Any) -> np.ndarray:
-        """Return the logits (N, 1) or (N, K), float32; a row of NaN for an unreadable image."""
-        return _predicting.logits(self, X)
-
-    def _proba(self, logits: np.ndarray) -> np.ndarray:
-        return self.task_.proba(torch.from_numpy(logits.astype(np.float64))).numpy()
-
-    def _scores(self, logits: np.ndarray) -> np.ndarray:
-        """Return the log-odds of `pos_label_` (N,), two classes."""
-        log_odds = logits[:, 0].astype(np.float64)
-        return log_odds if self.pos_label_ == self.classes_[1] else -log_odds
-
-    def _decide(self, logits: np.ndarray) -> np.ndarray:
-        """Return the index (N,) of the decided class, or 1 or 0 for each of several labels (N, K)."""
-        return _predicting.decided(self, logits)
 
     # -- explain ------------------------------------------------------------------------------------------------------
 
@@ -333,9 +256,9 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, Transforme
         method : str or list of str, default="grad_cam"
             Keys of `attribution.METHODS`. Several share what work they can, and give a dict of explanations.
         target : label, "predicted", "true" or "margin", default="predicted"
-            What is explained: the log-odds (or logit) of that class, of the decided or of the true one. "margin" is
-            how far the log-odds lie beyond the operating point, on the decided side. Of several labels per image one
-            must be named.
+            What is explained: the network's own log-odds (or logit), before any calibration, of that class, of the
+            decided or of the true one. "margin" is how far they lie beyond the operating point, on the decided side.
+            Of several labels per image one must be named.
         error_bars : bool, default=False
             Repeat the method five times, over seeds where it is random and over images with 2% noise where it is not;
             the map is the mean, and `Explanation.spread` the pointwise standard deviation.

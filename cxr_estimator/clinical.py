@@ -55,8 +55,8 @@ def sensitivity_at_specificity(proba: Any, positive: Any, *, specificity: float 
     proba, positive = _checked(proba, positive, caller)
     if positive.all() or not positive.any():
         return float("nan")
-    _, sensitivities, specificities = sweep(proba, positive)
-    return float(sensitivities[specificities >= specificity].max())
+    curve = sweep(proba, positive)
+    return float(curve.sensitivity[curve.specificity >= specificity].max())
 
 
 def specificity_at_sensitivity(proba: Any, positive: Any, *, sensitivity: float = 0.9) -> float:
@@ -80,8 +80,8 @@ def specificity_at_sensitivity(proba: Any, positive: Any, *, sensitivity: float 
     proba, positive = _checked(proba, positive, caller)
     if positive.all() or not positive.any():
         return float("nan")
-    _, sensitivities, specificities = sweep(proba, positive)
-    return float(specificities[sensitivities >= sensitivity].max())
+    curve = sweep(proba, positive)
+    return float(curve.specificity[curve.sensitivity >= sensitivity].max())
 
 
 def expected_calibration_error(proba: Any, positive: Any, *, n_bins: int = 10, strategy: str = "uniform") -> float:

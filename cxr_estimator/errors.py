@@ -94,6 +94,14 @@ class PatientLeakWarning(UserWarning):
     """Images of one patient may stand on both sides of a split, because no patients are known."""
 
 
+class ThresholdWarning(UserWarning):
+    """The rule for the threshold found none on the validation images, so that it is 0.5."""
+
+
+class SameDataWarning(UserWarning):
+    """A model is evaluated on images that chose an operating point of it or calibrated it."""
+
+
 class ScoreWarning(UserWarning):
     """A score is undefined on the images that were scored, or leaves some of them out."""
 

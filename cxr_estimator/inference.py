@@ -209,6 +209,7 @@ class Logits(NamedTuple):
 
     values: np.ndarray  # (N, K) float32
     skipped: tuple[SkippedImage, ...]
+    content_ids: tuple[str, ...]  # of the images that could be read, in order
 
 
 def predict_logits(
@@ -228,14 +229,16 @@ def predict_logits(
     """
     values = np.full((len(images), num_outputs), np.nan, dtype=np.float32)
     skipped: list[SkippedImage] = []
+    content_ids: list[str] = []
     limit = BatchLimit(execution.batch_size)
     for prepared, x in iter_inputs(images, preprocessing, execution, reading):
         skipped += prepared.skipped
+        content_ids += prepared.content_ids
         if len(x):
             values[prepared.index] = forward(model, x, execution, limit, run).cpu().numpy()
         if progress is not None:
             progress(len(prepared.index) + len(prepared.skipped))
-    return Logits(values, tuple(skipped))
+    return Logits(values, tuple(skipped), tuple(content_ids))
 
 
 def pixel_logits(

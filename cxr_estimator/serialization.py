@@ -29,7 +29,8 @@ WEIGHTS_NAME = "model.safetensors"
 _MAX_JSON = 50_000_000  # bytes; an explanation of 100,000 images has so many
 _KEYS = {
     "format", "schema_version", "parameters", "classes", "pos_label", "preprocessing", "image_shape",
-    "operating_points", "active_operating_point", "bfloat16_change", "training", "versions",
+    "operating_points", "active_operating_point", "calibration",
+    "class_weights", "bfloat16_change", "training", "versions",
 }  # fmt: skip
 _OPTIONAL_KEYS = {"feature_names", "task", "weights_sha256"}
 

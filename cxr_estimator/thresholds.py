@@ -1,22 +1,26 @@
-"""Operating points: cut-offs on the log-odds of the positive label, and the rules that choose them."""
+"""Operating points: cut-offs on the log-odds of a label, and the rules that choose them.
+
+`RULES` is the one table: a new rule is a function and a line.
+"""
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit
 
 from cxr_estimator._validation import check_choice, check_number, invalid, wrong_type
 from cxr_estimator.errors import DataError
+from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate, percentile_interval, proportion, resampled_weights
 
 DEFAULT_POINT = "default"  # the operating point that a plain `threshold` makes
-
-Rule = Callable[[np.ndarray, np.ndarray, float | None], np.ndarray]
+NUMBER = "number"  # the rule of a point that was given and not chosen
 
 
 @dataclass(frozen=True)
@@ -26,23 +30,34 @@ class OperatingPoint:
     Attributes
     ----------
     name, rule : str
-    at_least : float or None
-        What a "sensitivity" or "specificity" rule was asked for.
+        The rule is a key of `RULES`, or "number".
     score : float
-        Cut-off on the log-odds of the positive label; a score equal to it counts as positive.
-    sensitivity, specificity : float or None
-        As observed on the data that chose it; on other data expect less. None for a plain number.
-    n_images : int or None
-        How many images chose it.
+        Cut-off on the raw log-odds of `label`, before any calibration; a score equal to it counts as positive.
+    label : label or None
+        What the log-odds speak of.
+    options : dict of str to float
+        What the rule was asked for, such as `at_least`.
+    interval : (float, float) or None
+        95% patient-bootstrap interval of `score`: where the rule would have put it on other patients like these.
+    sensitivity, specificity : Estimate or None
+        As observed, at this cut-off, on the images that chose it; on others expect a little less. None for a number.
+    n_images, n_patients : int or None
+        How many images of how many patients chose it.
+    fingerprint : tuple of str
+        Sketch of the images that chose it, see `fingerprints`.
     """
 
     name: str
     rule: str
-    at_least: float | None
     score: float
-    sensitivity: float | None = None
-    specificity: float | None = None
+    label: Any = None
+    options: Mapping[str, float] | None = None
+    interval: tuple[float, float] | None = None
+    sensitivity: Estimate | None = None
+    specificity: Estimate | None = None
     n_images: int | None = None
+    n_patients: int | None = None
+    fingerprint: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_number("score", self.score, caller=type(self).__name__)
@@ -51,105 +66,299 @@ class OperatingPoint:
 
     @property
     def threshold(self) -> float:
-        """The cut-off as a probability of the positive label, in (0, 1)."""
+        """The cut-off as a probability of the label as the network gives it, in (0, 1), before any calibration."""
         return float(expit(self.score))
 
+    @property
+    def number(self) -> float:
+        """The probability that a point of the rule "number" was given as."""
+        return (self.options or {}).get("probability", self.threshold)
+
     def is_positive(self, scores: Any) -> Any:
-        """Return which log-odds (array or tensor, any shape) count as positive."""
+        """Return which raw log-odds (array or tensor, any shape) count as positive."""
         return scores >= self.score
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON types; NaN becomes None."""
+        found = asdict(self)
+        for name in ("interval", "sensitivity", "specificity"):
+            values = getattr(self, name)
+            found[name] = None if values is None else [None if value != value else value for value in values]
+        return {**found, "options": dict(self.options or {}), "fingerprint": list(self.fingerprint)}
 
-def _youden(sensitivity: np.ndarray, specificity: np.ndarray, at_least: float | None) -> np.ndarray:
-    return sensitivity + specificity
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> OperatingPoint:
+        """Undo `to_dict`; raises ValueError, TypeError or LookupError for anything else."""
+        check_choice("rule", content["rule"], (NUMBER, *RULES), caller=cls.__name__)
+        estimates = {
+            name: None if content[name] is None else Estimate(*map(_number, content[name]))
+            for name in ("sensitivity", "specificity")
+        }
+        low_high = content["interval"]
+        interval = None if low_high is None else (_number(low_high[0]), _number(low_high[1]))
+        options = {str(key): _number(value) for key, value in content["options"].items()}
+        sketch = tuple(map(str, content["fingerprint"]))
+        return cls(**{**content, **estimates, "interval": interval, "options": options, "fingerprint": sketch})
 
 
-def _at_least_sensitivity(sensitivity: np.ndarray, specificity: np.ndarray, at_least: float | None) -> np.ndarray:
-    return np.where(sensitivity >= at_least, specificity, -np.inf)
+def _number(value: Any) -> float:
+    return math.nan if value is None else check_number("number", value, caller="OperatingPoint")
 
 
-def _at_least_specificity(sensitivity: np.ndarray, specificity: np.ndarray, at_least: float | None) -> np.ndarray:
-    return np.where(specificity >= at_least, sensitivity, -np.inf)
+class Curve(NamedTuple):
+    """What every distinct cut-off does: `cutoffs` (P,), descending, with `sensitivity` and `specificity` (P,) each.
+
+    The first cut-off lies 1 above the highest score (nothing is positive), the last 1 below the lowest (all is).
+    `prevalence` is the share of positive images.
+    """
+
+    cutoffs: np.ndarray
+    sensitivity: np.ndarray
+    specificity: np.ndarray
+    prevalence: float
 
 
-# Each rule rates every possible cut-off by its (sensitivity, specificity); the best rated one is taken.
+def _youden(curve: Curve) -> np.ndarray:
+    return curve.sensitivity + curve.specificity
+
+
+def _sensitivity(curve: Curve, *, at_least: float) -> np.ndarray:
+    return np.where(curve.sensitivity >= at_least, curve.specificity, -np.inf)
+
+
+def _specificity(curve: Curve, *, at_least: float) -> np.ndarray:
+    return np.where(curve.specificity >= at_least, curve.sensitivity, -np.inf)
+
+
+def _f_beta(curve: Curve, *, beta: float = 1.0) -> np.ndarray:
+    found = curve.prevalence * curve.sensitivity
+    false_alarms = (1 - curve.prevalence) * (1 - curve.specificity)
+    return (1 + beta**2) * found / (found + false_alarms + beta**2 * curve.prevalence)
+
+
+def _cost(
+    curve: Curve, *, false_negative_cost: float, false_positive_cost: float, prevalence: float | None = None
+) -> np.ndarray:
+    share = curve.prevalence if prevalence is None else prevalence
+    missed = share * (1 - curve.sensitivity) * false_negative_cost
+    return -missed - (1 - share) * (1 - curve.specificity) * false_positive_cost
+
+
+class Rule(NamedTuple):
+    """A row of `RULES`.
+
+    Attributes
+    ----------
+    rate : callable
+        `rate(curve, **options) -> (P,)` rates every cut-off; the best rated one is taken, of equals the highest.
+    summary, reference : str
+    """
+
+    rate: Callable[..., np.ndarray]
+    summary: str
+    reference: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Names and defaults of the options; `inspect.Parameter.empty` for those that must be given."""
+        parameters = inspect.signature(self.rate).parameters.values()
+        return {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
 RULES: dict[str, Rule] = {
-    "youden": _youden,
-    "sensitivity": _at_least_sensitivity,
-    "specificity": _at_least_specificity,
+    "youden": Rule(
+        _youden,
+        "the largest sensitivity + specificity",
+        "Youden 1950, doi:10.1002/1097-0142(1950)3:1<32::AID-CNCR2820030106>3.0.CO;2-3",
+    ),
+    "sensitivity": Rule(
+        _sensitivity,
+        "the largest specificity among the cut-offs with a sensitivity of `at_least`",
+        "Fawcett 2006, doi:10.1016/j.patrec.2005.10.010",
+    ),
+    "specificity": Rule(
+        _specificity,
+        "the largest sensitivity among the cut-offs with a specificity of `at_least`",
+        "Fawcett 2006, doi:10.1016/j.patrec.2005.10.010",
+    ),
+    "f_beta": Rule(
+        _f_beta,
+        "the largest F-score; `beta` above 1 favours sensitivity",
+        "van Rijsbergen 1979, Information Retrieval, ch. 7",
+    ),
+    "cost": Rule(
+        _cost,
+        "the least expected cost of an error, at the prevalence of the images or a given one",
+        "Pauker & Kassirer 1980, doi:10.1056/NEJM198005153022003",
+    ),
+}
+_OPTIONS: dict[str, dict[str, Any]] = {  # what `check_number` is told
+    "at_least": {"low": 0.0, "high": 1.0, "open_low": True},
+    "beta": {"low": 0.0, "open_low": True},
+    "false_negative_cost": {"low": 0.0, "open_low": True},
+    "false_positive_cost": {"low": 0.0, "open_low": True},
+    "prevalence": {"low": 0.0, "high": 1.0, "open_low": True, "open_high": True},
 }
 
 
-def parse_rule(text: str, *, caller: str) -> tuple[str, float | None]:
-    """Return (rule, at_least) for "youden", "sensitivity>=0.95" or "specificity>=0.9"."""
+def parse_rule(
+    text: str, options: Mapping[str, Any] | None = None, *, caller: str, parameter: str = "rule"
+) -> tuple[str, dict[str, float]]:
+    """Return (rule, options) for "youden", "sensitivity>=0.95", or "sensitivity" and {"at_least": 0.95}."""
     match = re.fullmatch(r"\s*([a-z_]+)\s*(?:>=\s*(\d*\.?\d+))?\s*", text)
     if match is None:
-        raise invalid("threshold", caller, "a number or a rule such as 'youden' or 'sensitivity>=0.95'", text)
-    rule = check_choice("threshold", match[1], RULES, caller=caller)
-    return rule, check_at_least(rule, None if match[2] is None else float(match[2]), caller=caller)
+        raise invalid(parameter, caller, "a number or a rule such as 'youden' or 'sensitivity>=0.95'", text)
+    rule = check_choice(parameter, match[1], RULES, caller=caller)
+    options = dict(options or {})
+    if match[2] is not None:
+        if options.get("at_least") is not None:
+            raise invalid("at_least", caller, f"left out where the rule is {text!r}", options["at_least"])
+        options["at_least"] = float(match[2])
+    return rule, check_options(rule, options, caller=caller)
 
 
-def check_at_least(rule: str, at_least: float | None, *, caller: str) -> float | None:
-    """Return `at_least` if `rule` has a use for it, and needs no other."""
-    if rule == "youden":
-        if at_least is not None:
-            raise invalid("at_least", caller, "None for the rule 'youden'", at_least)
-        return None
-    if at_least is None:
-        raise invalid("at_least", caller, f"a number in (0, 1] for the rule {rule!r}", None)
-    return check_number("at_least", at_least, caller=caller, low=0.0, high=1.0, open_low=True)
+def check_options(rule: str, options: Mapping[str, Any], *, caller: str) -> dict[str, float]:
+    """Return the options of a rule, with its defaults; raise for one that it has no use for, lacks or cannot use."""
+    known = RULES[rule].options
+    chosen = {name: value for name, value in options.items() if value is not None}
+    for name in chosen:
+        if name not in known:
+            takes = f"{', '.join(known)} for the rule {rule!r}" if known else f"left out for the rule {rule!r}"
+            raise invalid(f"options of {rule}", caller, takes, name)
+    missing = [name for name, value in known.items() if value is inspect.Parameter.empty and name not in chosen]
+    if missing:
+        raise invalid(missing[0], caller, f"given for the rule {rule!r}", None)
+    given = {**{name: value for name, value in known.items() if value is not inspect.Parameter.empty}, **chosen}
+    return {
+        name: float(check_number(name, value, caller=caller, **_OPTIONS[name]))
+        for name, value in given.items()
+        if value is not None
+    }
 
 
-def number_point(threshold: Any, *, name: str, caller: str) -> OperatingPoint:
-    """Return the operating point of a plain probability `threshold` in (0, 1)."""
+def number_point(threshold: Any, *, name: str, caller: str, label: Any = None) -> OperatingPoint:
+    """Return the operating point of a plain probability `threshold` in (0, 1), as the network gives it."""
     check_number("threshold", threshold, caller=caller, low=0.0, high=1.0, open_low=True, open_high=True)
-    return OperatingPoint(name, "number", None, math.log(threshold / (1.0 - threshold)))
+    number = float(threshold)
+    return OperatingPoint(name, NUMBER, math.log(number / (1.0 - number)), label, {"probability": number})
 
 
 def choose_point(
-    scores: np.ndarray, positive: np.ndarray, rule: str, *, at_least: float | None = None, name: str = "default"
+    scores: np.ndarray,
+    positive: np.ndarray,
+    rule: str,
+    options: Mapping[str, float] | None = None,
+    *,
+    groups: Any = None,
+    name: str = DEFAULT_POINT,
+    label: Any = None,
+    n_resamples: int = 1000,
+    random_state: int = 0,
 ) -> OperatingPoint:
     """Choose a cut-off midway between two neighbouring scores, by a rule of `RULES`.
 
     Parameters
     ----------
     scores : ndarray (N,)
-        Log-odds of the positive label.
+        Log-odds of the label.
     positive : ndarray (N,), bool
-        Which images have the positive label.
-    rule : {"youden", "sensitivity", "specificity"}
-        "youden" maximises sensitivity + specificity; the others maximise the other quantity subject to `at_least`.
+        Which images have the label.
+    rule : {"youden", "sensitivity", "specificity", "f_beta", "cost"}
         Of equally good cut-offs the highest (most specific) is taken.
+    options : dict of str to float, optional
+        Of the rule, as `check_options` returns them.
+    groups : array-like (N,), optional
+        Patients, for the intervals; without them each image counts as one.
+    n_resamples : int, default=1000
+        Of the bootstrap.
 
     Raises
     ------
     DataError
-        One of the two labels is missing, or scores are not finite.
+        One of the two labels is missing, scores are not finite, or no cut-off between the scores keeps what a
+        "sensitivity" or "specificity" rule asks for: the one that does calls all images positive, or none.
     """
     scores, positive = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
     if positive.all() or not positive.any():
         raise DataError("An operating point needs images of both labels; these data hold only one.")
     if not np.isfinite(scores).all():
         raise DataError("An operating point needs finite scores; some are NaN or infinite.")
-    cutoffs, sensitivity, specificity = sweep(scores, positive)
-    ratings = RULES[rule](sensitivity, specificity, at_least)
-    best = int(np.argmax(np.round(ratings, 12)))  # the first, and so highest, of those that differ by rounding alone
-    return OperatingPoint(
-        name, rule, at_least, float(cutoffs[best]), float(sensitivity[best]), float(specificity[best]), len(scores)
+    patients = np.arange(len(scores)) if groups is None else np.asarray(groups)
+    options = dict(options or {})
+    ordered = _Ordered(scores, positive)
+    curve = ordered.curve()
+    best = _best(RULES[rule].rate(curve, **options))
+    _check_useful(curve, best, rule, options)
+    resamples = {"n_resamples": n_resamples, "random_state": random_state}
+    chosen = curve.cutoffs[best]
+    point = OperatingPoint(name, rule, float(chosen), label, options=options)
+    return replace(
+        point,
+        interval=_interval(ordered, rule, options, resampled_weights(patients, **resamples), patients),
+        sensitivity=proportion(scores[positive] >= chosen, patients[positive], **resamples),
+        specificity=proportion(scores[~positive] < chosen, patients[~positive], **resamples),
+        n_images=len(scores),
+        n_patients=len(np.unique(patients)),
     )
 
 
-def sweep(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return all distinct cut-offs, descending, with the sensitivity and specificity of each.
+def sweep(scores: np.ndarray, positive: np.ndarray) -> Curve:
+    """Return all distinct cut-offs, descending, with the sensitivity and specificity of each."""
+    return _Ordered(scores, positive).curve()
 
-    The first lies 1 above the highest score (nothing is positive), the last 1 below the lowest (everything is).
-    """
-    distinct, position = np.unique(-scores, return_inverse=True)
-    descending = -distinct
-    between = (descending[:-1] + descending[1:]) / 2.0
-    cutoffs = np.concatenate([[descending[0] + 1.0], between, [descending[-1] - 1.0]])
-    true_positives = np.cumsum(np.bincount(position, weights=positive, minlength=len(distinct)))
-    false_positives = np.cumsum(np.bincount(position, weights=~positive, minlength=len(distinct)))
-    sensitivity = np.concatenate([[0.0], true_positives / positive.sum()])
-    n_negative = (~positive).sum()
-    specificity = np.concatenate([[1.0], (n_negative - false_positives) / n_negative])
-    return cutoffs, sensitivity, specificity
+
+class _Ordered:
+    """Scores in descending order, once for all resamples."""
+
+    def __init__(self, scores: np.ndarray, positive: np.ndarray) -> None:
+        distinct, self._place = np.unique(-np.asarray(scores), return_inverse=True)
+        descending = -distinct
+        between = (descending[:-1] + descending[1:]) / 2.0
+        self.cutoffs = np.concatenate([[descending[0] + 1.0], between, [descending[-1] - 1.0]])
+        self._positive = np.asarray(positive, dtype=bool)
+
+    def curve(self, weight: np.ndarray | None = None) -> Curve:
+        """Return the curve of images that count `weight` (N,) times each; NaN where a label is missing."""
+        weight = np.ones(len(self._positive)) if weight is None else weight
+        found, alarms = (self._up_to(weight * side) for side in (self._positive, ~self._positive))
+        with np.errstate(invalid="ignore"):
+            sensitivity, specificity = found / found[-1], (alarms[-1] - alarms) / alarms[-1]
+        return Curve(self.cutoffs, sensitivity, specificity, found[-1] / (found[-1] + alarms[-1]))
+
+    def _up_to(self, weight: np.ndarray) -> np.ndarray:
+        """Return the weight above each cut-off."""
+        each = np.bincount(self._place, weights=weight, minlength=len(self.cutoffs) - 1)
+        return np.concatenate([[0.0], np.cumsum(each)])
+
+
+def _best(ratings: np.ndarray) -> int:
+    return int(np.argmax(np.round(ratings, 12)))  # the first, and so highest, of those that differ by rounding alone
+
+
+def _check_useful(curve: Curve, best: int, rule: str, options: Mapping[str, float]) -> None:
+    """Raise where a rule that asks for one quantity leaves nothing of the other."""
+    kept = {"sensitivity": curve.sensitivity, "specificity": curve.specificity}
+    if rule not in kept:
+        return
+    other = next(name for name in kept if name != rule)
+    if kept[other][best] > 0:
+        return
+    attainable = kept[rule][kept[other] > 0].max()
+    raise DataError(
+        f"No threshold between the scores has a {rule} of at least {options['at_least']:g} and a {other} above 0. "
+        f"The best attainable {rule} is {attainable:.4g}."
+    )
+
+
+def _interval(
+    ordered: _Ordered, rule: str, options: Mapping[str, float], resamples: Any, patients: np.ndarray
+) -> tuple[float, float] | None:
+    """Return the percentile interval of the cut-off that the rule takes in each resample."""
+    if len(np.unique(patients)) < FEWEST_PATIENTS:
+        return None
+    chosen = []
+    for weight in resamples:
+        curve = ordered.curve(weight)
+        if 0 < curve.prevalence < 1:
+            chosen.append(curve.cutoffs[_best(RULES[rule].rate(curve, **options))])
+    return percentile_interval(chosen)

@@ -25,6 +25,7 @@ from cxr_estimator.errors import (
     PatientLeakWarning,
     SkippedImagesWarning,
 )
+from cxr_estimator.inference import Logits
 from tests.conftest import small_classifier
 
 # -- fit and predict
@@ -121,7 +122,7 @@ def test_the_positive_label_may_come_first(phantoms):
     clf.set_threshold("sensitivity", at_least=0.9, X=phantoms.X, y=y)
     sick = y == "abnormal"
     assert (clf.predict(phantoms.X)[sick] == "abnormal").mean() >= 0.9
-    assert clf.operating_points_["default"].sensitivity == (clf.predict(phantoms.X)[sick] == "abnormal").mean()
+    assert clf.operating_points_["default"].sensitivity.value == (clf.predict(phantoms.X)[sick] == "abnormal").mean()
 
 
 def test_default_positive_label_is_the_second(phantoms):
@@ -140,7 +141,7 @@ def test_three_classes_in_colour(three_classes):
     assert clf.decision_function(X).shape == (60, 3)
     assert (clf.predict(X) == clf.classes_[proba.argmax(axis=1)]).all()
     assert clf.score(X, y) > 0.9
-    with pytest.raises(DataError, match="needs two classes"):
+    with pytest.raises(InvalidParameterError, match="for several classes"):
         clf.set_threshold(0.5)
 
 
@@ -235,8 +236,9 @@ def test_a_rule_in_the_constructor_uses_the_inner_validation_split(phantoms):
     clf = small_classifier(threshold="sensitivity>=0.9", max_epochs=2)
     clf.fit(phantoms.X, phantoms.y, groups=phantoms.groups)
     point = clf.operating_points_["default"]
-    assert (point.rule, point.at_least) == ("sensitivity", 0.9)
-    assert point.sensitivity >= 0.9
+    assert (point.rule, point.options) == ("sensitivity", {"at_least": 0.9})
+    assert point.sensitivity.value >= 0.9
+    assert len(point.fingerprint) == point.n_images
     assert 8 <= point.n_images <= 24
 
 
@@ -561,7 +563,7 @@ def test_operating_points_need_a_name(own, name):
 
 
 def test_a_number_has_no_at_least(own):
-    with pytest.raises(InvalidParameterError, match="None for a number"):
+    with pytest.raises(InvalidParameterError, match="left out for a number"):
         own.set_threshold(0.5, at_least=0.9)
 
 
@@ -583,6 +585,8 @@ def test_cut_offs_are_applied_as_precisely_as_they_are_chosen(own, monkeypatch, 
     low = np.float32(1.0)
     high = np.nextafter(low, np.float32(2))
     monkeypatch.setattr(type(own), "_logits", lambda self, X: np.array([[low], [high]], dtype=np.float32))
+    found = Logits(own._logits(None), (), ("a", "b"))
+    monkeypatch.setattr("cxr_estimator._operating.run_network", lambda clf, X: found)
     own.set_threshold("youden", X=phantoms.X[:2], y=["NORMAL", "PNEUMONIA"])
     assert own.predict(phantoms.X[:2]).tolist() == ["NORMAL", "PNEUMONIA"]
 

@@ -15,12 +15,12 @@ PACKAGE = Path(cxr_estimator.__file__).parent
 # A module may import from the entries above its own. Sub-packages are one entry.
 ORDER = [
     "errors", "_validation", "_outputs", "versions", "_arrays", "_digest", "serialization", "_isolation", "_dicom_grey",
-    "dicom", "images", "preprocessing", "cache", "reading", "backbones", "statistics", "thresholds",
-    "_explanation_check", "explanation", "_figure_style", "_heat_table", "figures",
+    "dicom", "images", "preprocessing", "cache", "reading", "backbones", "statistics", "fingerprints", "thresholds",
+    "calibration", "_explanation_check", "explanation", "_figure_style", "_heat_table", "figures",
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
-    "datasets", "_rows", "_predicting", "_background", "_labels", "_fitting", "_batches", "_targets", "_explaining",
-    "_measuring", "_persistence", "classifier", "clinical", "scorers", "_benchmark_folder", "benchmark", "displays",
-    "evaluation", "quickstart", "cli",
+    "datasets", "_rows", "_predicting", "_operating", "_background", "_labels", "_fitting", "_batches", "_targets",
+    "_explaining", "_measuring", "_persistence", "_deciding", "classifier", "model_selection", "clinical", "scorers",
+    "_benchmark_folder", "benchmark", "displays", "evaluation", "quickstart", "cli",
 ]  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -134,7 +134,7 @@ def test_a_damaged_task_is_refused(two, tmp_path):
         CXRClassifier.load(folder)
     for change, message in (
         ({"classes": {"dtype": "int64", "values": [0, 0]}}, "different"),
-        ({"pos_label": 1}, "the positive label 1 is for one class per image"),
+        ({"pos_label": 1}, "'pos_label' is 1, which is for one class per image"),
     ):
         (folder / "config.json").write_text(json.dumps({**json.loads(text), **change}))
         with pytest.raises(ModelFolderError, match=message):
@@ -237,9 +237,13 @@ def test_balanced_weights_raise_the_probability_of_rare_labels(data):
     assert logit(balanced) > logit(plain) + 0.3
 
 
-def test_set_threshold_and_evaluate_say_so(data, model):
-    with pytest.raises(DataError, match="two classes"):
+def test_what_is_not_for_several_labels_says_so(data, model):
+    with pytest.raises(DataError, match="set_threshold: not for several labels per image"):
         model.set_threshold(0.3)
+    with pytest.raises(DataError, match="calibrate: not for several labels per image"):
+        model.calibrate(data[0], data[1])
+    with pytest.raises(InvalidParameterError, match="'operating_point'"):
+        model.predict(data[0][:1], operating_point="default")
     with pytest.raises(DataError, match="several labels per image"):
         evaluate(model, data[0], data[1])
 

@@ -196,11 +196,15 @@ def test_pickle_clone_repr_and_equality(fitted, phantoms):
     assert xai_scorer("grad_cam:deletion_auc", n_samples=13, **FAST) != GRAD_CAM
 
 
-def test_a_trained_network_outscores_an_untrained_one(phantoms, fitted):
+def test_a_trained_network_outscores_an_untrained_one_by_every_relative_metric(phantoms, fitted):
     untrained = small_classifier(max_epochs=1, learning_rate=1e-9, validation_fraction=0.0)
     untrained.fit(phantoms.X, phantoms.y, groups=phantoms.groups)
-    scorer = xai_scorer("occlusion:deletion_auc", n_samples=20, method_options={"window": 8, "stride": 8})
-    assert scorer(fitted, phantoms.X, phantoms.y) > scorer(untrained, phantoms.X, phantoms.y)
+    names = [name for name, metric in METRICS.items() if metric.has_reference_maps]
+    options = {"n_samples": 20, "method_options": {"window": 8, "stride": 8}, "steps": 8}
+    scorer = xai_scorers({name: f"occlusion:{name}" for name in names}, **options)
+    trained, random = scorer(fitted, phantoms.X, phantoms.y), scorer(untrained, phantoms.X, phantoms.y)
+    assert len(names) == 12
+    assert {name for name in names if not trained[name] > random[name]} == set()
 
 
 def test_a_constant_network_scores_nothing(phantoms, fitted):

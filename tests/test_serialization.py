@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from cxr_estimator._fitting import build
+from cxr_estimator.calibration import Affine, Calibration
 from cxr_estimator.errors import DataError, ModelFolderError
 from cxr_estimator.serialization import (
     atomic_write,
@@ -26,6 +27,8 @@ from cxr_estimator.serialization import (
     read_json,
     to_json,
 )
+
+THREE_CLASSES = Calibration("temperature", (0.0,) * 3, (Affine(1.0),), (0.0,) * 3, 30, 30).to_dict()
 
 
 def write_until_the_disk_is_full(path):
@@ -240,7 +243,7 @@ def test_nothing_private_is_in_the_folder(folder, phantoms):
         (lambda c: c["classes"].update(values=["a", "b", "c"]), "the task is 'binary', but there are 3 classes"),
         (lambda c: c.pop("task") and c["classes"].update(values=["a", "b", "c"]), "is none of"),
         (lambda c: c.update(task="regression"), "not a valid configuration"),
-        (lambda c: c.update(task="multilabel"), "positive label 'PNEUMONIA' is for"),
+        (lambda c: c.update(task="multilabel"), "'pos_label' is 'PNEUMONIA', which is for one class"),
         (lambda c: c["classes"].update(values=["PNEUMONIA", "NORMAL"]), "sorted and different"),
         (lambda c: c["classes"].update(dtype="<U40000000"), "not supported"),
         (lambda c: c.update(pos_label=None), "positive label None is none of"),
@@ -255,6 +258,13 @@ def test_nothing_private_is_in_the_folder(folder, phantoms):
         (lambda c: c["operating_points"][0].update(score="abc"), "'score' parameter"),
         (lambda c: c["operating_points"][0].update(name=3), "'name' parameter"),
         (lambda c: c["operating_points"][0].update(score=10**400), "'score' parameter"),
+        (lambda c: c["operating_points"][0].update(rule="magic"), "one of 'number'"),
+        (lambda c: c["operating_points"][0].update(label="CAT"), "unknown label 'CAT'"),
+        (lambda c: c["operating_points"].append(c["operating_points"][0]), "same name"),
+        (lambda c: c.update(class_weights=[1.0]), "2 numbers that are not negative"),
+        (lambda c: c.update(class_weights=[1.0, -1.0]), "2 numbers that are not negative"),
+        (lambda c: c.update(calibration={"method": "magic"}), "not a valid configuration"),
+        (lambda c: c.update(calibration=THREE_CLASSES), "does not fit 2 classes"),
         (lambda c: c["parameters"].update(backbone="x" * 1_000_000), r"\(1,000,002 characters\)"),
         (lambda c: c.update(image_shape="abc"), "'image_shape' parameter"),
         (lambda c: c.update(image_shape=[3, -1]), "'image_shape' parameter"),
@@ -290,7 +300,7 @@ def test_a_pickle_is_never_executed(folder):
 
 
 def test_extreme_scores_are_probabilities(folder):
-    edit(folder, lambda c: c["operating_points"][0].update(score=-1e308))
+    edit(folder, lambda c: c["operating_points"][0].update(score=-1e308, rule="youden"))
     assert load(folder).threshold_ == 0.0
 
 

@@ -46,6 +46,13 @@ OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="File 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 JobsOption = Annotated[int, typer.Option(help="Threads that read images; -1: one per core.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+NewModelOption = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Folder for the new model; default: it replaces the old one.")
+]
+UnseenSplitOption = Annotated[
+    str | None,
+    typer.Option("--split", help="train, val, test or all: images that did not train. Default: val if there is one."),
+]
 PatientColumnOption = Annotated[str | None, typer.Option(help="Column of a CSV file that names the patient.")]
 
 LabelPatternOption = Annotated[
@@ -91,6 +98,53 @@ def load_data(
 def label_columns(clf: CXRClassifier, given: Sequence[str] | None) -> Sequence[str] | None:
     """Return the columns of a CSV file that hold labels: those given, or those of a model of several labels."""
     return given or (list(map(str, clf.classes_)) if clf.task_ == "multilabel" else None)
+
+
+def number_or_text(text: str) -> float | str:
+    """Return a number where the text is one."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def label_of(text: str | None, labels: Any) -> Any:
+    """Return the label that is written like `text`, so that `--pos-label 1` finds the number 1."""
+    matching = [label for label in set(labels.ravel().tolist()) if str(label) == text]
+    return matching[0] if matching else text
+
+
+@contextlib.contextmanager
+def adjust(
+    model: Path,
+    source: tuple[Path, str | None, str | None, str | None, Sequence[str] | None],
+    output: Path | None,
+    *,
+    device: str,
+    jobs: int,
+    quiet: bool,
+) -> Iterator[tuple[CXRClassifier, ImageDataset]]:
+    """Give a saved model and labelled images to the block, and save the model when it ends well.
+
+    `source`: the data, the split (default: val where the folder has it), and the options of `load_data`.
+    """
+    from cxr_estimator.classifier import CXRClassifier
+    from cxr_estimator.datasets.folder import split_folders
+    from cxr_estimator.serialization import writable_folder
+
+    data, split, patient_column, label_pattern, columns = source
+    target = writable_folder(output or model)
+    clf = CXRClassifier.load(model, device=device)
+    if split is None:
+        split = "val" if data.is_dir() and "val" in split_folders(data) else "all"
+    images = load_data(data, split, patient_column, label_pattern, label_columns(clf, columns))
+    on_error = clf.on_error
+    clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
+    with collect_skipped() as skipped:
+        yield clf, images
+    clf.set_params(on_error=on_error)
+    clf.save(target)
+    report_skipped(skipped)
 
 
 def find_images(paths: Sequence[Path]) -> list[str]:

@@ -21,6 +21,7 @@ from cxr_estimator.cli._common import (
     report_skipped,
     write_rows,
 )
+from cxr_estimator.errors import DataError
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
@@ -32,6 +33,9 @@ def predict(
     threshold: Annotated[
         float | None, typer.Option(help="Probability of the positive label to decide at; default: the model's own.")
     ] = None,
+    operating_point: Annotated[
+        str | None, typer.Option(help="Name of the operating point to decide by; default: the one set last.")
+    ] = None,
     format: FormatOption = Format.csv,
     output: OutputOption = None,
     device: DeviceOption = "auto",
@@ -41,18 +45,22 @@ def predict(
     """Write a row for each image: decision and probabilities; an unreadable image is a row with the reason."""
     import numpy as np
 
+    from cxr_estimator._operating import named_point
     from cxr_estimator.classifier import CXRClassifier
 
     check_output(output)
     clf = CXRClassifier.load(model, device=device)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
+    if threshold is not None and operating_point is not None:
+        raise DataError("--threshold and --operating-point exclude each other.")
     if threshold is not None:
         clf.set_threshold(threshold)
+    point = named_point(clf, operating_point, "cxr predict")
     files = find_images(images)
     with collect_skipped() as skipped:
         logits = clf._logits(files)
     reasons = {item.position: item.reason for item in skipped}
-    decided, proba = clf._decide(np.nan_to_num(logits)), clf._proba(logits)
+    decided, proba = clf._decide(np.nan_to_num(logits), point), clf._proba(logits)
     rows = [
         {
             "image": file,

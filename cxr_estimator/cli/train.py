@@ -16,7 +16,9 @@ from cxr_estimator.cli._common import (
     PatientColumnOption,
     QuietOption,
     collect_skipped,
+    label_of,
     load_data,
+    number_or_text,
     report_skipped,
 )
 
@@ -78,8 +80,8 @@ def train(
         channels=channels,
         pretrained={"no": False, "yes": True}.get(pretrained, pretrained),
         label_names=label_column if images.y.ndim == 2 else None,
-        pos_label=_label(pos_label, images.y),
-        threshold=_threshold(threshold),
+        pos_label=label_of(pos_label, images.y),
+        threshold=number_or_text(threshold),
         max_epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -106,16 +108,3 @@ def train(
     typer.echo(f"weights of epoch {best['epoch']} of {len(clf.history_)}{judged}")
     typer.echo(f"saved to {model}")
     report_skipped(skipped)
-
-
-def _threshold(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _label(text: str | None, labels) -> object:
-    """Return the label of the data that is written like `text`, so that `--pos-label 1` finds the number 1."""
-    matching = [label for label in set(labels.ravel().tolist()) if str(label) == text]
-    return matching[0] if matching else text

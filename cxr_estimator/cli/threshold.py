@@ -1,0 +1,73 @@
+"""`cxr threshold`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cxr_estimator.cli._common import (
+    DataOption,
+    DeviceOption,
+    JobsOption,
+    LabelColumnOption,
+    LabelPatternOption,
+    ModelOption,
+    NewModelOption,
+    PatientColumnOption,
+    QuietOption,
+    UnseenSplitOption,
+    adjust,
+    label_of,
+    number_or_text,
+)
+
+
+def threshold(
+    model: ModelOption,
+    data: DataOption,
+    rule: Annotated[
+        str,
+        typer.Option(help="'sensitivity>=0.95', 'specificity>=0.9', youden, f_beta, cost, or a probability."),
+    ],
+    name: Annotated[str, typer.Option(help="Such as screening or rule_in.")] = "default",
+    label: Annotated[
+        str | None, typer.Option(help="Of several classes the one it decides for, against all others.")
+    ] = None,
+    beta: Annotated[float | None, typer.Option(help="For f_beta; above 1 it favours sensitivity.")] = None,
+    false_negative_cost: Annotated[float | None, typer.Option(help="For cost.")] = None,
+    false_positive_cost: Annotated[float | None, typer.Option(help="For cost.")] = None,
+    prevalence: Annotated[
+        float | None, typer.Option(help="For cost: share of the positive label, if not as here.")
+    ] = None,
+    split: UnseenSplitOption = None,
+    patient_column: PatientColumnOption = None,
+    label_pattern: LabelPatternOption = None,
+    label_column: LabelColumnOption = None,
+    output: NewModelOption = None,
+    device: DeviceOption = "auto",
+    jobs: JobsOption = -1,
+    quiet: QuietOption = False,
+) -> None:
+    """Choose an operating point of a model on labelled images that did not train it."""
+    source = data, split, patient_column, label_pattern, label_column
+    with adjust(model, source, output, device=device, jobs=jobs, quiet=quiet) as (clf, images):
+        clf.set_threshold(
+            number_or_text(rule),
+            X=images.X,
+            y=images.y,
+            groups=images.groups,
+            label=None if label is None else label_of(label, clf.classes_),
+            name=name,
+            beta=beta,
+            false_negative_cost=false_negative_cost,
+            false_positive_cost=false_positive_cost,
+            prevalence=prevalence,
+        )
+        point = clf.operating_points_[name]
+        typer.echo(f"operating point {name!r}: {point.label} from a probability of {clf.thresholds_[name]:.3f} on")
+        if point.n_images is not None:
+            typer.echo(
+                f"sensitivity {point.sensitivity}, specificity {point.specificity} on the {point.n_images} images of "
+                f"{point.n_patients} patients that chose it; expect a little less on others"
+            )

@@ -1,0 +1,143 @@
+"""Choosing an operating point without giving up images for it: from predictions of models that did not see them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, check_cv
+from sklearn.utils import _safe_indexing
+
+from cxr_estimator._fitting import patients
+from cxr_estimator._operating import judged, point_label
+from cxr_estimator._validation import check_labels, check_number, check_per_image, check_seed, wrong_type
+from cxr_estimator.classifier import CXRClassifier
+from cxr_estimator.errors import DataError
+from cxr_estimator.fingerprints import fingerprint
+from cxr_estimator.images import as_images
+from cxr_estimator.statistics import N_RESAMPLES
+from cxr_estimator.thresholds import DEFAULT_POINT, OperatingPoint, choose_point, parse_rule
+
+_CALLER = "cross_val_threshold"
+
+
+def cross_val_threshold(
+    clf: CXRClassifier,
+    X: Any,
+    y: Any,
+    rule: str,
+    *,
+    groups: Any = None,
+    cv: Any = 5,
+    label: Any = None,
+    name: str = DEFAULT_POINT,
+    n_resamples: int = N_RESAMPLES,
+    n_jobs: int | None = None,
+    **options: Any,
+) -> OperatingPoint:
+    """Choose an operating point from out-of-fold predictions.
+
+    In each fold a clone of the classifier is fitted on the other folds, so that every image is judged by a network that
+    did not see it, and all of them choose the cut-off. Give the result to `set_threshold` of a classifier that was
+    fitted on all images: `clf.fit(X, y).set_threshold(cross_val_threshold(clf, X, y, "youden"))`. That one's scores
+    are on nearly, not exactly, the scale of the folds' networks; `evaluate` compares what was promised with what it
+    finds.
+
+    Parameters
+    ----------
+    clf : CXRClassifier
+        Need not be fitted, and is not changed.
+    X, y : N images and labels
+    rule : {"youden", "sensitivity", "specificity", "f_beta", "cost"}, or as "sensitivity>=0.95"
+        See `CXRClassifier.set_threshold`, also for `label`, `name`, `n_resamples` and `**options`.
+    groups : sequence of N patients, optional
+        Kept on one side of every split. Default: from `patient_pattern`, or each image by itself, with a warning.
+    cv : int or splitter, default=5
+        A number of folds is stratified by label, and by patient where `groups` are given.
+    n_jobs : int, optional
+        Folds at once, in joblib's sense.
+
+    Returns
+    -------
+    OperatingPoint
+
+    Raises
+    ------
+    DataError
+        No cut-off does what was asked, a split leaves images out or shares patients, or labels do not fit.
+    """
+    if not isinstance(clf, CXRClassifier):
+        raise wrong_type("clf", _CALLER, "a CXRClassifier", clf)
+    if not isinstance(rule, str):
+        raise wrong_type("rule", _CALLER, "a text such as 'youden' or 'sensitivity>=0.95'", rule)
+    rule, chosen = parse_rule(rule, options, caller=_CALLER)
+    check_number("n_resamples", n_resamples, caller=_CALLER, low=1, integer=True)
+    labels = check_labels(y, len(y), caller=_CALLER)
+    if groups is None and clf.patient_pattern is not None:
+        groups = patients(as_images(X), None, clf.patient_pattern, clf.validation_fraction)
+    elif groups is not None:
+        groups = check_per_image("groups", groups, len(labels), caller=_CALLER)
+    splitter = _splitter(cv, groups is not None, clf.random_state)
+    folds = list(splitter.split(np.zeros(len(labels)), labels, groups))
+    _check_folds(folds, np.arange(len(labels)) if groups is None else groups)
+    found = Parallel(n_jobs=n_jobs)(delayed(_fold)(clf, X, labels, groups, fold, label) for fold in folds)
+    point = choose_point(
+        np.concatenate([one.scores for one in found]),
+        np.concatenate([one.positive for one in found]),
+        rule,
+        chosen,
+        groups=np.concatenate([one.groups for one in found]),
+        name=name,
+        label=found[0].label,
+        n_resamples=n_resamples,
+    )
+    return replace(point, fingerprint=fingerprint(each for one in found for each in one.content_ids))
+
+
+class _Fold(NamedTuple):
+    """What a network says to the images of the fold that it was not fitted on."""
+
+    scores: np.ndarray
+    positive: np.ndarray
+    groups: np.ndarray
+    content_ids: tuple[str, ...]
+    label: Any
+
+
+def _fold(
+    clf: CXRClassifier,
+    X: Any,
+    y: np.ndarray,
+    groups: np.ndarray | None,
+    fold: tuple[np.ndarray, np.ndarray],
+    label: Any,
+) -> _Fold:
+    train, test = fold
+    one = clone(clf).fit(_safe_indexing(X, train), y[train], groups=None if groups is None else groups[train])
+    label = point_label(one, label, _CALLER)
+    owners = test if groups is None else groups[test]
+    data = judged(one, _safe_indexing(X, test), y[test], owners, caller=_CALLER)
+    return _Fold(one._scores(data.logits, label), data.labels == label, data.groups, data.content_ids, label)
+
+
+def _splitter(cv: Any, is_grouped: bool, random_state: Any) -> Any:
+    if not isinstance(cv, Integral):
+        return check_cv(cv)
+    check_number("cv", cv, caller=_CALLER, low=2, integer=True)
+    kind = StratifiedGroupKFold if is_grouped else StratifiedKFold
+    return kind(cv, shuffle=True, random_state=check_seed(random_state, caller=_CALLER))
+
+
+def _check_folds(folds: list[tuple[np.ndarray, np.ndarray]], groups: np.ndarray) -> None:
+    """Raise unless every image is judged once, by a network that saw no image of its patient."""
+    judged_once = np.bincount(np.concatenate([test for _, test in folds]), minlength=len(groups))
+    if not (judged_once == 1).all():
+        raise DataError(f"{_CALLER}: cv must put every image into one fold; {(judged_once != 1).sum()} are not.")
+    for train, test in folds:
+        shared = np.intersect1d(groups[train], groups[test])
+        if len(shared):
+            raise DataError(f"{_CALLER}: cv puts images of {len(shared)} patients on both sides; use a grouped one.")

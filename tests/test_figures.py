@@ -183,7 +183,7 @@ def test_a_sheet_of_several_methods(fitted, phantoms):
     found = fitted.explain(phantoms.X[:2], method=["grad_cam", "hi_res_cam", "grad_cam_plus_plus"])
     figure = plot_methods(found, 1)
     assert figure.dpi == DPI
-    assert [ax.get_title() for ax in figure.axes] == ["radiograph", "Grad-CAM", "Hi res-CAM (signed)", "Grad-CAM++"]
+    assert [ax.get_title() for ax in figure.axes] == ["radiograph", "Grad-CAM", "HiResCAM (signed)", "Grad-CAM++"]
     shown = [ax.get_images()[0].get_array() for ax in figure.axes]
     np.testing.assert_array_equal(shown[0], found["grad_cam"].images[1][..., None].repeat(3, axis=2))
     np.testing.assert_array_equal(shown[2], overlay(found["hi_res_cam"], 1, opacity=0.75))

@@ -95,6 +95,11 @@ def load_data(
     return found
 
 
+def label_columns(clf: CXRClassifier, given: Sequence[str] | None) -> Sequence[str] | None:
+    """Return the columns of a CSV file that hold labels: those given, or those of a model of several labels."""
+    return given or (list(map(str, clf.classes_)) if clf.task_ == "multilabel" else None)
+
+
 def number_or_text(text: str) -> float | str:
     """Return a number where the text is one."""
     try:
@@ -112,7 +117,7 @@ def label_of(text: str | None, labels: Any) -> Any:
 @contextlib.contextmanager
 def adjust(
     model: Path,
-    source: tuple[Path, str | None, str | None, str | None],
+    source: tuple[Path, str | None, str | None, str | None, Sequence[str] | None],
     output: Path | None,
     *,
     device: str,
@@ -127,12 +132,12 @@ def adjust(
     from cxr_estimator.datasets.folder import split_folders
     from cxr_estimator.serialization import writable_folder
 
-    data, split, *how = source
+    data, split, patient_column, label_pattern, columns = source
     target = writable_folder(output or model)
     clf = CXRClassifier.load(model, device=device)
     if split is None:
         split = "val" if data.is_dir() and "val" in split_folders(data) else "all"
-    images = load_data(data, split, *how)
+    images = load_data(data, split, patient_column, label_pattern, label_columns(clf, columns))
     on_error = clf.on_error
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
     with collect_skipped() as skipped:
@@ -140,11 +145,6 @@ def adjust(
     clf.set_params(on_error=on_error)
     clf.save(target)
     report_skipped(skipped)
-
-
-def label_columns(clf: CXRClassifier, given: Sequence[str] | None) -> Sequence[str] | None:
-    """Return the columns of a CSV file that hold labels: those given, or those of a model of several labels."""
-    return given or (list(map(str, clf.classes_)) if clf.task_ == "multilabel" else None)
 
 
 def find_images(paths: Sequence[Path]) -> list[str]:

@@ -10,6 +10,7 @@ from cxr_estimator.cli._common import (
     DataOption,
     DeviceOption,
     JobsOption,
+    LabelColumnOption,
     LabelPatternOption,
     ModelOption,
     NewModelOption,
@@ -30,13 +31,14 @@ def calibrate(
     split: UnseenSplitOption = None,
     patient_column: PatientColumnOption = None,
     label_pattern: LabelPatternOption = None,
+    label_column: LabelColumnOption = None,
     output: NewModelOption = None,
     device: DeviceOption = "auto",
     jobs: JobsOption = -1,
     quiet: QuietOption = False,
 ) -> None:
     """Make a model's probabilities agree with the frequencies in labelled images that did not train it."""
-    source = data, split, patient_column, label_pattern
+    source = data, split, patient_column, label_pattern, label_column
     with adjust(model, source, output, device=device, jobs=jobs, quiet=quiet) as (clf, images):
         clf.calibrate(images.X, images.y, groups=images.groups, method=method, prevalence=prevalence)
         typer.echo(f"calibrated by {method!r}")

@@ -10,6 +10,7 @@ from cxr_estimator.cli._common import (
     DataOption,
     DeviceOption,
     JobsOption,
+    LabelColumnOption,
     LabelPatternOption,
     ModelOption,
     NewModelOption,
@@ -42,13 +43,14 @@ def threshold(
     split: UnseenSplitOption = None,
     patient_column: PatientColumnOption = None,
     label_pattern: LabelPatternOption = None,
+    label_column: LabelColumnOption = None,
     output: NewModelOption = None,
     device: DeviceOption = "auto",
     jobs: JobsOption = -1,
     quiet: QuietOption = False,
 ) -> None:
     """Choose an operating point of a model on labelled images that did not train it."""
-    source = data, split, patient_column, label_pattern
+    source = data, split, patient_column, label_pattern, label_column
     with adjust(model, source, output, device=device, jobs=jobs, quiet=quiet) as (clf, images):
         clf.set_threshold(
             number_or_text(rule),

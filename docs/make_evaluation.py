@@ -53,7 +53,12 @@ What to know:
 
 ## Figures
 """
-_TASKS = {"binary": "two classes", "several": "several classes", "class": "each of several"}
+_TASKS = {
+    "binary": "two classes",
+    "several": "several classes",
+    "labels": "several labels per image",
+    "class": "each of several",
+}
 
 
 def make_page() -> str:

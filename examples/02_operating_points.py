@@ -49,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> str:
         clf.set_threshold("sensitivity>=0.95", name=f"screening{of}", **held_out)
     clf.calibrate(X, y, groups=patients)
     clf.save(Path(options.out) / "model")
-    report = evaluate(clf, judge[0], judge[1], judge[2])
+    report = evaluate(clf, *judge)
     print(report)
+    report.save(Path(options.out) / "report")  # HTML, Markdown, JSON, CSV and the pictures
     return str(report)
 
 

@@ -12,8 +12,7 @@ from cxr_estimator._operating import judged, warn_of_known_images
 from cxr_estimator._outputs import Task
 from cxr_estimator._validation import check_number, wrong_type
 from cxr_estimator.classifier import CXRClassifier
-from cxr_estimator.errors import DataError
-from cxr_estimator.evaluation._figures import Decided, Scored, estimates
+from cxr_estimator.evaluation._figures import KINDS, Decided, Scored, estimates
 from cxr_estimator.evaluation._intervals import Patients
 from cxr_estimator.evaluation._points import all_decisions
 from cxr_estimator.evaluation._report import EvaluationReport, Judged, notes_on
@@ -72,8 +71,6 @@ def evaluate(
         raise wrong_type("clf", caller, "a CXRClassifier", clf)
     check_number("n_resamples", n_resamples, caller=caller, low=1, integer=True)
     check_is_fitted(clf, "model_")
-    if clf.task_ is Task.MULTILABEL:
-        raise DataError("evaluate does not know several labels per image yet; the scorers of scikit-learn do.")
     data = judged(clf, X, y, groups, caller=caller)
     attributes = check_subgroups(subgroups, len(data.readable), caller=caller)
     warn_of_known_images(clf, data.content_ids.tolist(), caller=caller)
@@ -81,7 +78,7 @@ def evaluate(
     report = _report(
         clf,
         data.logits,
-        np.searchsorted(clf.classes_, data.labels),
+        data.labels if clf.task_ is Task.MULTILABEL else np.searchsorted(clf.classes_, data.labels),
         Patients(patient, n_resamples, random_state),
         {name: values[data.readable] for name, values in attributes.items()},
     )
@@ -97,21 +94,33 @@ def _report(
     attributes: dict[str, np.ndarray],
 ) -> EvaluationReport:
     proba = clf._proba(logits)
-    scored, decided = _positive_last(clf, logits, proba, target, patients)
     labels = clf.classes_.tolist()
-    several = len(labels) > 2
+    if clf.task_ is Task.MULTILABEL:
+        scored = Scored(proba, proba, target, patients)
+        decided = Decided(clf._decide(logits), target, 2, patients)
+        with np.errstate(invalid="ignore"):  # NaN for a label that is known of no image
+            shares = np.nansum(target, axis=0) / (~np.isnan(target)).sum(axis=0)
+    else:
+        scored, decided = _positive_last(clf, logits, proba, target, patients)
+        shares = np.bincount(target, minlength=len(labels)) / len(target)
+    kind = KINDS[clf.task_]
+    overall = estimates(scored, kind)
+    if clf.task_ is Task.MULTILABEL:
+        overall |= estimates(decided, kind)
+    each = {} if clf.task_ is Task.BINARY else {label: _of_class(k, scored, decided) for k, label in enumerate(labels)}
     return EvaluationReport(
+        task=clf.task_,
         classes=tuple(labels),
         n_images=len(target),
         n_patients=patients.number(),
         n_unreadable=0,
-        prevalence={label: float((target == k).mean()) for k, label in enumerate(labels)},
+        prevalence=dict(zip(labels, shares.tolist(), strict=True)),
         pos_label=clf.pos_label_,
         threshold=clf.threshold_,
-        overall=estimates(scored, "several" if several else "binary"),
+        overall=overall,
         decisions=all_decisions(clf, logits, target, patients),
-        per_class={label: _of_class(k, scored, decided) for k, label in enumerate(labels)} if several else {},
-        subgroups=subgroup_table(attributes, scored, decided),
+        per_class=each,
+        subgroups=subgroup_table(attributes, scored, decided, kind),
         notes=(),
         judged=Judged(proba, _uncalibrated(clf, logits), target, patients.groups),
     )
@@ -130,12 +139,17 @@ def _positive_last(
 
 
 def _of_class(k: int, scored: Scored, decided: Decided) -> dict[str, Estimate]:
-    """Return the figures of one of several classes against the rest."""
-    positive, patients = scored.target == k, scored.patients
-    of_scores = Scored.of_label(scored.proba[:, k], scored.proba[:, k], positive, patients)
+    """Return the figures of one of several classes against the rest, or of one of several labels where it is known."""
+    if scored.target.ndim == 2:
+        rows = np.flatnonzero(~np.isnan(scored.target[:, k]))
+        positive, said = scored.target[rows, k] == 1, decided.decided[rows, k] == 1
+    else:
+        rows = np.arange(len(scored.target))
+        positive, said = scored.target == k, decided.decided == k
+    proba, patients = scored.proba[rows, k], scored.patients.at(rows)
     return {
-        **estimates(of_scores, "class"),
-        **estimates(Decided.of_label(decided.decided == k, positive, patients), "class"),
+        **estimates(Scored.of_label(proba, proba, positive, patients), "class"),
+        **estimates(Decided.of_label(said, positive, patients), "class"),
     }
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from cxr_estimator._outputs import Task
 from cxr_estimator.clinical import expected_calibration_error
-from cxr_estimator.evaluation._intervals import OfConfusion, Patients, of_confusion
+from cxr_estimator.evaluation._intervals import OfConfusion, Patients, of_confusion, of_label_confusions
 from cxr_estimator.roc import Ranking, delong, few_misplaced, placements
-from cxr_estimator.statistics import Estimate, macro_auroc, wilson
+from cxr_estimator.statistics import Estimate, wilson
 
+# what `FigureOfMerit.tasks` calls the tasks
+KINDS = {Task.BINARY: "binary", Task.MULTICLASS: "several", Task.MULTILABEL: "labels"}
 N_BINS = 10  # of the calibration error, with equally many images each
 _LEAST = 1e-15  # probability in a logarithm
 
@@ -28,8 +31,8 @@ class Scored:
         Whatever ranks the images: of two classes the positive one's log-odds, of several all probabilities.
     proba : ndarray (N, K)
         Probabilities; of two classes the second is the positive one.
-    target : ndarray (N,), int
-        True classes as columns of `proba`.
+    target : ndarray (N,), int, or (N, K)
+        True classes as columns of `proba`; of several labels 1, 0 or NaN (unknown).
     patients : Patients
     """
 
@@ -54,9 +57,10 @@ class Decided:
 
     Attributes
     ----------
-    decided, target : ndarray (N,), int
-        Decided and true class; of two classes 1 is the positive one.
+    decided, target : ndarray (N,), int, or (N, K)
+        Decided and true class; of two classes 1 is the positive one. Of several labels 1 or 0; NaN: unknown.
     n_classes : int
+        2 for labels.
     patients : Patients
     """
 
@@ -85,8 +89,8 @@ class FigureOfMerit:
         `estimate(case) -> Estimate`, of a `Scored` or a `Decided`; NaN where undefined.
     of : {"scores", "decisions"}
         What it needs.
-    tasks : tuple of {"binary", "several", "class"}
-        Two classes, more, or each of several classes against the rest.
+    tasks : tuple of {"binary", "several", "labels", "class"}
+        Two classes, more, several labels per image, or each of several classes or labels against the rest.
     greater_is_better : bool or None
         None: the nearer to 0 the better.
     interval, undefined, summary, reference : str
@@ -104,9 +108,12 @@ class FigureOfMerit:
 
 
 def estimates(case: Scored | Decided, task: str) -> dict[str, Estimate]:
-    """Return all figures of `task` ("binary", "several" or "class") that need what `case` holds."""
+    """Return all figures of `task` (see `FigureOfMerit.tasks`) that need what `case` holds."""
     of = "scores" if isinstance(case, Scored) else "decisions"
-    return {name: one.estimate(case) for name, one in FIGURES.items() if one.of == of and task in one.tasks}
+    rows = {name: one for name, one in FIGURES.items() if one.of == of and task in one.tasks}
+    if not len(case.target):  # a label that is known of no image
+        return dict.fromkeys(rows, Estimate(math.nan, math.nan, math.nan))
+    return {name: one.estimate(case) for name, one in rows.items()}
 
 
 # -- scores -----------------------------------------------------------------------------------------------------------
@@ -117,17 +124,33 @@ def _auroc(case: Scored) -> Estimate:
 
 
 def _macro_auroc(case: Scored) -> Estimate:
-    """Bootstrap; the mean of the ends of each class's interval where one class is too well separated for that."""
-    labels = [case.target == k for k in range(case.scores.shape[1])]
-    value = macro_auroc(case.scores, case.target)
-    if math.isnan(value):
+    """Bootstrap; the mean of the ends of each class's interval where one class is too well separated for that.
+
+    Labels that lack one of their values are left out; of several classes none may.
+    """
+    labels = list(_each_label(case))
+    each = [delong(scores, positive, case.patients.groups[rows]) for rows, scores, positive in labels]
+    if case.target.ndim == 2:
+        defined = [number for number, one in enumerate(each) if not math.isnan(one.value)]
+        labels, each = [labels[number] for number in defined], [each[number] for number in defined]
+    if not each or any(math.isnan(one.value) for one in each):
         return Estimate(math.nan, math.nan, math.nan)
-    if any(_few_misplaced(case.scores[:, k], label, case.patients) for k, label in enumerate(labels)):
-        each = [delong(case.scores[:, k], label, case.patients.groups) for k, label in enumerate(labels)]
+    value = float(np.mean([one.value for one in each]))
+    if any(_few_misplaced(scores, positive, case.patients.at(rows)) for rows, scores, positive in labels):
         return Estimate(value, *(float(np.mean([getattr(one, end) for one in each])) for end in ("low", "high")))
-    rankings = [Ranking(case.scores[:, k], label) for k, label in enumerate(labels)]
-    low_high = case.patients.bootstrap(lambda weights: float(np.mean([one.auroc(weights) for one in rankings])))
+    rankings = [(rows, Ranking(scores, positive)) for rows, scores, positive in labels]
+    low_high = case.patients.bootstrap(
+        lambda weights: float(np.mean([ranking.auroc(weights[rows]) for rows, ranking in rankings]))
+    )
     return Estimate(value, *low_high)
+
+
+def _each_label(case: Scored) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield, of each class or label, the images where it is known, their scores, and which of them have it."""
+    for k in range(case.scores.shape[1]):
+        truth = case.target[:, k] if case.target.ndim == 2 else (case.target == k).astype(np.float64)
+        rows = np.flatnonzero(~np.isnan(truth))
+        yield rows, case.scores[rows, k], truth[rows] == 1
 
 
 def _auprc(case: Scored) -> Estimate:
@@ -202,6 +225,22 @@ def _from_confusion(function: OfConfusion) -> Callable[[Decided], Estimate]:
     return lambda case: of_confusion(function, case.target, case.decided, case.n_classes, case.patients)
 
 
+def _macro(each: Callable[[np.ndarray], np.ndarray]) -> Callable[[Decided], Estimate]:
+    """Return the estimate of the mean over classes, or over labels, of what `each` makes of confusion matrices.
+
+    `each` maps (..., K, K), rows true, to (..., K). Of labels that lack a value the bootstrap's draws leave them out.
+    """
+
+    def estimate(case: Decided) -> Estimate:
+        if case.target.ndim == 2:
+            return of_label_confusions(
+                lambda confusion: each(confusion)[..., 1], case.target, case.decided, case.patients
+            )
+        return _from_confusion(lambda confusion: each(confusion).mean(axis=-1))(case)
+
+    return estimate
+
+
 def _recalls(confusion: np.ndarray) -> np.ndarray:
     return np.diagonal(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=-1)
 
@@ -235,8 +274,8 @@ FIGURES: Mapping[str, FigureOfMerit] = {
         "area under the ROC curve", "doi:10.2307/2531595, doi:10.2307/2533957",
     ),
     "macro_auroc": FigureOfMerit(
-        _macro_auroc, "scores", ("several",), True, "bootstrap of patients; DeLong near 1", _EVERY_CLASS,
-        "mean area of each class against the rest", "doi:10.1016/j.patrec.2005.10.010",
+        _macro_auroc, "scores", ("several", "labels"), True, "bootstrap of patients; DeLong near 1", _EVERY_CLASS,
+        "mean area of each class against the rest, or of each label", "doi:10.1016/j.patrec.2005.10.010",
     ),
     "auprc": FigureOfMerit(
         _auprc, "scores", ("binary", "class"), True, "bootstrap of patients; Wilson near 1", _BOTH_LABELS,
@@ -244,20 +283,21 @@ FIGURES: Mapping[str, FigureOfMerit] = {
         "doi:10.1007/978-3-642-40994-3_29",
     ),
     "brier": FigureOfMerit(
-        _brier, "scores", ("binary", "several"), False, "bootstrap of patients", "",
+        _brier, "scores", ("binary", "several", "class"), False, "bootstrap of patients", "there is no image",
         "mean squared difference of probability and truth; of several classes summed over them",
         "doi:10.1198/016214506000001437",
     ),
     "log_loss": FigureOfMerit(
-        _log_loss, "scores", ("binary", "several"), False, "bootstrap of patients", "",
+        _log_loss, "scores", ("binary", "several", "class"), False, "bootstrap of patients", "there is no image",
         "mean negative logarithm of the probability of the true class", "doi:10.1198/016214506000001437",
     ),
     "calibration_gap": FigureOfMerit(
-        _calibration_gap, "scores", ("binary", "class"), None, "bootstrap of patients", "",
+        _calibration_gap, "scores", ("binary", "class"), None, "bootstrap of patients", "there is no image",
         "mean probability less observed prevalence", "doi:10.1186/s12916-019-1466-7",
     ),
     "calibration_error": FigureOfMerit(
-        _calibration_error, "scores", ("binary", "several"), False, "none: noise alone makes it larger", "",
+        _calibration_error, "scores", ("binary", "several", "class"), False,
+        "none: noise alone makes it larger", "there is no image",
         f"mean distance of probability and frequency over {N_BINS} bins of equally many images",
         "doi:10.1609/aaai.v29i1.9602",
     ),
@@ -302,18 +342,19 @@ FIGURES: Mapping[str, FigureOfMerit] = {
         "Matthews' correlation of truth and decision, in [-1, 1]", "doi:10.1016/j.compbiolchem.2004.09.006",
     ),
     "macro_precision": FigureOfMerit(
-        _from_confusion(lambda confusion: _precisions(confusion).mean(axis=-1)),
-        "decisions", ("several",), True, _CONFUSION, "it needs decisions for every class",
-        "mean precision of the classes", "doi:10.1016/j.ipm.2009.03.002",
+        _macro(_precisions),
+        "decisions", ("several", "labels"), True, _CONFUSION, "it needs decisions for every class",
+        "mean precision of the classes or labels", "doi:10.1016/j.ipm.2009.03.002",
     ),
     "macro_recall": FigureOfMerit(
-        _from_confusion(lambda confusion: _recalls(confusion).mean(axis=-1)),
-        "decisions", ("several",), True, _CONFUSION, _EVERY_CLASS,
-        "mean recall of the classes, which is the balanced accuracy", "doi:10.1016/j.ipm.2009.03.002",
+        _macro(_recalls),
+        "decisions", ("several", "labels"), True, _CONFUSION, _EVERY_CLASS,
+        "mean recall: of several classes the balanced accuracy, of labels their mean sensitivity",
+        "doi:10.1016/j.ipm.2009.03.002",
     ),
     "macro_f1": FigureOfMerit(
-        _from_confusion(lambda confusion: _f1_scores(confusion).mean(axis=-1)),
-        "decisions", ("several",), True, _CONFUSION, "some class neither is there nor is decided",
-        "mean F1 of the classes", "doi:10.1016/j.ipm.2009.03.002",
+        _macro(_f1_scores),
+        "decisions", ("several", "labels"), True, _CONFUSION, "some class neither is there nor is decided",
+        "mean F1 of the classes or labels", "doi:10.1016/j.ipm.2009.03.002",
     ),
 }  # fmt: skip

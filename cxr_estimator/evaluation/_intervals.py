@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -95,6 +96,26 @@ def of_confusion(
         cells = np.eye(n_classes**2)[target * n_classes + decided]
         drawn = patients.sums(cells).reshape(-1, n_classes, n_classes)
         return Estimate(value, *percentile_interval(function(drawn)))
+
+
+def of_label_confusions(function: OfConfusion, target: np.ndarray, decided: np.ndarray, patients: Patients) -> Estimate:
+    """Return the mean over labels of a function of their confusion matrices, with a bootstrap interval.
+
+    Parameters
+    ----------
+    function : callable
+        Maps (..., 2, 2), rows true, to numbers (...); NaN where undefined, which is left out of the mean.
+    target, decided : ndarray (N, K)
+        1, 0, or NaN (unknown).
+    """
+    known = ~np.isnan(target)
+    place = np.where(known, 2 * np.nan_to_num(target) + decided, 0).astype(np.int64)
+    cells = np.eye(4)[place] * known[:, :, None]  # (N, K, 4)
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        value = float(np.nanmean(function(cells.sum(axis=0).reshape(-1, 2, 2))))
+        drawn = patients.sums(cells.reshape(len(target), -1)).reshape(-1, target.shape[1], 2, 2)
+        return Estimate(value, *percentile_interval(np.nanmean(function(drawn), axis=1)))
 
 
 def _moved(function: OfConfusion, confusion: np.ndarray, recalls: dict[int, Estimate]) -> Estimate:

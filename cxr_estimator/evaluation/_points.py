@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cxr_estimator._operating import threshold_of
+from cxr_estimator._outputs import Task
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.evaluation._figures import Decided, estimates
 from cxr_estimator.evaluation._intervals import Patients, confusion_matrix
@@ -64,7 +65,7 @@ class Decisions:
     confusion : ndarray (K, K), int
         Rows true, columns decided, both in the order of `classes`.
     classes : tuple
-        All classes; for a label among several, "not LABEL" and the label.
+        All classes; for a label among several, or of several, "not LABEL" and the label.
     transfer : tuple of Transfer
         Empty for a point that promised nothing.
     """
@@ -81,11 +82,14 @@ class Decisions:
 def all_decisions(
     clf: CXRClassifier, logits: np.ndarray, target: np.ndarray, patients: Patients
 ) -> dict[str, Decisions]:
-    """Return the decisions of each operating point by its name, the active one first."""
+    """Return the decisions of each operating point by its name, the active ones first.
+
+    Of several labels per image `target` (N, K) is 1, 0 or NaN, and a point is judged where its label is known.
+    """
     found = {}
-    if len(clf.classes_) > 2:
+    if clf.task_ is Task.MULTICLASS:
         found[LIKELIEST] = _likeliest(clf, logits, target, patients)
-    names = sorted(clf.operating_points_, key=lambda name: name != clf.active_point_)
+    names = sorted(clf.operating_points_, key=lambda name: name not in clf.active_points_)
     return found | {name: _at_point(clf, clf.operating_points_[name], logits, target, patients) for name in names}
 
 
@@ -106,10 +110,14 @@ def _at_point(
 ) -> Decisions:
     labels = clf.classes_.tolist()
     label = clf.pos_label_ if point.label is None else point.label
-    decided, positive = point.is_positive(clf._scores(logits, label)), target == labels.index(label)
+    positive = target == labels.index(label)
+    if clf.task_ is Task.MULTILABEL:
+        rows = np.flatnonzero(~np.isnan(target[:, labels.index(label)]))
+        logits, positive, patients = logits[rows], target[rows, labels.index(label)] == 1, patients.at(rows)
+    decided = point.is_positive(clf._scores(logits, label))
     found = estimates(Decided.of_label(decided, positive, patients), "binary")
     confusion = confusion_matrix(positive.astype(int), decided.astype(int), 2)
-    classes = tuple(labels) if len(labels) == 2 else (f"not {label}", label)
+    classes = tuple(labels) if clf.task_ is Task.BINARY else (f"not {label}", label)
     promised = {"sensitivity": point.sensitivity, "specificity": point.specificity}
     return Decisions(
         rule=_rule_of(point),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cxr_estimator._outputs import Task
 from cxr_estimator.errors import DataError
 from cxr_estimator.evaluation._figures import FIGURES
 from cxr_estimator.evaluation._points import Decisions
@@ -33,8 +34,8 @@ class Judged:
         Columns in the order of the classes.
     uncalibrated : ndarray (N, K) or None
         Before calibration, where there is one.
-    target : ndarray (N,), int
-        True classes as columns.
+    target : ndarray (N,), int, or (N, K)
+        True classes as columns; of several labels 1, 0 or NaN (unknown).
     patients : ndarray (N,), int
         Numbers from 0 that only tell which images are of one patient.
     """
@@ -51,21 +52,23 @@ class EvaluationReport:
 
     Attributes
     ----------
+    task : Task
+        "binary", "multiclass" or "multilabel".
     classes : tuple
-        In the order of all tables.
+        In the order of all tables; of several labels per image their names.
     n_images, n_patients, n_unreadable : int
         Unreadable images are counted but not evaluated. Without `groups` each image counts as one patient.
     prevalence : dict of label to float
-        Share of each class among the evaluated images.
+        Share of each class among the evaluated images, or of each label among those it is known of.
     pos_label, threshold : label and float, or None
         Of the active operating point; None for several classes.
     overall : dict of str to Estimate
         Figures that need no decision, with 95% intervals; `FIGURES` describes each.
     decisions : dict of str to Decisions
-        Figures and confusion matrix of each operating point, the active one first; of several classes first those of
+        Figures and confusion matrix of each operating point, the active ones first; of several classes first those of
         "likeliest_class".
     per_class : dict of label to dict of str to Estimate
-        Each of several classes against the rest; empty for two.
+        Each of several classes against the rest, or each of several labels; empty for two classes.
     subgroups : DataFrame
         See `evaluate`; empty without subgroups.
     notes : tuple of str
@@ -74,6 +77,7 @@ class EvaluationReport:
         What pictures are drawn from.
     """
 
+    task: Task
     classes: tuple[Any, ...]
     n_images: int
     n_patients: int
@@ -90,7 +94,10 @@ class EvaluationReport:
 
     @property
     def support(self) -> dict[Any, int]:
-        """How many images each class has."""
+        """How many images each class or label has."""
+        if self.task is Task.MULTILABEL:
+            present = np.nansum(self.judged.target, axis=0).astype(int)
+            return dict(zip(self.classes, present.tolist(), strict=True))
         counts = np.bincount(self.judged.target, minlength=len(self.classes))
         return dict(zip(self.classes, counts.tolist(), strict=True))
 
@@ -98,12 +105,21 @@ class EvaluationReport:
     def metrics(self) -> dict[str, Estimate]:
         """All figures at the active operating point by name; those of a class as "recall_LABEL"."""
         each = {f"{name}_{label}": one for label, found in self.per_class.items() for name, one in found.items()}
-        return {**self.overall, **self._active.estimates, **each}
+        decided = {} if self.task is Task.MULTILABEL else self._active.estimates
+        return {**self.overall, **decided, **each}
 
     @property
     def confusion(self) -> np.ndarray:
-        """The confusion matrix (K, K) at the active operating point: rows true, columns decided, as in `classes`."""
-        return self._active.confusion
+        """The confusion matrix (K, K) at the active operating point: rows true, columns decided, as in `classes`.
+
+        Of several labels per image one for each, absent before present, (K, 2, 2).
+        """
+        if self.task is not Task.MULTILABEL:
+            return self._active.confusion
+        first: dict[Any, np.ndarray] = {}  # of each label the active point, which comes before its others
+        for one in self.decisions.values():
+            first.setdefault(one.label, one.confusion)
+        return np.stack([first[label] for label in self.classes])
 
     @property
     def _active(self) -> Decisions:
@@ -113,6 +129,8 @@ class EvaluationReport:
     def heading(self) -> str:
         """Class order and prevalence, which head every table."""
         shares = ", ".join(f"{label} {share:.1%} ({self.support[label]})" for label, share in self.prevalence.items())
+        if self.task is Task.MULTILABEL:
+            return f"labels, each among the images it is known of: {shares}"
         positive = "" if self.pos_label is None else f"; positive label: {self.pos_label}"
         return f"classes in order: {shares}{positive}"
 
@@ -138,11 +156,12 @@ class EvaluationReport:
     def to_dict(self) -> dict[str, Any]:
         """Return everything but `judged` as JSON types; NaN becomes None."""
         return {
+            "task": self.task.value,
             "classes": list(self.classes),
             "n_images": self.n_images,
             "n_patients": self.n_patients,
             "n_unreadable": self.n_unreadable,
-            "prevalence": {str(label): share for label, share in self.prevalence.items()},
+            "prevalence": {str(label): _or_none(share) for label, share in self.prevalence.items()},
             "support": {str(label): number for label, number in self.support.items()},
             "pos_label": self.pos_label,
             "threshold": self.threshold,

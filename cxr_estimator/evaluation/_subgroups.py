@@ -17,8 +17,11 @@ from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate
 MISSING = "(missing)"
 MOST_VALUES = 50  # of one attribute
 # which figures, and of which classes they need patients: 1 of two is the positive one; None: each, (): any
-_BINARY: dict[str, tuple[int, ...] | None] = {"auroc": (0, 1), "sensitivity": (1,), "specificity": (0,)}
-_SEVERAL: dict[str, tuple[int, ...] | None] = {"macro_auroc": None, "accuracy": (), "balanced_accuracy": None}
+_NEEDS: dict[str, dict[str, tuple[int, ...] | None]] = {
+    "binary": {"auroc": (0, 1), "sensitivity": (1,), "specificity": (0,)},
+    "several": {"macro_auroc": None, "accuracy": (), "balanced_accuracy": None},
+    "labels": {"macro_auroc": (), "macro_recall": (), "macro_f1": ()},
+}
 
 
 def check_subgroups(subgroups: Any, n_images: int, *, caller: str) -> dict[str, np.ndarray]:
@@ -40,7 +43,7 @@ def check_subgroups(subgroups: Any, n_images: int, *, caller: str) -> dict[str, 
     return found
 
 
-def subgroup_table(attributes: Mapping[str, np.ndarray], scored: Scored, decided: Decided) -> pd.DataFrame:
+def subgroup_table(attributes: Mapping[str, np.ndarray], scored: Scored, decided: Decided, kind: str) -> pd.DataFrame:
     """Return a row for each value of each attribute.
 
     Parameters
@@ -48,6 +51,7 @@ def subgroup_table(attributes: Mapping[str, np.ndarray], scored: Scored, decided
     attributes : dict of name to ndarray (N,) of text
     scored, decided : Scored, Decided
         All images; decisions at the active operating point.
+    kind : {"binary", "several", "labels"}
 
     Returns
     -------
@@ -57,20 +61,19 @@ def subgroup_table(attributes: Mapping[str, np.ndarray], scored: Scored, decided
         patients in the subgroup.
     """
     rows = [
-        {"subgroup": name, "value": str(value), **_row(scored.at(values == value), decided.at(values == value))}
+        {"subgroup": name, "value": str(value), **_row(scored.at(values == value), decided.at(values == value), kind)}
         for name, values in attributes.items()
         for value in np.unique(values)
     ]
     return pd.DataFrame(rows)
 
 
-def _row(scored: Scored, decided: Decided) -> dict[str, Any]:
-    binary = decided.n_classes == 2
+def _row(scored: Scored, decided: Decided, kind: str) -> dict[str, Any]:
     row: dict[str, Any] = {"n_images": len(decided.target), "n_patients": decided.patients.number()}
-    if binary:
+    if kind == "binary":
         row["prevalence"] = float((decided.target == 1).mean())
     too_few = []
-    for name, classes in (_BINARY if binary else _SEVERAL).items():
+    for name, classes in _NEEDS[kind].items():
         sides = [decided.target == k for k in (range(decided.n_classes) if classes is None else classes)]
         if min([decided.patients.number(), *map(decided.patients.number, sides)]) < FEWEST_PATIENTS:
             too_few.append(name)

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import logit
 
 from cxr_estimator._figure_style import DPI, FIRST, INK, LINES, MUTED, SECOND, short
+from cxr_estimator._outputs import Task
 from cxr_estimator._validation import check_choice, wrong_type
 from cxr_estimator.statistics import wilson
 
@@ -44,13 +45,14 @@ class Plot(NamedTuple):
 
 
 class _Label(NamedTuple):
-    """A label against the rest: its name, colour, probabilities (N,) and the images that have it (N,)."""
+    """A label against the rest: its name, colour, and of the images it is known of, (N,) each, what follows."""
 
     name: Any
     colour: str
     proba: np.ndarray
     uncalibrated: np.ndarray | None
     positive: np.ndarray
+    patients: np.ndarray
 
 
 def draw(report: EvaluationReport, name: str, ax: Axes | None = None) -> Figure:
@@ -77,7 +79,7 @@ def draw(report: EvaluationReport, name: str, ax: Axes | None = None) -> Figure:
 
 def plots_of(report: EvaluationReport) -> list[str]:
     """Return the names of the pictures that a report has."""
-    return [name for name, plot in PLOTS.items() if plot.several or len(report.classes) == 2]
+    return [name for name, plot in PLOTS.items() if plot.several or report.task is Task.BINARY]
 
 
 def plot_roc(report: EvaluationReport, ax: Axes) -> None:
@@ -126,11 +128,11 @@ def plot_reliability(report: EvaluationReport, ax: Axes) -> None:
     for label in _labels(report):
         name = short(label.name, 20)
         if label.uncalibrated is not None:
-            x, y, _ = _reliability(label.uncalibrated, label.positive, report.judged.patients)
+            x, y, _ = _reliability(label.uncalibrated, label.positive, label.patients)
             style: dict[str, Any] = {"linestyle": "--", "marker": "o", "markerfacecolor": "white", "markersize": 4}
-            colour = MUTED if len(report.classes) == 2 else label.colour
+            colour = MUTED if report.task is Task.BINARY else label.colour
             ax.plot(x, y, color=colour, linewidth=0.9, label=f"{name}, before calibration", **style)
-        x, y, bars = _reliability(label.proba, label.positive, report.judged.patients)
+        x, y, bars = _reliability(label.proba, label.positive, label.patients)
         text = name if label.uncalibrated is None else f"{name}, calibrated"
         ax.errorbar(x, y, bars, color=label.colour, marker="o", markersize=4, capsize=2, elinewidth=0.9, label=text)
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="mean probability", ylabel="observed frequency")
@@ -215,19 +217,20 @@ PLOTS: Mapping[str, Plot] = {
 
 
 def _labels(report: EvaluationReport) -> list[_Label]:
-    """Return the positive label of two classes, or each of several."""
-    labels, judged = list(report.classes), report.judged
-    chosen = labels if len(labels) > 2 else [report.pos_label]
-    return [
-        _Label(
-            label,
-            LINES[number % len(LINES)],
-            judged.proba[:, labels.index(label)],
-            None if judged.uncalibrated is None else judged.uncalibrated[:, labels.index(label)],
-            judged.target == labels.index(label),
-        )
-        for number, label in enumerate(chosen)
-    ]
+    """Return the positive label of two classes, or each of several classes or labels."""
+    judged = report.judged
+    found: list[_Label] = []
+    for k, label in enumerate(report.classes):
+        if report.task is Task.BINARY and label != report.pos_label:
+            continue
+        truth = judged.target[:, k] if report.task is Task.MULTILABEL else (judged.target == k).astype(np.float64)
+        rows = np.flatnonzero(~np.isnan(truth))
+        if not len(rows):
+            continue
+        before = None if judged.uncalibrated is None else judged.uncalibrated[rows, k]
+        colour = LINES[(0 if report.task is Task.BINARY else k) % len(LINES)]
+        found.append(_Label(label, colour, judged.proba[rows, k], before, truth[rows] == 1, judged.patients[rows]))
+    return found
 
 
 def _points(report: EvaluationReport) -> Iterator[tuple[str, str, Decisions]]:

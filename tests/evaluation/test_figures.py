@@ -208,7 +208,7 @@ def test_average_precision_covers_the_truth():
 def test_every_row_of_the_table_says_what_it_is():
     for name, one in FIGURES.items():
         assert one.of in ("scores", "decisions")
-        assert set(one.tasks) <= {"binary", "several", "class"}
+        assert set(one.tasks) <= {"binary", "several", "labels", "class"}
         assert one.summary, name
         assert one.interval, name
         assert one.reference.startswith("doi:10."), name

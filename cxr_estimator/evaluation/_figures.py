@@ -13,7 +13,7 @@ from cxr_estimator._outputs import Task
 from cxr_estimator.clinical import expected_calibration_error
 from cxr_estimator.evaluation._intervals import OfConfusion, Patients, of_confusion, of_label_confusions
 from cxr_estimator.roc import Ranking, delong, few_misplaced, placements
-from cxr_estimator.statistics import Estimate, wilson
+from cxr_estimator.statistics import Estimate, percentile_interval, wilson
 
 # what `FigureOfMerit.tasks` calls the tasks
 KINDS = {Task.BINARY: "binary", Task.MULTICLASS: "several", Task.MULTILABEL: "labels"}
@@ -189,12 +189,32 @@ def _calibration_error(case: Scored) -> Estimate:
     Noise alone makes this figure larger, so that no bootstrap covers the truth: tried on simulated images, 95%
     intervals held it in 90% of the cases, and of calibrated probabilities in half.
     """
+    proba, right = _judged_probability(case)
+    return Estimate(_error_of(proba, right), math.nan, math.nan)
+
+
+def _calibration_error_by_chance(case: Scored) -> Estimate:
+    """Return the mean and the central 95% of the errors of perfect calibration: truth drawn by the probabilities.
+
+    The images of a patient share one draw, as they mostly share their label.
+    """
+    proba, _ = _judged_probability(case)
+    rng = np.random.default_rng(case.patients.random_state)
+    names, patient = np.unique(case.patients.groups, return_inverse=True)
+    draws = (rng.random(len(names))[patient] for _ in range(case.patients.n_resamples))
+    errors = [_error_of(proba, draw < proba) for draw in draws]
+    return Estimate(float(np.mean(errors)), *percentile_interval(errors))
+
+
+def _judged_probability(case: Scored) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probability (N,) of the positive label, or of the likeliest class, and whether it is the true one."""
     if case.proba.shape[1] == 2:
-        proba, right = case.proba[:, 1], case.target == 1
-    else:
-        proba, right = case.proba.max(axis=1), case.proba.argmax(axis=1) == case.target
-    error = expected_calibration_error(proba, right, n_bins=N_BINS, strategy="quantile")
-    return Estimate(error, math.nan, math.nan)
+        return case.proba[:, 1], case.target == 1
+    return case.proba.max(axis=1), case.proba.argmax(axis=1) == case.target
+
+
+def _error_of(proba: np.ndarray, right: np.ndarray) -> float:
+    return expected_calibration_error(proba, right, n_bins=N_BINS, strategy="quantile")
 
 
 # -- decisions --------------------------------------------------------------------------------------------------------
@@ -300,6 +320,11 @@ FIGURES: Mapping[str, FigureOfMerit] = {
         "none: noise alone makes it larger", "there is no image",
         f"mean distance of probability and frequency over {N_BINS} bins of equally many images",
         "doi:10.1609/aaai.v29i1.9602",
+    ),
+    "calibration_error_by_chance": FigureOfMerit(
+        _calibration_error_by_chance, "scores", ("binary", "several"), None,
+        "what 95% of such draws give", "there is no image",
+        "the calibration error that perfect calibration would show here: one beyond it is real", "doi:10.1175/WAF993.1",
     ),
     "sensitivity": FigureOfMerit(
         _sensitivity, "decisions", ("binary",), True, _SHARE, "no image has the label",

@@ -7,6 +7,7 @@ import pytest
 import sklearn.metrics as oracle
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit
 from scipy.stats import norm
 
 from cxr_estimator.clinical import expected_calibration_error
@@ -69,6 +70,7 @@ def test_several_classes_equal_scikit_learn():
     decided = proba.argmax(axis=1)
     found = estimates(Scored(proba, proba, target, patients), "several")
     found |= estimates(Decided(decided, target, 3, patients), "several")
+    assert found.pop("calibration_error_by_chance").value > 0
     assert {name: one.value for name, one in found.items()} == pytest.approx(
         {
             "macro_auroc": oracle.roc_auc_score(target, proba, multi_class="ovr"),
@@ -89,6 +91,7 @@ def test_scores_equal_scikit_learn():
     rng = np.random.default_rng(1)
     positive, proba = rng.random(80) < 0.3, np.round(rng.random(80), 2)
     found = estimates(Scored.of_label(proba, proba, positive, alone(80)), "binary")
+    assert found.pop("calibration_error_by_chance").value > 0
     clipped = np.clip(proba, 1e-15, 1 - 1e-15)
     assert {name: one.value for name, one in found.items()} == pytest.approx(
         {
@@ -212,3 +215,22 @@ def test_every_row_of_the_table_says_what_it_is():
         assert one.summary, name
         assert one.interval, name
         assert one.reference.startswith("doi:10."), name
+
+
+def test_the_error_of_perfect_calibration_holds_that_of_calibrated_probabilities():
+    """Of 60 draws some 95% lie inside; doubled log-odds lie outside."""
+    rng = np.random.default_rng(0)
+    inside = []
+    for number in range(60):
+        log_odds = rng.normal(0, 2, 400)
+        positive = rng.random(400) < expit(log_odds)
+        patients = Patients(np.arange(400), n_resamples=100, random_state=number)
+        for factor in (1.0, 2.0):
+            case = Scored.of_label(log_odds, expit(factor * log_odds), positive, patients)
+            error = FIGURES["calibration_error"].estimate(case).value
+            chance = FIGURES["calibration_error_by_chance"].estimate(case)
+            if factor == 1.0:
+                inside.append(chance.low <= error <= chance.high)
+            else:
+                assert error > chance.high
+    assert np.mean(inside) >= 0.85

@@ -14,6 +14,7 @@ from cxr_estimator.errors import DataError
 
 NEVER = float(np.finfo(np.float32).max)  # a score that no network gives
 _WIDEST = 8.0  # of |log T|
+_ROUNDING = 1e-12  # what a probability loses on its way to log-odds and back
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,13 @@ class Steps:
     def inverse(self, log_odds: float) -> float:
         """Return the smallest score that gives at least these calibrated log-odds; `NEVER` if none does."""
         wanted = float(expit(log_odds))
-        place = int(np.searchsorted(self.proba, wanted))  # the first knot that has as much
+        place = int(np.searchsorted(self.proba, wanted - _ROUNDING))  # the first knot that has as much
         if place == len(self.proba):
             return NEVER
         if place == 0:
             return -NEVER
+        if self.proba[place] <= wanted + _ROUNDING:  # many images may lie on this step: none may fall off its edge
+            return self.scores[place]
         low, high = self.proba[place - 1], self.proba[place]
         share = (wanted - low) / (high - low)
         return self.scores[place - 1] + share * (self.scores[place] - self.scores[place - 1])
@@ -103,9 +106,12 @@ def fit_platt(scores: np.ndarray, positive: np.ndarray) -> Affine:
     ----------
     Platt (1999), Probabilistic outputs for support vector machines, Advances in Large Margin Classifiers
     """
+    useless = DataError("Platt scaling finds no use in these scores: positive images score no higher than others.")
+    if not np.ptp(scores) > 0:
+        raise useless
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
     wanted = np.where(positive, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
-    middle, width = float(np.mean(scores)), float(np.std(scores)) or 1.0
+    middle, width = float(np.mean(scores)), float(np.std(scores))
     z = (scores - middle) / width  # well conditioned, whatever the scale of the scores
 
     def loss(ab: np.ndarray) -> tuple[float, np.ndarray]:
@@ -116,7 +122,7 @@ def fit_platt(scores: np.ndarray, positive: np.ndarray) -> Affine:
 
     slope, intercept = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
     if not slope > 1e-6:
-        raise DataError("Platt scaling finds no use in these scores: positive images score no higher than others.")
+        raise useless
     return Affine(float(slope / width), float(intercept - slope * middle / width))
 
 
@@ -139,27 +145,39 @@ def fit_isotonic(scores: np.ndarray, positive: np.ndarray) -> Steps:
 def fit_temperature(logits: np.ndarray, target: np.ndarray) -> Affine:
     """Fit the one number T that all logits are divided by, by maximum likelihood.
 
+    The truth counts as in Platt scaling, as (n + 1) / (n + 2) for a class of n images: where few images are all right,
+    T would otherwise go to 0, and every probability to 0 or 1.
+
     Parameters
     ----------
     logits : ndarray (N, 1) or (N, K)
     target : ndarray (N,), int64
         Class indices; 0 and 1 for one logit.
 
+    Raises
+    ------
+    DataError
+        T is unbounded: to say nothing at all would be more likely than any multiple of these scores.
+
     References
     ----------
     Guo et al. (2017), On calibration of modern neural networks, ICML, doi:10.48550/arXiv.1706.04599
     """
-    if logits.shape[1] == 1:
-        sign = np.where(target == 1, 1.0, -1.0)
+    z = np.concatenate([-logits / 2, logits / 2], axis=1) if logits.shape[1] == 1 else logits
+    n_classes = z.shape[1]
+    sure = (np.bincount(target, minlength=n_classes) + 1.0) / (np.bincount(target, minlength=n_classes) + 2.0)
+    wanted = np.repeat((1.0 - sure[target])[:, None] / (n_classes - 1), n_classes, axis=1)
+    wanted[np.arange(len(z)), target] = sure[target]
+    mean_wanted = float((wanted * z).sum(axis=1).mean())
 
-        def loss(log_t: float) -> float:
-            return float(-log_expit(sign * logits[:, 0] * math.exp(-log_t)).mean())
-    else:
-        own = logits[np.arange(len(target)), target]
-
-        def loss(log_t: float) -> float:
-            share = math.exp(-log_t)
-            return float((logsumexp(logits * share, axis=1) - own * share).mean())
+    def loss(log_t: float) -> float:
+        share = math.exp(-log_t)
+        return float(logsumexp(z * share, axis=1).mean()) - share * mean_wanted
 
     found = minimize_scalar(loss, bounds=(-_WIDEST, _WIDEST), method="bounded", options={"xatol": 1e-6})
+    if found.x > _WIDEST - 0.01:
+        raise DataError(
+            "A temperature finds no use in these scores: divided by any number they are further from the truth than "
+            "saying nothing. They may lie on one side of 0: try 'platt', which also shifts them."
+        )
     return Affine(math.exp(-float(found.x)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,13 +39,15 @@ class Deciding:
     @property
     def active_point_(self) -> str | None:
         """The name of the operating point that decides between two classes; None for several, or several labels."""
+        check_is_fitted(self, "model_")
         return self.active_points_[0] if self.task_ is Task.BINARY else None
 
     @property
     def thresholds_(self: Any) -> dict[str, float]:
         """The probability from which each operating point counts its label as present.
 
-        Calibrated. Only of several classes it is the network's own: calibrated ones depend on all classes.
+        Calibrated. Only of several classes it is the network's own, before any calibration: calibrated probabilities
+        depend on all classes, and no single one of them decides.
         """
         check_is_fitted(self, "model_")
         return {name: _operating.threshold_of(self, point) for name, point in self.operating_points_.items()}
@@ -80,11 +81,7 @@ class Deciding:
             Key of `operating_points_`, for two classes; default: the one that was set last.
         """
         check_is_fitted(self, "model_")
-        if operating_point is not None and self.task_ is not Task.BINARY:
-            raise invalid(
-                "operating_point", "predict", "None unless there are two classes; `flag` asks one", operating_point
-            )
-        point = _decisions.named_point(self, operating_point, "predict")
+        point = _decisions.deciding_point(self, operating_point, "predict")
         return _decisions.said(self, self._logits(X), point)
 
     def flag(self: Any, X, operating_point=None) -> np.ndarray:
@@ -164,10 +161,8 @@ class Deciding:
             Images of one label only, or no cut-off that does what was asked: the message says what is attainable.
         """
         if isinstance(rule, OperatingPoint):
-            check_is_fitted(self, "model_")
-            label = _operating.point_label(self, rule.label, "set_threshold")
-            name = _operating.point_name(self, rule.name if name is None else name, label, "set_threshold")
-            point = replace(rule, label=label, name=name)
+            given = {"X": X, "y": y, "groups": groups, "label": label, **options}
+            point = _operating.ready_point(self, rule, name, given)
         else:
             point = _operating.operating_point(
                 self, rule, X, y, groups=groups, label=label, name=name, n_resamples=n_resamples, options=options

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score
 from torch import Tensor
 
 from cxr_estimator._outputs import Task
-from cxr_estimator._validation import check_choice, check_label_matrix, check_labels, check_per_image
+from cxr_estimator._validation import check_choice, check_label_matrix, check_labels, check_per_image, invalid
 from cxr_estimator.attribution import TargetRule
 from cxr_estimator.errors import DataError
 from cxr_estimator.thresholds import OperatingPoint
@@ -24,6 +24,13 @@ def named_point(clf: CXRClassifier, name: Any, caller: str) -> OperatingPoint | 
     if name is None:
         return active_point(clf, clf.pos_label_) if clf.task_ is Task.BINARY else None
     return clf.operating_points_[check_choice("operating_point", name, clf.operating_points_, caller=caller)]
+
+
+def deciding_point(clf: CXRClassifier, name: Any, caller: str) -> OperatingPoint | None:
+    """Return the operating point that `predict` is to decide by; only two classes let one choose."""
+    if name is not None and clf.task_ is not Task.BINARY:
+        raise invalid("operating_point", caller, "left out unless there are two classes; `flag` asks one", name)
+    return named_point(clf, name, caller)
 
 
 def active_point(clf: CXRClassifier, label: Any) -> OperatingPoint:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from cxr_estimator._batches import problem_of, run_batches
-from cxr_estimator._decisions import target_rule
+from cxr_estimator._decisions import active_point, target_rule
+from cxr_estimator._operating import threshold_of
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import execution, reading, report
 from cxr_estimator._predicting import images as as_images
@@ -179,7 +180,8 @@ class ExplanationPlan:
         clf, decided = self.clf, self.clf._decide(logits.cpu().numpy())
         classes, pos_label, threshold = clf.classes_.tolist(), clf.pos_label_, clf.threshold_
         if clf.task_ is Task.MULTILABEL:
-            classes, threshold = list(map(str, classes)), 0.5
+            threshold = threshold_of(clf, active_point(clf, classes[int(explained[0])]))
+            classes = list(map(str, classes))
             pos_label = classes[int(explained[0])]
             label = present_or_not(pos_label, decided[:, int(explained[0])] == 1)
         else:

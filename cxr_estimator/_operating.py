@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from cxr_estimator._outputs import Task
-from cxr_estimator._predicting import run_network
+from cxr_estimator._predicting import images, run_network
 from cxr_estimator._validation import (
     check_choice,
     check_label_matrix,
@@ -24,7 +24,15 @@ from cxr_estimator._validation import (
 from cxr_estimator.calibration import CALIBRATORS, Calibration, LabelCalibration, fit_calibration
 from cxr_estimator.errors import DataError, SameDataWarning
 from cxr_estimator.fingerprints import fingerprint, share_seen
-from cxr_estimator.thresholds import DEFAULT_POINT, NUMBER, OperatingPoint, choose_point, number_point, parse_rule
+from cxr_estimator.thresholds import (
+    DEFAULT_POINT,
+    LIKELIEST,
+    NUMBER,
+    OperatingPoint,
+    choose_point,
+    number_point,
+    parse_rule,
+)
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
@@ -64,13 +72,13 @@ def judged(clf: CXRClassifier, X: Any, y: Any, groups: Any, *, caller: str) -> J
     for name, value in (("X", X), ("y", y)):
         if value is None:
             raise invalid(name, caller, "given, as images and their labels", None)
-    found = run_network(clf, X)
-    n_images = len(found.values)
+    n_images = len(images(clf, X))
     if clf.task_ is Task.MULTILABEL:
         labels = check_label_matrix(y, n_images, caller=caller, n_labels=len(clf.classes_))
     else:
         labels = check_labels(y, n_images, caller=caller, classes=clf.classes_)
     patients = np.arange(n_images) if groups is None else check_per_image("groups", groups, n_images, caller=caller)
+    found = run_network(clf, X)
     readable = ~np.isnan(found.values).any(axis=1)
     if not readable.any():
         raise DataError(f"{caller}: none of the {n_images} images could be read.")
@@ -99,6 +107,8 @@ def point_name(clf: CXRClassifier, name: Any, label: Any, caller: str) -> str:
         return DEFAULT_POINT if clf.task_ is Task.BINARY else str(label)
     if not isinstance(name, str) or not name:
         raise wrong_type("name", caller, "a text that is not empty", name)
+    if name == LIKELIEST:
+        raise invalid("name", caller, f"another than {LIKELIEST!r}, which reports use", name)
     taken = clf.operating_points_.get(name)
     if taken is not None and taken.label != label:
         raise invalid("name", caller, f"another than that of the operating point of {taken.label!r}", name)
@@ -134,9 +144,7 @@ def operating_point(
         given = [option for option, value in options.items() if value is not None]
         if given:
             raise invalid(given[0], caller, "left out for a number", options[given[0]])
-        point = number_point(rule, name=name, caller=caller, label=label)
-        own = label_calibration(clf, label, clf.calibration_)
-        return point if own is None else replace(point, score=own.score_of(point.number))
+        return _calibrated(clf, number_point(rule, name=name, caller=caller, label=label), clf.calibration_)
     rule, chosen = parse_rule(rule, options, caller=caller)
     check_number("n_resamples", n_resamples, caller=caller, low=1, integer=True)
     data = judged(clf, X, y, groups, caller=caller)
@@ -151,7 +159,40 @@ def operating_point(
         label=label,
         n_resamples=n_resamples,
     )
-    return replace(point, fingerprint=fingerprint(data.content_ids[known].tolist()))
+    point = replace(point, fingerprint=fingerprint(data.content_ids[known].tolist()))
+    return _calibrated(clf, point, clf.calibration_)
+
+
+def ready_point(clf: CXRClassifier, point: OperatingPoint, name: Any, given: Mapping[str, Any]) -> OperatingPoint:
+    """Return a point that was chosen elsewhere as `clf` can use it; `given` must all be None."""
+    caller = "set_threshold"
+    check_is_fitted(clf, "model_")
+    for parameter, value in given.items():
+        if value is not None:
+            raise invalid(parameter, caller, "left out where an OperatingPoint is given", value)
+    label = point_label(clf, point.label, caller)
+    name = point_name(clf, point.name if name is None else name, label, caller)
+    return _calibrated(clf, replace(point, label=label, name=name), clf.calibration_)
+
+
+def _calibrated(clf: CXRClassifier, point: OperatingPoint, calibration: Calibration | None) -> OperatingPoint:
+    """Return a point as it is under a calibration.
+
+    One that a rule chose is a promise of what it finds: its score stays, and so do all decisions. A plain number is a
+    statement about the probability: the number stays, and its score follows.
+    """
+    own = label_calibration(clf, point.label, calibration)
+    if own is None or calibration is None:
+        return point
+    if point.rule == NUMBER:
+        return replace(point, score=own.score_of(point.number))
+    if own.merges(point.score):
+        raise DataError(
+            f"The {calibration.method!r} calibration gives images on both sides of the operating point {point.name!r} "
+            "the same probability, so that it cannot be told from its neighbours. Calibrate with 'temperature' or "
+            "'platt' or on more images, or choose the point at another cut-off."
+        )
+    return point
 
 
 def label_calibration(clf: CXRClassifier, label: Any, calibration: Calibration | None) -> LabelCalibration | None:
@@ -200,32 +241,8 @@ def _prevalences(clf: CXRClassifier, prevalence: Any, caller: str) -> np.ndarray
 
 
 def recalibrated_points(clf: CXRClassifier, new: Calibration) -> dict[str, OperatingPoint]:
-    """Return the operating points under a new calibration.
-
-    One that a rule chose is a promise of what it finds: its score stays, and so do all decisions. A plain number is a
-    statement about the probability: the number stays, and its score follows.
-
-    Raises
-    ------
-    DataError
-        The calibration gives images on both sides of a chosen point one probability.
-    """
-    points = {}
-    for name, point in clf.operating_points_.items():
-        own = label_calibration(clf, point.label, new)
-        if own is None:
-            points[name] = point
-        elif point.rule == NUMBER:
-            points[name] = replace(point, score=own.score_of(point.number))
-        elif own.merges(point.score):
-            raise DataError(
-                f"calibrate: {new.method!r} gives images on both sides of the operating point {name!r} the same "
-                "probability, so that it could no longer be told from its neighbours. Calibrate with 'temperature' or "
-                "'platt' or on more images, or choose the point at another cut-off."
-            )
-        else:
-            points[name] = point
-    return points
+    """Return the operating points under a new calibration, or raise a DataError where it would merge one."""
+    return {name: _calibrated(clf, point, new) for name, point in clf.operating_points_.items()}
 
 
 def threshold_of(clf: CXRClassifier, point: OperatingPoint) -> float:
@@ -236,14 +253,16 @@ def threshold_of(clf: CXRClassifier, point: OperatingPoint) -> float:
     return point.threshold if own is None else own.proba(point.score)
 
 
-def warn_of_known_images(clf: CXRClassifier, content_ids: Iterable[str], *, caller: str) -> None:
-    """Warn if the images are among those that chose an operating point or calibrated: they flatter it."""
+def known_images(clf: CXRClassifier, content_ids: Iterable[str], *, caller: str) -> list[str]:
+    """Warn if the images are among those that chose an operating point or calibrated; return what was said."""
     content_ids = set(content_ids)
     chosen = {f"chose the operating point {name!r}": one.fingerprint for name, one in clf.operating_points_.items()}
     if clf.calibration_ is not None:
         chosen["calibrated the model"] = clf.calibration_.fingerprint
     shares = {what: share_seen(sketch, content_ids) for what, sketch in chosen.items()}
     said = [f"{share:.0%} of the images that {what}" for what, share in shares.items() if share > 0]
-    if said:
-        text = f"{caller}: among these images are {', '.join(said)}. What is found on them is better than on others."
-        warnings.warn(SameDataWarning(text), stacklevel=4)
+    if not said:
+        return []
+    text = f"Among these images are {', '.join(said)}. What is found on them is better than on others."
+    warnings.warn(SameDataWarning(f"{caller}: {text}"), stacklevel=4)
+    return [text]

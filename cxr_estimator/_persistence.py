@@ -143,7 +143,7 @@ def _restore_labels(clf: CXRClassifier, config: dict[str, Any]) -> None:
     """Set the task and the classes, or the names of several labels per image, which need no order."""
     classes = config["classes"]
     own = Task.of_classes(len(classes["values"]))
-    clf.task_ = Task(config.get("task", own))  # folders of before there was this entry
+    clf.task_ = Task(config["task"])
     if clf.task_ not in (own, Task.MULTILABEL):
         raise ModelFolderError(f"the task is {clf.task_.value!r}, but there are {len(classes['values'])} classes.")
     if clf.task_ is Task.MULTILABEL and config["pos_label"] is not None:

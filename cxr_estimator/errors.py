@@ -95,7 +95,7 @@ class PatientLeakWarning(UserWarning):
 
 
 class ThresholdWarning(UserWarning):
-    """The rule for the threshold found none on the validation images, so that it is 0.5."""
+    """The rule for the threshold found no useful one."""
 
 
 class SameDataWarning(UserWarning):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -14,9 +15,10 @@ from sklearn.utils import _safe_indexing
 
 from cxr_estimator._fitting import patients
 from cxr_estimator._operating import judged, point_label
-from cxr_estimator._validation import check_labels, check_number, check_per_image, check_seed, wrong_type
+from cxr_estimator._outputs import Task
+from cxr_estimator._validation import check_labels, check_number, check_seed, invalid, wrong_type
 from cxr_estimator.classifier import CXRClassifier
-from cxr_estimator.errors import DataError
+from cxr_estimator.errors import DataError, PatientLeakWarning
 from cxr_estimator.fingerprints import fingerprint
 from cxr_estimator.images import as_images
 from cxr_estimator.statistics import N_RESAMPLES
@@ -34,7 +36,7 @@ def cross_val_threshold(
     groups: Any = None,
     cv: Any = 5,
     label: Any = None,
-    name: str = DEFAULT_POINT,
+    name: str | None = None,
     n_resamples: int = N_RESAMPLES,
     n_jobs: int | None = None,
     **options: Any,
@@ -76,22 +78,25 @@ def cross_val_threshold(
         raise wrong_type("rule", _CALLER, "a text such as 'youden' or 'sensitivity>=0.95'", rule)
     rule, chosen = parse_rule(rule, options, caller=_CALLER)
     check_number("n_resamples", n_resamples, caller=_CALLER, low=1, integer=True)
-    labels = check_labels(y, len(y), caller=_CALLER)
-    if groups is None and clf.patient_pattern is not None:
-        groups = patients(as_images(X), None, clf.patient_pattern, clf.validation_fraction)
-    elif groups is not None:
-        groups = check_per_image("groups", groups, len(labels), caller=_CALLER)
-    splitter = _splitter(cv, groups is not None, clf.random_state)
-    folds = list(splitter.split(np.zeros(len(labels)), labels, groups))
-    _check_folds(folds, np.arange(len(labels)) if groups is None else groups)
-    found = Parallel(n_jobs=n_jobs)(delayed(_fold)(clf, X, labels, groups, fold, label) for fold in folds)
+    if y is None:
+        raise invalid("y", _CALLER, "the labels of X", None)
+    images = as_images(X)  # also of rows: here they are only counted
+    labels = check_labels(y, len(images), caller=_CALLER)
+    known = patients(images, groups, clf.patient_pattern, 0.0)
+    if known is None:
+        text = f"{_CALLER}: no patients are known, so that a fold may judge patients it was fitted on. Pass groups=."
+        warnings.warn(PatientLeakWarning(text), stacklevel=2)
+    owners = np.arange(len(labels)) if known is None else known
+    folds = list(_splitter(cv, known is not None, clf.random_state).split(np.zeros(len(labels)), labels, known))
+    _check_folds(folds, owners)
+    found = Parallel(n_jobs=n_jobs)(delayed(_fold)(clf, X, labels, owners, fold, label) for fold in folds)
     point = choose_point(
         np.concatenate([one.scores for one in found]),
         np.concatenate([one.positive for one in found]),
         rule,
         chosen,
         groups=np.concatenate([one.groups for one in found]),
-        name=name,
+        name=found[0].name if name is None else name,
         label=found[0].label,
         n_resamples=n_resamples,
     )
@@ -106,22 +111,23 @@ class _Fold(NamedTuple):
     groups: np.ndarray
     content_ids: np.ndarray
     label: Any
+    name: str
 
 
 def _fold(
     clf: CXRClassifier,
     X: Any,
     y: np.ndarray,
-    groups: np.ndarray | None,
+    groups: np.ndarray,
     fold: tuple[np.ndarray, np.ndarray],
     label: Any,
 ) -> _Fold:
     train, test = fold
-    one = clone(clf).fit(_safe_indexing(X, train), y[train], groups=None if groups is None else groups[train])
+    one = clone(clf).fit(_safe_indexing(X, train), y[train], groups=groups[train])
     label = point_label(one, label, _CALLER)
-    owners = test if groups is None else groups[test]
-    data = judged(one, _safe_indexing(X, test), y[test], owners, caller=_CALLER)
-    return _Fold(one._scores(data.logits, label), data.labels == label, data.groups, data.content_ids, label)
+    data = judged(one, _safe_indexing(X, test), y[test], groups[test], caller=_CALLER)
+    name = DEFAULT_POINT if one.task_ is Task.BINARY else str(label)
+    return _Fold(one._scores(data.logits, label), data.labels == label, data.groups, data.content_ids, label, name)
 
 
 def _splitter(cv: Any, is_grouped: bool, random_state: Any) -> Any:

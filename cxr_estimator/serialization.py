@@ -30,9 +30,9 @@ _MAX_JSON = 50_000_000  # bytes; an explanation of 100,000 images has so many
 _KEYS = {
     "format", "schema_version", "parameters", "classes", "pos_label", "preprocessing", "image_shape",
     "operating_points", "active_operating_points", "calibration",
-    "class_weights", "bfloat16_change", "training", "versions",
+    "class_weights", "task", "bfloat16_change", "training", "versions",
 }  # fmt: skip
-_OPTIONAL_KEYS = {"feature_names", "task", "weights_sha256"}
+_OPTIONAL_KEYS = {"feature_names", "weights_sha256"}
 
 
 def writable_folder(path: str | Path) -> Path:

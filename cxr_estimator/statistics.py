@@ -161,7 +161,9 @@ def _effective_number(right: np.ndarray, groups: np.ndarray) -> float:
     share = right.mean()
     residual = np.bincount(patient, weights=right - share)
     variance = len(residual) / (len(residual) - 1) * (residual @ residual) / len(right) ** 2
-    return float(share * (1.0 - share) / variance)
+    # images of few patients may happen to balance, down to no variance at all: patients never vary so little
+    least = share * (1.0 - share) / len(right) / 2.0
+    return float(share * (1.0 - share) / max(variance, least))
 
 
 def difference(first: Estimate, second: Estimate) -> Estimate:

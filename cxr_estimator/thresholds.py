@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
@@ -16,11 +17,12 @@ import numpy as np
 from scipy.special import expit
 
 from cxr_estimator._validation import check_choice, check_number, invalid, wrong_type
-from cxr_estimator.errors import DataError
+from cxr_estimator.errors import DataError, ThresholdWarning
 from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate, percentile_interval, proportion, resampled_weights
 
 DEFAULT_POINT = "default"  # the operating point that a plain `threshold` makes
 NUMBER = "number"  # the rule of a point that was given and not chosen
+LIKELIEST = "likeliest_class"  # how several classes are decided: no point may have this name
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class OperatingPoint:
     interval : (float, float) or None
         95% patient-bootstrap interval of `score`: where the rule would have put it on other patients like these.
     sensitivity, specificity : Estimate or None
-        As observed, at this cut-off, on the images that chose it; on others expect a little less. None for a number.
+        As observed, at this cut-off, on the images that chose it; None for a number. On others expect a little less:
+        the rule took the cut-off that did best on these, which the intervals do not know.
     n_images, n_patients : int or None
         How many images of how many patients chose it.
     fingerprint : tuple of str
@@ -61,6 +64,7 @@ class OperatingPoint:
 
     def __post_init__(self) -> None:
         check_number("score", self.score, caller=type(self).__name__)
+        check_choice("rule", self.rule, (NUMBER, *RULES), caller=type(self).__name__)
         if not isinstance(self.name, str):
             raise wrong_type("name", type(self).__name__, "a text", self.name)
 
@@ -89,7 +93,6 @@ class OperatingPoint:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> OperatingPoint:
         """Undo `to_dict`; raises ValueError, TypeError or LookupError for anything else."""
-        check_choice("rule", content["rule"], (NUMBER, *RULES), caller=cls.__name__)
         estimates = {
             name: None if content[name] is None else Estimate(*map(_number, content[name]))
             for name in ("sensitivity", "specificity")
@@ -140,8 +143,9 @@ def _cost(
     curve: Curve, *, false_negative_cost: float, false_positive_cost: float, prevalence: float | None = None
 ) -> np.ndarray:
     share = curve.prevalence if prevalence is None else prevalence
-    missed = share * (1 - curve.sensitivity) * false_negative_cost
-    return -missed - (1 - share) * (1 - curve.specificity) * false_positive_cost
+    whole = false_negative_cost + false_positive_cost  # so that the unit of costs does not matter
+    missed = share * (1 - curve.sensitivity) * (false_negative_cost / whole)
+    return -missed - (1 - share) * (1 - curve.specificity) * (false_positive_cost / whole)
 
 
 class Rule(NamedTuple):
@@ -194,7 +198,7 @@ RULES: dict[str, Rule] = {
 }
 _OPTIONS: dict[str, dict[str, Any]] = {  # what `check_number` is told
     "at_least": {"low": 0.0, "high": 1.0, "open_low": True},
-    "beta": {"low": 0.0, "open_low": True},
+    "beta": {"low": 0.0, "high": 1000.0, "open_low": True},
     "false_negative_cost": {"low": 0.0, "open_low": True},
     "false_positive_cost": {"low": 0.0, "open_low": True},
     "prevalence": {"low": 0.0, "high": 1.0, "open_low": True, "open_high": True},
@@ -205,7 +209,7 @@ def parse_rule(
     text: str, options: Mapping[str, Any] | None = None, *, caller: str, parameter: str = "rule"
 ) -> tuple[str, dict[str, float]]:
     """Return (rule, options) for "youden", "sensitivity>=0.95", or "sensitivity" and {"at_least": 0.95}."""
-    match = re.fullmatch(r"\s*([a-z_]+)\s*(?:>=\s*(\d*\.?\d+))?\s*", text)
+    match = re.fullmatch(r"\s*([a-z_]+)\s*(?:>=\s*(\d+\.?\d*|\.\d+))?\s*", text)
     if match is None:
         raise invalid(parameter, caller, "a number or a rule such as 'youden' or 'sensitivity>=0.95'", text)
     rule = check_choice(parameter, match[1], RULES, caller=caller)
@@ -275,8 +279,13 @@ def choose_point(
     Raises
     ------
     DataError
-        One of the two labels is missing, scores are not finite, or no cut-off between the scores keeps what a
-        "sensitivity" or "specificity" rule asks for: the one that does calls all images positive, or none.
+        One of the two labels is missing, scores are not finite, or no cut-off between the scores does what a
+        "sensitivity" or "specificity" rule asks for, or is better than chance ("youden").
+
+    Warns
+    -----
+    ThresholdWarning
+        To call all images positive, or none, is best by "f_beta" or "cost".
     """
     scores, positive = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
     if positive.all() or not positive.any():
@@ -336,18 +345,21 @@ def _best(ratings: np.ndarray) -> int:
 
 
 def _check_useful(curve: Curve, best: int, rule: str, options: Mapping[str, float]) -> None:
-    """Raise where a rule that asks for one quantity leaves nothing of the other."""
-    kept = {"sensitivity": curve.sensitivity, "specificity": curve.specificity}
-    if rule not in kept:
+    """Raise where nothing is left of sensitivity or specificity, unless costs, or the F-score, may want that."""
+    sensitivity, specificity = float(curve.sensitivity[best]), float(curve.specificity[best])
+    if sensitivity > 0 and specificity > 0 and not (rule == "youden" and sensitivity + specificity <= 1):
         return
-    other = next(name for name in kept if name != rule)
-    if kept[other][best] > 0:
-        return
-    attainable = kept[rule][kept[other] > 0].max()
-    raise DataError(
-        f"No threshold between the scores has a {rule} of at least {options['at_least']:g} and a {other} above 0. "
-        f"The best attainable {rule} is {attainable:.4g}."
-    )
+    if rule == "youden":
+        raise DataError("No threshold is better than chance: positive images score no higher than others.")
+    if rule in ("sensitivity", "specificity"):
+        kept = {"sensitivity": curve.sensitivity, "specificity": curve.specificity}
+        other = next(name for name in kept if name != rule)
+        raise DataError(
+            f"No threshold between the scores has a {rule} of at least {options['at_least']:g} and a {other} above 0. "
+            f"The best attainable {rule} is {kept[rule][kept[other] > 0].max():.4g}."
+        )
+    text = f"By the rule {rule!r} it is best to call {'no' if sensitivity == 0 else 'every'} image positive."
+    warnings.warn(ThresholdWarning(text), stacklevel=4)
 
 
 def _interval(

@@ -46,7 +46,10 @@ What to know:
 - Simulations in the tests hold all of these to 95%, give or take 3 points.
 - **Undefined is NaN**, never 0, and the notes of the report say why.
 - **Promises.** An operating point that was chosen by a rule is compared with what it does here. The gap has Newcombe's
-  interval for two independent samples; where that leaves out 0, a note says so.
+  interval for two independent samples; where that leaves out 0, a note says so. The rule took the cut-off that looked
+  best, which that interval does not know: without any shift, points of "youden" and "f_beta" from some 200 images are
+  flagged in some 10% of the cases instead of 5%.
+- **The same images** as chose a point or calibrated the model are noticed by fingerprint; a warning and a note say so.
 - **Subgroups** with fewer than {FEWEST_PATIENTS} patients of a label they need show no figure, and are counted.
 - Class order and prevalence stand above every table: precision, NPV, accuracy and AUPRC depend on prevalence.
 - Nothing in a report names a patient or a file.

@@ -140,8 +140,8 @@ def test_the_prevalence_is_shifted():
 
 def test_the_prevalence_of_several_classes_is_shifted():
     rng = np.random.default_rng(0)
-    logits = rng.normal(size=(9000, 3))
     target = rng.integers(3, size=9000)
+    logits = rng.normal(size=(9000, 3)) + np.eye(3)[target]
     plain = fitted(logits, target, k=3)
     shifted = fitted(logits, target, k=3, prevalence=np.array([0.8, 0.1, 0.1]))
     wanted = softmax(plain(logits), axis=1) * [0.8, 0.1, 0.1] / (np.bincount(target) / 9000)
@@ -210,3 +210,39 @@ def test_a_damaged_description_is_refused(change):
     good = Calibration("platt", Task.BINARY, (0.0,), (Affine(1.0),), (0.0,), 10, 10).to_dict()
     with pytest.raises((ValueError, TypeError, LookupError)):
         Calibration.from_dict({**good, **change})
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_few_images_that_are_all_right_make_no_certainty(k):
+    rng = np.random.default_rng(0)
+    target = np.repeat(np.arange(k), 12)
+    logits = rng.normal(0, 0.5, (len(target), k)) + 4.0 * np.eye(k)[target]
+    logits = logits[:, 1:] - logits[:, :1] if k == 2 else logits
+    found = fitted(logits, target, k=k)(logits)
+    proba = expit(np.abs(found)) if k == 2 else softmax(found, axis=1).max(axis=1)
+    assert proba.max() < 0.999
+
+
+@pytest.mark.parametrize(
+    ("method", "scores"),
+    [
+        ("temperature", np.ones(40)),
+        ("temperature", -np.repeat([0.0, 1.0], 20)),
+        ("platt", np.zeros(40)),
+        ("platt", np.ones(40)),
+        ("platt", -np.repeat([0.0, 1.0], 20)),
+    ],
+)
+def test_useless_scores_are_refused(method, scores):
+    with pytest.raises(DataError, match="finds no use in these scores"):
+        fitted(scores[:, None], np.repeat([0, 1], 20), method)
+
+
+def test_no_image_falls_off_the_edge_of_a_step():
+    """Many images share the probability of a step; a threshold of just that counts them all."""
+    for seed in range(20):
+        scores, positive = drawn(150, seed=seed)
+        calibration = fitted(scores[:, None], positive.astype(int), "isotonic")
+        proba = expit(calibration(scores[:, None])[:, 0])
+        for value in np.unique(proba):
+            np.testing.assert_array_equal(scores >= calibration.of(1).score_of(float(value)), proba >= value)

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold
 
 from cxr_estimator import cross_val_threshold
-from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError
+from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError, PatientLeakWarning
 from cxr_estimator.fingerprints import share_seen
 from cxr_estimator.thresholds import choose_point
 from tests.conftest import small_classifier
@@ -59,6 +59,8 @@ def test_the_point_is_taken_over(chosen, phantoms, fitted):
             "patients on both sides",
         ),
         ({"groups": [1, 2]}, DataError, "groups"),
+        ({"y": None}, InvalidParameterError, "'y' parameter"),
+        ({"y": ["NORMAL"] * 70}, DataError, "X has 80 images but y has 70"),
         ({"clf": "resnet18"}, InvalidTypeError, "a CXRClassifier"),
     ],
 )
@@ -66,3 +68,10 @@ def test_bad_input(phantoms, change, error, message):
     given = {"clf": small_classifier(), "X": phantoms.X, "y": phantoms.y, "rule": "youden", "groups": phantoms.groups}
     with pytest.raises(error, match=message):
         cross_val_threshold(**{**given, **change})
+
+
+def test_unknown_patients_are_warned_of_once(phantoms):
+    clf = small_classifier(max_epochs=1, validation_fraction=0.0)
+    with pytest.warns(PatientLeakWarning, match="Pass groups=") as caught:
+        cross_val_threshold(clf, phantoms.X, phantoms.y, "f_beta", cv=2, n_resamples=5)
+    assert len([one for one in caught if one.category is PatientLeakWarning]) == 1

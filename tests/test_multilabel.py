@@ -259,6 +259,9 @@ def test_each_label_has_its_operating_point(data, model, tmp_path):
         clf.set_threshold(0.3, label="top", name="left")
     again = CXRClassifier.load(clf.save(tmp_path / "m"))
     np.testing.assert_array_equal(again.predict(X), said)
+    explained = clf.explain(X[:4], method="saliency", target="top")
+    assert explained.prediction.threshold == 0.9
+    np.testing.assert_array_equal(explained.prediction.label == "top", said[:4, 0] == 1)
 
 
 @pytest.mark.parametrize("method", ["temperature", "platt"])

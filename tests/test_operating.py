@@ -72,6 +72,23 @@ def test_a_point_can_be_handed_over(own, others):
     assert own.active_point_ == "balanced"
     with pytest.raises(InvalidParameterError, match="'label' parameter"):
         own.set_threshold(OperatingPoint("x", "number", 0.0, "CAT"))
+    with pytest.raises(InvalidParameterError, match="left out where an OperatingPoint is given"):
+        own.set_threshold(chosen.operating_points_["balanced"], beta=3)
+
+
+def test_a_number_that_is_handed_over_after_calibration_is_of_the_calibrated_probability(own, others):
+    point = copy.deepcopy(own).set_threshold(0.3, name="low").operating_points_["low"]
+    own.calibrate(others.X, others.y, method="platt").set_threshold(point)
+    proba = own.predict_proba(others.X)[:, 1]
+    np.testing.assert_array_equal(own.predict(others.X) == "PNEUMONIA", proba >= 0.3)
+
+
+def test_no_point_is_chosen_where_the_calibration_is_flat(own, others):
+    own.calibrate(others.X, others.y, method="isotonic")
+    edges = own.calibration_.maps[0].scores
+    flat = OperatingPoint("flat", "youden", edges[-1] + 1.0, "PNEUMONIA")
+    with pytest.raises(DataError, match="operating point 'flat'"):
+        own.set_threshold(flat)
 
 
 @pytest.mark.parametrize("method", ["temperature", "platt", "isotonic"])
@@ -103,7 +120,7 @@ def test_isotonic_refuses_to_merge_a_point(own, others):
     own.set_threshold("youden", X=others.X, y=others.y, name="balanced")
     score = np.median(own._scores(own._logits(others.X)))
     own.operating_points_["flat"] = OperatingPoint("flat", "youden", float(score) + 100.0, "PNEUMONIA")
-    with pytest.raises(DataError, match="operating point 'flat' the same probability"):
+    with pytest.raises(DataError, match="operating point 'flat' the same"):
         own.calibrate(others.X, others.y, method="isotonic")
     assert own.calibration_ is None
 
@@ -153,6 +170,8 @@ def test_points_of_several_classes_are_against_the_rest(three, others):
     assert clf.threshold_ is None
     with pytest.raises(InvalidParameterError, match="'label' parameter of set_threshold"):
         clf.set_threshold("youden", X=others.X, y=y)
+    with pytest.raises(InvalidParameterError, match="which reports use"):
+        clf.set_threshold("youden", X=others.X, y=y, label="OTHER", name="likeliest_class")
     with pytest.raises(InvalidParameterError, match="'operating_point' parameter of predict"):
         clf.predict(others.X, operating_point="other")
     with pytest.raises(InvalidParameterError, match="'operating_point' parameter of flag"):

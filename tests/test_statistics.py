@@ -130,6 +130,12 @@ def test_wilson_equals_scipy(n, share, confidence):
     assert wilson(k / n, n, confidence) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
+def test_images_that_balance_within_patients_are_not_certain():
+    """One right and one wrong image of each of 8 patients, without any variance between them."""
+    found = proportion(np.tile([True, False], 8), np.repeat(np.arange(8), 2))
+    assert found == (0.5, *wilson(0.5, 32))
+
+
 def test_wilson_of_nothing_is_nan():
     assert np.isnan(wilson(0.5, 0)).all()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import fbeta_score, roc_curve
 
-from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError
+from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError, ThresholdWarning
 from cxr_estimator.thresholds import (
     RULES,
     Curve,
@@ -84,11 +85,17 @@ def test_rules_against_every_cutoff_of_scikit_learn(pairs, ruled):
     false_positive_rate, sensitivity, _ = roc_curve(positive, scores, drop_intermediate=False)
     everything = Curve(sensitivity, sensitivity, 1 - false_positive_rate, positive.mean())
     ratings = RULES[rule].rate(everything, **options)
+    if rule == "youden" and ratings.max() <= 1 + 1e-12:
+        with pytest.raises(DataError, match="better than chance"):
+            choose_point(scores, positive, rule, options, n_resamples=5)
+        return
     if ratings.max() <= 0:
         with pytest.raises(DataError, match="best attainable"):
             choose_point(scores, positive, rule, options, n_resamples=5)
         return
-    point = choose_point(scores, positive, rule, options, n_resamples=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ThresholdWarning)  # the F-score may like everything positive best
+        point = choose_point(scores, positive, rule, options, n_resamples=5)
     decided = point.is_positive(scores)  # what was promised is what the cut-off does, ties included
     assert decided[positive].mean() == pytest.approx(point.sensitivity.value)
     assert (~decided)[~positive].mean() == pytest.approx(point.specificity.value)
@@ -239,3 +246,23 @@ def test_wrong_types():
 def test_scores_must_be_finite():
     with pytest.raises(DataError, match="finite"):
         choose_point(np.array([np.nan, 1.0]), np.array([True, False]), "youden")
+
+
+def test_calling_everything_positive_is_said():
+    with pytest.warns(ThresholdWarning, match="best to call every image positive"):
+        choose_point(SCORES[::-1], POSITIVE, "f_beta", {"beta": 5.0})
+    with pytest.warns(ThresholdWarning, match="best to call no image positive"):
+        choose_point(SCORES[::-1], POSITIVE, "cost", {"false_negative_cost": 1.0, "false_positive_cost": 9.0})
+
+
+def test_the_unit_of_costs_does_not_matter():
+    points = [
+        choose_point(SCORES, POSITIVE, "cost", {"false_negative_cost": 5 * unit, "false_positive_cost": unit})
+        for unit in (1e-12, 1.0, 1e12)
+    ]
+    assert len({point.score for point in points}) == 1
+
+
+def test_an_unknown_rule_makes_no_point():
+    with pytest.raises(InvalidParameterError, match="'rule' parameter of OperatingPoint"):
+        OperatingPoint("x", "banana", 0.1)

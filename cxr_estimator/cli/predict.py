@@ -45,7 +45,7 @@ def predict(
     """Write a row for each image: decision and probabilities; an unreadable image is a row with the reason."""
     import numpy as np
 
-    from cxr_estimator._decisions import decided, named_point
+    from cxr_estimator._decisions import decided, deciding_point
     from cxr_estimator.classifier import CXRClassifier
 
     check_output(output)
@@ -55,7 +55,7 @@ def predict(
         raise DataError("--threshold and --operating-point exclude each other.")
     if threshold is not None:
         clf.set_threshold(threshold)
-    point = named_point(clf, operating_point, "cxr predict")
+    point = deciding_point(clf, operating_point, "cxr predict")
     files = find_images(images)
     with collect_skipped() as skipped:
         logits = clf._logits(files)

@@ -30,7 +30,9 @@ def threshold(
         str,
         typer.Option(help="'sensitivity>=0.95', 'specificity>=0.9', youden, f_beta, cost, or a probability."),
     ],
-    name: Annotated[str, typer.Option(help="Such as screening or rule_in.")] = "default",
+    name: Annotated[
+        str | None, typer.Option(help="Such as screening or rule_in. Default: default, or the label of several.")
+    ] = None,
     label: Annotated[
         str | None, typer.Option(help="Of several classes the one it decides for, against all others.")
     ] = None,
@@ -50,14 +52,18 @@ def threshold(
     quiet: QuietOption = False,
 ) -> None:
     """Choose an operating point of a model on labelled images that did not train it."""
+    from cxr_estimator._operating import point_label, point_name
+
     source = data, split, patient_column, label_pattern, label_column
     with adjust(model, source, output, device=device, jobs=jobs, quiet=quiet) as (clf, images):
+        label = point_label(clf, None if label is None else label_of(label, clf.classes_), "cxr threshold")
+        name = point_name(clf, name, label, "cxr threshold")
         clf.set_threshold(
             number_or_text(rule),
             X=images.X,
             y=images.y,
             groups=images.groups,
-            label=None if label is None else label_of(label, clf.classes_),
+            label=label,
             name=name,
             beta=beta,
             false_negative_cost=false_negative_cost,
@@ -67,7 +73,8 @@ def threshold(
         point = clf.operating_points_[name]
         typer.echo(f"operating point {name!r}: {point.label} from a probability of {clf.thresholds_[name]:.3f} on")
         if point.n_images is not None:
+            whose = f"of {point.n_patients} patients" if images.groups is not None else "(patients unknown)"
             typer.echo(
-                f"sensitivity {point.sensitivity}, specificity {point.specificity} on the {point.n_images} images of "
-                f"{point.n_patients} patients that chose it; expect a little less on others"
+                f"sensitivity {point.sensitivity}, specificity {point.specificity} on the {point.n_images} images "
+                f"{whose} that chose it; expect a little less on others"
             )

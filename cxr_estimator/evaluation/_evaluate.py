@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
-from cxr_estimator._operating import judged, warn_of_known_images
+from cxr_estimator._operating import judged, known_images
 from cxr_estimator._outputs import Task
-from cxr_estimator._validation import check_number, wrong_type
+from cxr_estimator._predicting import images
+from cxr_estimator._validation import check_number, check_seed, wrong_type
+from cxr_estimator.calibration import label_log_odds
 from cxr_estimator.classifier import CXRClassifier
+from cxr_estimator.errors import DataError
 from cxr_estimator.evaluation._figures import KINDS, Decided, Scored, estimates
 from cxr_estimator.evaluation._intervals import Patients
 from cxr_estimator.evaluation._points import all_decisions
@@ -70,10 +72,12 @@ def evaluate(
     if not isinstance(clf, CXRClassifier):
         raise wrong_type("clf", caller, "a CXRClassifier", clf)
     check_number("n_resamples", n_resamples, caller=caller, low=1, integer=True)
-    check_is_fitted(clf, "model_")
+    random_state = check_seed(random_state, caller=caller)
+    attributes = check_subgroups(subgroups, len(images(clf, X)), caller=caller)
     data = judged(clf, X, y, groups, caller=caller)
-    attributes = check_subgroups(subgroups, len(data.readable), caller=caller)
-    warn_of_known_images(clf, data.content_ids.tolist(), caller=caller)
+    if data.labels.ndim == 2 and np.isnan(data.labels).all():
+        raise DataError(f"{caller}: y knows no label of any image.")
+    seen = known_images(clf, data.content_ids.tolist(), caller=caller)
     _, patient = np.unique(data.groups, return_inverse=True)  # numbers: no name of a patient gets any further
     report = _report(
         clf,
@@ -83,7 +87,7 @@ def evaluate(
         {name: values[data.readable] for name, values in attributes.items()},
     )
     report = replace(report, n_unreadable=int((~data.readable).sum()))
-    return replace(report, notes=tuple(notes_on(report, patients_known=groups is not None)))
+    return replace(report, notes=(*seen, *notes_on(report, patients_known=groups is not None)))
 
 
 def _report(
@@ -96,7 +100,7 @@ def _report(
     proba = clf._proba(logits)
     labels = clf.classes_.tolist()
     if clf.task_ is Task.MULTILABEL:
-        scored = Scored(proba, proba, target, patients)
+        scored = Scored(label_log_odds(logits, clf.task_), proba, target, patients)
         decided = Decided(clf._decide(logits), target, 2, patients)
         with np.errstate(invalid="ignore"):  # NaN for a label that is known of no image
             shares = np.nansum(target, axis=0) / (~np.isnan(target)).sum(axis=0)
@@ -122,7 +126,7 @@ def _report(
         per_class=each,
         subgroups=subgroup_table(attributes, scored, decided, kind),
         notes=(),
-        judged=Judged(proba, _uncalibrated(clf, logits), target, patients.groups),
+        judged=Judged(label_log_odds(logits, clf.task_), proba, _uncalibrated(clf, logits), target, patients.groups),
     )
 
 
@@ -132,7 +136,8 @@ def _positive_last(
     """Return scores and decisions; of two classes with the positive one as 1, whatever the alphabet says."""
     decided, n_classes = clf._decide(logits), len(clf.classes_)
     if n_classes > 2:
-        return Scored(proba, proba, target, patients), Decided(decided, target, n_classes, patients)
+        scores = label_log_odds(logits, clf.task_)
+        return Scored(scores, proba, target, patients), Decided(decided, target, n_classes, patients)
     if clf.pos_label_ == clf.classes_[0]:
         decided, target, proba = 1 - decided, 1 - target, proba[:, ::-1]
     return Scored(clf._scores(logits), proba, target, patients), Decided(decided, target, 2, patients)
@@ -146,9 +151,9 @@ def _of_class(k: int, scored: Scored, decided: Decided) -> dict[str, Estimate]:
     else:
         rows = np.arange(len(scored.target))
         positive, said = scored.target == k, decided.decided == k
-    proba, patients = scored.proba[rows, k], scored.patients.at(rows)
+    scores, proba, patients = scored.scores[rows, k], scored.proba[rows, k], scored.patients.at(rows)
     return {
-        **estimates(Scored.of_label(proba, proba, positive, patients), "class"),
+        **estimates(Scored.of_label(scores, proba, positive, patients), "class"),
         **estimates(Decided.of_label(said, positive, patients), "class"),
     }
 

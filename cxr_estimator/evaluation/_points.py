@@ -13,9 +13,7 @@ from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.evaluation._figures import Decided, estimates
 from cxr_estimator.evaluation._intervals import Patients, confusion_matrix
 from cxr_estimator.statistics import Estimate, difference
-from cxr_estimator.thresholds import NUMBER, OperatingPoint
-
-LIKELIEST = "likeliest_class"  # how several classes are decided
+from cxr_estimator.thresholds import LIKELIEST, NUMBER, OperatingPoint
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ def _at_point(
     return Decisions(
         rule=_rule_of(point),
         label=label,
-        threshold=threshold_of(clf, point),
+        threshold=_threshold(clf, point),
         estimates=found,
         confusion=confusion[::-1, ::-1] if classes[0] == label else confusion,
         classes=classes,
@@ -132,6 +130,12 @@ def _at_point(
             if promise is not None
         ),
     )
+
+
+def _threshold(clf: CXRClassifier, point: OperatingPoint) -> float | None:
+    """Return the probability from which a point decides; None where calibrated ones do not tell."""
+    unclear = clf.task_ is Task.MULTICLASS and clf.calibration_ is not None
+    return None if unclear else threshold_of(clf, point)
 
 
 def _rule_of(point: OperatingPoint) -> str:

@@ -30,6 +30,8 @@ class Judged:
 
     Attributes
     ----------
+    scores : ndarray (N, K)
+        Log-odds of each class or label, before calibration: what operating points decide by, and what ranks images.
     proba : ndarray (N, K)
         Columns in the order of the classes.
     uncalibrated : ndarray (N, K) or None
@@ -40,6 +42,7 @@ class Judged:
         Numbers from 0 that only tell which images are of one patient.
     """
 
+    scores: np.ndarray
     proba: np.ndarray
     uncalibrated: np.ndarray | None
     target: np.ndarray
@@ -128,7 +131,10 @@ class EvaluationReport:
     @property
     def heading(self) -> str:
         """Class order and prevalence, which head every table."""
-        shares = ", ".join(f"{label} {share:.1%} ({self.support[label]})" for label, share in self.prevalence.items())
+        shares = ", ".join(
+            f"{label} unknown" if math.isnan(share) else f"{label} {share:.1%} ({self.support[label]})"
+            for label, share in self.prevalence.items()
+        )
         if self.task is Task.MULTILABEL:
             return f"labels, each among the images it is known of: {shares}"
         positive = "" if self.pos_label is None else f"; positive label: {self.pos_label}"
@@ -227,11 +233,11 @@ class EvaluationReport:
         from cxr_estimator.evaluation.plots import plots_of
 
         path = Path(path)
-        if path.suffix in _WRITERS:
+        if path.suffix.lower() in _WRITERS:
             writable_folder(path.parent)
             if path.is_dir():
                 raise DataError(f"{path}: is a folder, but a file is to be written.")
-            path.write_text(_WRITERS[path.suffix](self), encoding="utf-8")
+            path.write_text(_WRITERS[path.suffix.lower()](self), encoding="utf-8")
             return path
         writable_folder(path)
         for suffix in (".html", ".md", ".json", ".csv"):
@@ -260,11 +266,14 @@ def notes_on(report: EvaluationReport, *, patients_known: bool) -> Iterator[str]
         yield f"With {report.n_patients} patients no interval means much."
     if report.n_unreadable:
         yield f"{report.n_unreadable} images could not be read and are left out."
+    unknown = [label for label, share in report.prevalence.items() if math.isnan(share)]
+    if unknown:
+        yield f"Of no image it is known whether it has {', '.join(map(str, unknown))}."
     groups = {"": report.overall, **{f" of {label}": found for label, found in report.per_class.items()}}
     groups |= {f" at {name!r}": one.estimates for name, one in report.decisions.items()}
     for where, found in groups.items():
         for name, one in found.items():
-            if math.isnan(one.value):
+            if math.isnan(one.value) and not any(where == f" of {label}" for label in unknown):
                 yield f"{name}{where} is undefined (NaN): {FIGURES[name].undefined}."
     for point, decisions in report.decisions.items():
         for check in decisions.transfer:

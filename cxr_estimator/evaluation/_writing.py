@@ -160,9 +160,9 @@ def _escaped(text: str) -> str:
 
 
 def _markdown_table(table: pd.DataFrame) -> str:
-    rows = [table.columns.astype(str).tolist(), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    cells = [row if row[0] == "---" else [_escaped(cell) for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    rows = [table.columns.astype(str).tolist(), *table.to_numpy().tolist()]
+    head, *body = [[_escaped(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))
 
 
 def _png(figure: Any) -> str:

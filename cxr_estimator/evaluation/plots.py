@@ -49,6 +49,7 @@ class _Label(NamedTuple):
 
     name: Any
     colour: str
+    scores: np.ndarray
     proba: np.ndarray
     uncalibrated: np.ndarray | None
     positive: np.ndarray
@@ -89,7 +90,7 @@ def plot_roc(report: EvaluationReport, ax: Axes) -> None:
     ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=":", label="chance")
     for label in _labels(report):
         if label.positive.any() and not label.positive.all():
-            false, true, _ = roc_curve(label.positive, label.proba)
+            false, true, _ = roc_curve(label.positive, label.scores)
             area = (report.per_class.get(label.name) or report.overall)["auroc"]
             ax.plot(false, true, color=label.colour, label=f"{short(label.name, 20)}: AUROC {area}")
     for mark, name, point in _points(report):
@@ -105,7 +106,7 @@ def plot_precision_recall(report: EvaluationReport, ax: Axes) -> None:
 
     for label in _labels(report):
         if label.positive.any() and not label.positive.all():
-            precision, recall, _ = precision_recall_curve(label.positive, label.proba)
+            precision, recall, _ = precision_recall_curve(label.positive, label.scores)
             area = (report.per_class.get(label.name) or report.overall)["auprc"]
             text = f"{short(label.name, 20)}: AUPRC {area}"
             ax.plot(recall, precision, color=label.colour, drawstyle="steps-post", label=text)
@@ -229,7 +230,8 @@ def _labels(report: EvaluationReport) -> list[_Label]:
             continue
         before = None if judged.uncalibrated is None else judged.uncalibrated[rows, k]
         colour = LINES[(0 if report.task is Task.BINARY else k) % len(LINES)]
-        found.append(_Label(label, colour, judged.proba[rows, k], before, truth[rows] == 1, judged.patients[rows]))
+        scores, proba = judged.scores[rows, k], judged.proba[rows, k]
+        found.append(_Label(label, colour, scores, proba, before, truth[rows] == 1, judged.patients[rows]))
     return found
 
 

@@ -153,7 +153,11 @@ def test_several_labels(folder, tmp_path):
     done = cxr("explain", paths[0], "--model", tmp_path / "m", "--output", tmp_path / "o", "--quiet")
     assert "one of ['odd', 'clear']; of several labels per image none is the 'predicted' one" in done.stderr
     done = cxr("evaluate", "--data", table, "--model", tmp_path / "m", "--quiet")  # the model knows the columns
-    assert "several labels per image" in done.stderr
+    assert "labels, each among the images it is known of: odd" in done.stdout, done.stderr
+    done = cxr("threshold", "--data", table, "--model", tmp_path / "m", "--rule", "0.3", "--label", "odd", "--quiet")
+    assert "operating point 'odd': odd from a probability of 0.300 on" in done.stdout, done.stderr
+    done = cxr("predict", paths[0], "--model", tmp_path / "m", "--operating-point", "odd", "--quiet")
+    assert "left out unless there are two classes" in done.stderr
     done = cxr("train", "--data", folder, "--model", tmp_path / "n", *columns)
     assert "--label-column is for a CSV file" in done.stderr
 

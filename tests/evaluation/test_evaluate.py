@@ -159,7 +159,8 @@ def test_images_that_chose_a_point_or_calibrated_are_noticed(two):
     first, second = np.arange(60, 100), np.arange(0, 200, 2)  # of both labels
     clf.set_threshold("youden", X=IMAGES[first], y=y[first], groups=patients[first], name="first")
     with pytest.warns(SameDataWarning, match="100% of the images that chose the operating point 'first'"):
-        evaluate(clf, IMAGES, y, patients, n_resamples=10)
+        report = evaluate(clf, IMAGES, y, patients, n_resamples=10)
+    assert "100% of the images that chose the operating point 'first'" in report.notes[0]
     with pytest.warns(SameDataWarning, match="50% of the images that chose the operating point 'first'"):
         evaluate(clf, IMAGES[first[:20]], y[first[:20]], patients[first[:20]], n_resamples=10)
     clf = judging(clf, clf.model_.logits).set_threshold(0.5).calibrate(IMAGES[second], y[second])

@@ -109,6 +109,11 @@ def test_a_label_without_both_values_is_undefined_and_left_out_of_the_mean(sever
     assert np.isnan(report.prevalence["Mass"])
     assert json.loads(report.to_json())["prevalence"]["Mass"] is None
     assert len(report.to_html()) > 1000
+    assert "Mass unknown" in report.heading
+    assert "Of no image it is known whether it has Mass." in report.notes
+    assert not any("of Mass is undefined" in note for note in report.notes)
+    with pytest.raises(DataError, match="no label of any image"):
+        evaluate(clf, IMAGES, np.full((200, 3), np.nan), PATIENTS)
 
 
 def test_labels_do_not_fit(several):

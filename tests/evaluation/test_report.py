@@ -194,3 +194,11 @@ def test_operating_points_may_be_called_anything(report, name):
     sensitivity = named.decisions[name].estimates["sensitivity"].value
     for text in (str(named), named.to_markdown()):
         assert re.search(rf"sensitivity\W+{sensitivity:.3f}", text)
+
+
+def test_no_value_passes_for_the_rule_of_a_table(two):
+    clf, y, patients = two
+    values = np.where(np.arange(200) % 20 < 10, "<script>alert(1)</script>", "b")
+    report = evaluate(clf, IMAGES, y, patients, subgroups={"---": values}, n_resamples=10)
+    assert "<script>alert" not in report.to_markdown()
+    assert "<script>alert" not in report.to_html()

@@ -64,6 +64,9 @@ def load_nih(
     table = next((root / name for name in _TABLES if (root / name).is_file()), root / _TABLES[0])
     frame = read_csv(table, as_text=_COLUMNS, required=_COLUMNS)
     check_cells(frame, _COLUMNS, table)
+    twice = np.flatnonzero(frame[_IMAGE].duplicated())
+    if len(twice):  # two patients or findings of one image
+        raise DataError(f"{table}: {len(twice)} images stand twice, the first in data row {twice[0] + 1}.")
     frame = pd.concat([frame[[_IMAGE, _PATIENT]], _found(frame[_LABELS], table)], axis=1)
     if split != "all":
         frame = _listed(frame, root / _LISTS[split], table)

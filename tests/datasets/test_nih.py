@@ -131,3 +131,10 @@ def test_empty_list_and_missing_table(root):
         load_nih(root, split="test")
     with pytest.raises(DataError, match=r"nowhere/Data_Entry_2017\.csv: there is no such file"):
         load_nih(root / "nowhere")
+
+
+def test_an_image_that_stands_twice(root):
+    table = root / "Data_Entry_2017.csv"
+    table.write_text(table.read_text() + line("00000002_000.png", "Hernia") + "\n")
+    with pytest.raises(DataError, match="1 images stand twice, the first in data row 5"):
+        load_nih(root)

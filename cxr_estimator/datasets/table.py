@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cxr_estimator._validation import check_choice
+from cxr_estimator._validation import check_choice, invalid
 from cxr_estimator.datasets.folder import ImageDataset
 from cxr_estimator.errors import DataError
 
@@ -52,6 +52,8 @@ def load_image_table(
         base, name = Path(root or Path(table).parent), str(table)
     several = not isinstance(label_column, str)
     labels = list(label_column) if several else [label_column]
+    if len(set(labels)) < len(labels):
+        raise invalid("label_column", caller, "one column or several different ones", labels)
     for column in [path_column, *labels, *([patient_column] if patient_column else [])]:
         check_choice("column", column, frame.columns, caller=caller)
     filled = [path_column, *([] if several else labels), *([patient_column] if patient_column else [])]

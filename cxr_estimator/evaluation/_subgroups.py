@@ -35,6 +35,8 @@ def check_subgroups(subgroups: Any, n_images: int, *, caller: str) -> dict[str, 
         values = pd.Series(np.asarray(subgroups[name])) if np.ndim(subgroups[name]) == 1 else None
         if values is None or len(values) != n_images:
             raise DataError(f"{caller}: the subgroup {name!r} must have one value for each of the {n_images} images.")
+        if str(name) in found:
+            raise DataError(f"{caller}: two subgroups are called {str(name)!r}.")
         text = values.astype(str).where(values.notna(), MISSING).to_numpy(dtype=str)
         if len(np.unique(text)) > MOST_VALUES:
             constraint = f"of attributes with at most {MOST_VALUES} values (put numbers into bins, see pandas.cut)"

@@ -141,7 +141,7 @@ def _subgroups(found: pd.DataFrame) -> pd.DataFrame:
 
 def _words(name: Any) -> str:
     """Return a name for people: "macro_auroc" is "macro AUROC"."""
-    return " ".join(word.upper() if word in _SHORT else word for word in str(name).split("_"))
+    return " ".join(word.upper() if word in _SHORT else word for word in str(name).split("_")).replace("brier", "Brier")
 
 
 def _cell(one: Estimate, sign: str = "") -> str:

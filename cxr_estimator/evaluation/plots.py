@@ -92,7 +92,7 @@ def plot_roc(report: EvaluationReport, ax: Axes) -> None:
         if label.positive.any() and not label.positive.all():
             false, true, _ = roc_curve(label.positive, label.scores)
             area = (report.per_class.get(label.name) or report.overall)["auroc"]
-            ax.plot(false, true, color=label.colour, label=f"{short(label.name, 20)}: AUROC {area}")
+            ax.plot(false, true, color=label.colour, label=f"{_named(label.name)}: AUROC {area}")
     for mark, name, point in _points(report):
         x, y = 1.0 - point.estimates["specificity"].value, point.estimates["sensitivity"].value
         ax.plot(x, y, mark, color=INK, markersize=6, label=f"{name}: sens. {y:.2f}, spec. {1 - x:.2f}", zorder=3)
@@ -108,7 +108,7 @@ def plot_precision_recall(report: EvaluationReport, ax: Axes) -> None:
         if label.positive.any() and not label.positive.all():
             precision, recall, _ = precision_recall_curve(label.positive, label.scores)
             area = (report.per_class.get(label.name) or report.overall)["auprc"]
-            text = f"{short(label.name, 20)}: AUPRC {area}"
+            text = f"{_named(label.name)}: AUPRC {area}"
             ax.plot(recall, precision, color=label.colour, drawstyle="steps-post", label=text)
         ax.axhline(label.positive.mean(), color=label.colour, linewidth=0.8, linestyle=":")
     ax.plot([], [], color=MUTED, linewidth=0.8, linestyle=":", label="prevalence (chance)")
@@ -127,7 +127,7 @@ def plot_reliability(report: EvaluationReport, ax: Axes) -> None:
     """
     ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=":", label="perfectly calibrated")
     for label in _labels(report):
-        name = short(label.name, 20)
+        name = _named(label.name)
         if label.uncalibrated is not None:
             x, y, _ = _reliability(label.uncalibrated, label.positive, label.patients)
             style: dict[str, Any] = {"linestyle": "--", "marker": "o", "markerfacecolor": "white", "markersize": 4}
@@ -158,7 +158,7 @@ def plot_decision_curve(report: EvaluationReport, ax: Axes) -> None:
     benefit = net_benefit(label.proba, label.positive, thresholds)
     ax.plot(thresholds, benefit, color=label.colour, label="model")
     all_positive = net_benefit(np.ones(len(label.proba)), label.positive, thresholds)
-    ax.plot(thresholds, all_positive, color=SECOND, linewidth=1.0, label=f"all are {short(label.name, 20)}")
+    ax.plot(thresholds, all_positive, color=SECOND, linewidth=1.0, label=f"all are {_named(label.name)}")
     ax.axhline(0.0, color=INK, linewidth=1.0, linestyle=":", label="none is")
     for mark, name, point in _points(report):
         if point.threshold is not None:
@@ -175,7 +175,7 @@ def plot_scores(report: EvaluationReport, ax: Axes) -> None:
     edges = np.linspace(log_odds.min() - 1e-9, log_odds.max() + 1e-9, 31).tolist()
     other = next(one for one in report.classes if one != report.pos_label)
     for name, rows, colour in ((other, ~label.positive, FIRST), (label.name, label.positive, SECOND)):
-        text = f"{short(name, 20)} ({rows.sum()})"
+        text = f"{_named(name)} ({rows.sum()})"
         ax.hist(log_odds[rows], edges, color=colour, alpha=0.55, edgecolor=colour, histtype="stepfilled", label=text)
     for number, (_, name, point) in enumerate(_points(report)):
         if point.threshold is not None:
@@ -186,7 +186,7 @@ def plot_scores(report: EvaluationReport, ax: Axes) -> None:
     low, high = ax.get_xlim()
     shown = [one for one in _PROBABILITIES if low <= logit(one) <= high]
     ax.set_xticks([float(logit(one)) for one in shown], [f"{one:g}" for one in shown])
-    ax.set(xlabel=f"probability of {short(label.name, 20)} (scale of log-odds)", ylabel="images")
+    ax.set(xlabel=f"probability of {_named(label.name)} (scale of log-odds)", ylabel="images")
     ax.xaxis.label.set_parse_math(False)
     ax.set_ylim(0, _HEADROOM * ax.get_ylim()[1])
     _legend(ax, "upper center")
@@ -239,7 +239,7 @@ def _points(report: EvaluationReport) -> Iterator[tuple[str, str, Decisions]]:
     """Yield mark, name and decisions of each operating point."""
     points = [(name, one) for name, one in report.decisions.items() if one.label is not None]
     for number, (name, one) in enumerate(points):
-        yield _MARKS[number % len(_MARKS)], short(name, 20), one
+        yield _MARKS[number % len(_MARKS)], _named(name), one
 
 
 def _reliability(
@@ -260,6 +260,12 @@ def _shown(proba: np.ndarray) -> np.ndarray:
     """Return log-odds that can be drawn, also of 0 and 1."""
     with np.errstate(divide="ignore"):
         return np.clip(logit(proba), -_WIDEST, _WIDEST)
+
+
+def _named(name: Any) -> str:
+    """Return a name for a legend, from which matplotlib leaves out what begins with an underscore."""
+    text = short(name, 20)
+    return f"\u200a{text}" if text.startswith("_") else text
 
 
 def _legend(ax: Axes, place: str) -> None:

@@ -155,3 +155,9 @@ def test_columns_stand_in_the_order_of_the_images(tmp_path):
     assert pd.isna(found["sex"][1])
     with pytest.raises(DataError, match="has no column 'age'; it has"):
         read_columns(path, ["age"])
+
+
+def test_a_column_of_labels_stands_once():
+    frame = pd.DataFrame({"path": ["a.png", "b.png"], "x": [0, 1]})
+    with pytest.raises(InvalidParameterError, match="'label_column' parameter"):
+        load_image_table(frame, label_column=["x", "x"])

@@ -142,3 +142,9 @@ def test_dollar_signs_are_no_formulas(report):
         figure = named.plot(name)
         FigureCanvasAgg(figure).draw()
         assert "$x" in figure.axes[0].get_title()
+
+
+def test_names_with_an_underscore_stand_in_the_legend(report):
+    named = replace(report, classes=("NORMAL", "_x"), prevalence={"NORMAL": 0.4, "_x": 0.6}, pos_label="_x")
+    legend = [text.get_text().strip() for text in named.plot("roc").axes[0].get_legend().get_texts()]
+    assert any(text.startswith("_x: AUROC") for text in legend)

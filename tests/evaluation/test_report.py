@@ -185,7 +185,7 @@ def _made(path):
 
 def test_an_exact_figure_has_no_brackets(report):
     exact = replace(report, overall={"brier": Estimate(0.25, 0.25, 0.25)})
-    assert re.search(r"brier\s+0\.250$", str(exact), flags=re.MULTILINE)
+    assert re.search(r"Brier\s+0\.250$", str(exact), flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["meaning", "figure", "value"])

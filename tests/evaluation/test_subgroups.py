@@ -71,3 +71,5 @@ def test_bad_subgroups(two):
         evaluate(clf, IMAGES, y, patients, subgroups={"sex": ["F"]})
     with pytest.raises(InvalidParameterError, match="at most 50 values"):
         evaluate(clf, IMAGES, y, patients, subgroups={"patient": patients})
+    with pytest.raises(DataError, match="two subgroups are called '1'"):
+        evaluate(clf, IMAGES, y, patients, subgroups={1: y, "1": y})

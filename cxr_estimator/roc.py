@@ -18,17 +18,22 @@ class Ranking:
     scores : ndarray (N,)
         Higher for the positive label; equal ones are ties.
     positive : ndarray (N,), bool
+
+    Attributes
+    ----------
+    distinct : ndarray (P,)
+        The scores that occur, descending.
     """
 
     def __init__(self, scores: np.ndarray, positive: np.ndarray) -> None:
         distinct, self._place = np.unique(-np.asarray(scores), return_inverse=True)
-        self._n_places, self._positive = len(distinct), np.asarray(positive, dtype=bool)
+        self.distinct, self._positive = -distinct, np.asarray(positive, dtype=bool)
 
     def counts(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the true and the false positives down to each distinct score, from the highest on."""
         weights = np.ones(len(self._place)) if weights is None else weights
         true, false = (
-            np.cumsum(np.bincount(self._place, weights=weights * side, minlength=self._n_places))
+            np.cumsum(np.bincount(self._place, weights=weights * side, minlength=len(self.distinct)))
             for side in (self._positive, ~self._positive)
         )
         return true, false
@@ -36,7 +41,7 @@ class Ranking:
     def auroc(self, weights: np.ndarray | None = None) -> float:
         """Return the area under the ROC curve, ties counted half; NaN if one label is missing."""
         true, false = self.counts(weights)
-        if not true[-1] or not false[-1]:
+        if not len(true) or not true[-1] or not false[-1]:
             return math.nan
         steps = np.diff(false, prepend=0.0) @ (true + np.concatenate([[0.0], true[:-1]]))
         return float(steps / (2.0 * true[-1] * false[-1]))
@@ -48,6 +53,32 @@ class Ranking:
             return math.nan
         decided = np.maximum(true + false, 1e-300)  # none yet: such a step is of no width
         return float(np.diff(true, prepend=0.0) @ (true / decided) / true[-1])
+
+
+def auroc(scores: np.ndarray, positive: Any) -> float:
+    """Area under the ROC curve (Mann-Whitney), ties counted half; NaN if one label is missing."""
+    return Ranking(scores, positive).auroc()
+
+
+def macro_auroc(scores: np.ndarray, target: np.ndarray) -> float:
+    """Mean over classes of the one-against-rest AUROC, for class indices `target` (N,).
+
+    `scores` (N, K) must be probabilities: logits have an offset per image, which a ranking across images must not see.
+    """
+    return float(np.mean([auroc(scores[:, k], target == k) for k in range(scores.shape[1])]))
+
+
+def label_auroc(scores: np.ndarray, target: np.ndarray) -> float:
+    """Mean over labels of the AUROC of `scores` (N, K), for `target` (N, K) of 1, 0 and NaN (unknown).
+
+    Each label counts the images for which it is known; labels that lack one of the values are left out. NaN if all do.
+    """
+    found = []
+    for score, truth in zip(scores.T, target.T, strict=True):
+        known = ~np.isnan(truth)
+        if len(set(truth[known].tolist())) == 2:
+            found.append(auroc(score[known], truth[known] == 1))
+    return float(np.mean(found)) if found else float("nan")
 
 
 def delong(scores: Any, positive: Any, groups: Any = None, *, confidence: float = 0.95) -> Estimate:

@@ -207,39 +207,6 @@ def mean_band(
     return low, high
 
 
-def auroc(scores: np.ndarray, positive: Any) -> float:
-    """Area under the ROC curve by ranks (Mann-Whitney), ties counted half; NaN if one label is missing."""
-    from scipy.stats import rankdata
-
-    positive = np.asarray(positive, dtype=bool)
-    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-    if not n_positive or not n_negative:
-        return float("nan")
-    rank_sum = rankdata(scores)[positive].sum()
-    return float((rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
-
-
-def macro_auroc(scores: np.ndarray, target: np.ndarray) -> float:
-    """Mean over classes of the one-against-rest AUROC, for class indices `target` (N,).
-
-    `scores` (N, K) must be probabilities: logits have an offset per image, which a ranking across images must not see.
-    """
-    return float(np.mean([auroc(scores[:, k], target == k) for k in range(scores.shape[1])]))
-
-
-def label_auroc(scores: np.ndarray, target: np.ndarray) -> float:
-    """Mean over labels of the AUROC of `scores` (N, K), for `target` (N, K) of 1, 0 and NaN (unknown).
-
-    Each label counts the images for which it is known; labels that lack one of the values are left out. NaN if all do.
-    """
-    found = []
-    for score, truth in zip(scores.T, target.T, strict=True):
-        known = ~np.isnan(truth)
-        if len(set(truth[known].tolist())) == 2:
-            found.append(auroc(score[known], truth[known] == 1))
-    return float(np.mean(found)) if found else float("nan")
-
-
 def normal_quantile(confidence: float) -> float:
     """Return how many standard deviations around the mean hold the share `confidence` of a normal distribution."""
     from scipy.stats import norm

@@ -18,6 +18,7 @@ from scipy.special import expit
 
 from cxr_estimator._validation import check_choice, check_number, invalid, wrong_type
 from cxr_estimator.errors import DataError, ThresholdWarning
+from cxr_estimator.roc import Ranking
 from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate, percentile_interval, proportion, resampled_weights
 
 DEFAULT_POINT = "default"  # the operating point that a plain `threshold` makes
@@ -294,8 +295,8 @@ def choose_point(
         raise DataError("An operating point needs finite scores; some are NaN or infinite.")
     patients = np.arange(len(scores)) if groups is None else np.asarray(groups)
     options = dict(options or {})
-    ordered = _Ordered(scores, positive)
-    curve = ordered.curve()
+    ranking = Ranking(scores, positive)
+    curve = _curve(ranking)
     best = _best(RULES[rule].rate(curve, **options))
     _check_useful(curve, best, rule, options)
     resamples = {"n_resamples": n_resamples, "random_state": random_state}
@@ -303,7 +304,7 @@ def choose_point(
     point = OperatingPoint(name, rule, float(chosen), label, options=options)
     return replace(
         point,
-        interval=_interval(ordered, rule, options, resampled_weights(patients, **resamples), patients),
+        interval=_interval(ranking, rule, options, resampled_weights(patients, **resamples), patients),
         sensitivity=proportion(scores[positive] >= chosen, patients[positive], **resamples),
         specificity=proportion(scores[~positive] < chosen, patients[~positive], **resamples),
         n_images=len(scores),
@@ -313,31 +314,17 @@ def choose_point(
 
 def sweep(scores: np.ndarray, positive: np.ndarray) -> Curve:
     """Return all distinct cut-offs, descending, with the sensitivity and specificity of each."""
-    return _Ordered(scores, positive).curve()
+    return _curve(Ranking(scores, positive))
 
 
-class _Ordered:
-    """Scores in descending order, once for all resamples."""
-
-    def __init__(self, scores: np.ndarray, positive: np.ndarray) -> None:
-        distinct, self._place = np.unique(-np.asarray(scores), return_inverse=True)
-        descending = -distinct
-        between = (descending[:-1] + descending[1:]) / 2.0
-        self.cutoffs = np.concatenate([[descending[0] + 1.0], between, [descending[-1] - 1.0]])
-        self._positive = np.asarray(positive, dtype=bool)
-
-    def curve(self, weight: np.ndarray | None = None) -> Curve:
-        """Return the curve of images that count `weight` (N,) times each; NaN where a label is missing."""
-        weight = np.ones(len(self._positive)) if weight is None else weight
-        found, alarms = (self._up_to(weight * side) for side in (self._positive, ~self._positive))
-        with np.errstate(invalid="ignore"):
-            sensitivity, specificity = found / found[-1], (alarms[-1] - alarms) / alarms[-1]
-        return Curve(self.cutoffs, sensitivity, specificity, found[-1] / (found[-1] + alarms[-1]))
-
-    def _up_to(self, weight: np.ndarray) -> np.ndarray:
-        """Return the weight above each cut-off."""
-        each = np.bincount(self._place, weights=weight, minlength=len(self.cutoffs) - 1)
-        return np.concatenate([[0.0], np.cumsum(each)])
+def _curve(ranking: Ranking, weight: np.ndarray | None = None) -> Curve:
+    """Return the curve of images that count `weight` (N,) times each; NaN where a label is missing."""
+    scores = ranking.distinct
+    cutoffs = np.concatenate([[scores[0] + 1.0], (scores[:-1] + scores[1:]) / 2.0, [scores[-1] - 1.0]])
+    found, alarms = (np.concatenate([[0.0], side]) for side in ranking.counts(weight))
+    with np.errstate(invalid="ignore"):
+        sensitivity, specificity = found / found[-1], (alarms[-1] - alarms) / alarms[-1]
+    return Curve(cutoffs, sensitivity, specificity, float(found[-1] / (found[-1] + alarms[-1])))
 
 
 def _best(ratings: np.ndarray) -> int:
@@ -363,14 +350,14 @@ def _check_useful(curve: Curve, best: int, rule: str, options: Mapping[str, floa
 
 
 def _interval(
-    ordered: _Ordered, rule: str, options: Mapping[str, float], resamples: Any, patients: np.ndarray
+    ranking: Ranking, rule: str, options: Mapping[str, float], resamples: Any, patients: np.ndarray
 ) -> tuple[float, float] | None:
     """Return the percentile interval of the cut-off that the rule takes in each resample."""
     if len(np.unique(patients)) < FEWEST_PATIENTS:
         return None
     chosen = []
     for weight in resamples:
-        curve = ordered.curve(weight)
+        curve = _curve(ranking, weight)
         if 0 < curve.prevalence < 1:
             chosen.append(curve.cutoffs[_best(RULES[rule].rate(curve, **options))])
     return percentile_interval(chosen)

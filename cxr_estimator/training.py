@@ -25,7 +25,7 @@ from cxr_estimator.inference import BatchLimit, Execution, batches, normalise, p
 from cxr_estimator.optimisation import WeightAverage, classification_loss, parameter_groups, rate_share
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.reading import PixelRows
-from cxr_estimator.statistics import auroc, label_auroc, macro_auroc
+from cxr_estimator.roc import auroc, label_auroc, macro_auroc
 
 _M_MMAP_THRESHOLD = -3  # of malloc.h
 _GENERATORS = threading.RLock()

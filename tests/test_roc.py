@@ -9,8 +9,16 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from cxr_estimator.roc import Ranking, _delong_variance, delong, few_misplaced, placements
-from cxr_estimator.statistics import auroc
+from cxr_estimator.roc import (
+    Ranking,
+    _delong_variance,
+    auroc,
+    delong,
+    few_misplaced,
+    label_auroc,
+    macro_auroc,
+    placements,
+)
 
 WEIGHTED = st.lists(st.tuples(st.integers(-3, 3), st.booleans(), st.integers(0, 3)), min_size=1, max_size=40)
 
@@ -172,3 +180,36 @@ def test_clustered_interval_covers_the_truth(both):
         assert np.mean(widths[::2]) < 0.9 * np.mean(widths[1::2])
     else:
         assert np.mean(plain) < 0.9
+
+
+def test_auroc_by_hand():
+    # pairs (positive, negative): 3 > 1, 3 > 2, 2 > 1, and 2 = 2 counts half
+    assert auroc(np.array([3, 2, 1, 2]), np.array([1, 1, 0, 0])) == (3 + 0.5) / 4
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=50))
+def test_auroc_equals_scikit_learn(pairs):
+    scores = np.array([score for score, _ in pairs], dtype=float)
+    positive = np.array([label for _, label in pairs])
+    if positive.all() or not positive.any():
+        assert np.isnan(auroc(scores, positive))
+    else:
+        assert auroc(scores, positive) == pytest.approx(roc_auc_score(positive, scores))
+
+
+def test_macro_auroc_equals_scikit_learn():
+    rng = np.random.default_rng(0)
+    proba = rng.dirichlet(np.ones(3), 60)
+    target = rng.integers(0, 3, 60)
+    assert macro_auroc(proba, target) == pytest.approx(roc_auc_score(target, proba, multi_class="ovr"))
+
+
+def test_label_auroc_is_the_mean_over_labels_of_known_images():
+    rng = np.random.default_rng(0)
+    scores, target = rng.random((40, 3)), rng.integers(0, 2, (40, 3)).astype(float)
+    assert label_auroc(scores, target) == pytest.approx(roc_auc_score(target, scores, average="macro"))
+    target[:15, 0] = np.nan
+    target[:, 2] = 1  # never absent: left out
+    expected = [roc_auc_score(target[15:, 0], scores[15:, 0]), roc_auc_score(target[:, 1], scores[:, 1])]
+    assert label_auroc(scores, target) == pytest.approx(np.mean(expected))
+    assert np.isnan(label_auroc(scores, np.full((40, 3), np.nan)))

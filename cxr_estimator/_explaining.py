@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from cxr_estimator._validation import (
     check_number,
     check_seed,
     invalid,
+    keyword_options,
     plain,
     wrong_type,
 )
@@ -291,8 +291,7 @@ def options_of_each(methods: Sequence[str], options: dict[str, Any]) -> dict[str
 
 def _defaults(method: str) -> dict[str, Any]:
     """Return the options of a method with their defaults."""
-    parameters = inspect.signature(METHODS[method].function).parameters.values()
-    return {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
+    return keyword_options(METHODS[method].function)
 
 
 def execution_of(clf: CXRClassifier, batch_size: Any) -> Execution:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -93,6 +94,12 @@ def _is_finite(number: Any) -> bool:
         return math.isfinite(number)
     except OverflowError:  # an integer beyond the range of floats
         return False
+
+
+def keyword_options(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return names and defaults of what a function takes by keyword only; `inspect.Parameter.empty` for no default."""
+    parameters = inspect.signature(function).parameters.values()
+    return {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def check_seed(value: Any, *, caller: str) -> int:

@@ -6,7 +6,6 @@ positive label and which images have it, and raises `InvalidParameterError` or `
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,15 @@ import numpy as np
 from sklearn.utils.metadata_routing import MetadataRequest
 from sklearn.utils.validation import check_is_fitted
 
-from cxr_estimator._validation import check_choice, check_labels, check_number, invalid, plain, wrong_type
+from cxr_estimator._validation import (
+    check_choice,
+    check_labels,
+    check_number,
+    invalid,
+    keyword_options,
+    plain,
+    wrong_type,
+)
 from cxr_estimator.errors import DataError, ScoreWarning
 from cxr_estimator.thresholds import sweep
 
@@ -185,8 +192,7 @@ class ClinicalMetric:
     @property
     def options(self) -> dict[str, Any]:
         """Names and defaults of the options."""
-        parameters = inspect.signature(self.function).parameters.values()
-        return {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
+        return keyword_options(self.function)
 
     def score(self, proba: Any, positive: Any, **options: Any) -> float:
         """Return the value with the sign that makes greater better."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from cxr_estimator._validation import check_choice, check_number, invalid, wrong_type
+from cxr_estimator._validation import check_choice, check_number, invalid, keyword_options, wrong_type
 from cxr_estimator.errors import DataError, ThresholdWarning
 from cxr_estimator.roc import Ranking
 from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate, percentile_interval, proportion, resampled_weights
@@ -166,8 +166,7 @@ class Rule(NamedTuple):
     @property
     def options(self) -> dict[str, Any]:
         """Names and defaults of the options; `inspect.Parameter.empty` for those that must be given."""
-        parameters = inspect.signature(self.rate).parameters.values()
-        return {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
+        return keyword_options(self.rate)
 
 
 RULES: dict[str, Rule] = {

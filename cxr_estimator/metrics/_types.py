@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from cxr_estimator._validation import invalid
+from cxr_estimator._validation import invalid, keyword_options
 from cxr_estimator.attribution import Problem
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.metrics._perturbing import PerturbedOutputs, Perturbing
@@ -92,5 +92,5 @@ class Metric:
         """Names of the options that the metric takes."""
         own = inspect.signature(self.function).parameters.values()
         takes_more = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in own)
-        named = [one.name for one in own if one.kind is inspect.Parameter.KEYWORD_ONLY]
-        return tuple(dict.fromkeys([*named, *(Perturbing.__annotations__ if takes_more else ())]))
+        shared = Perturbing.__annotations__ if takes_more else ()
+        return tuple(dict.fromkeys([*keyword_options(self.function), *shared]))

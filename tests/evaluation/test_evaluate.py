@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import (
     accuracy_score,
+    auc,
     confusion_matrix,
     f1_score,
     precision_score,
@@ -170,3 +171,34 @@ def test_images_that_chose_a_point_or_calibrated_are_noticed(two):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         evaluate(clf, IMAGES[1::2], y[1::2], patients[1::2], n_resamples=10)
+
+
+def test_curves_and_figures_rank_by_what_points_decide_on(two):
+    """Isotonic calibration ties images; the drawn curve, its area and the points are those of the raw scores."""
+    clf, y, patients = two
+    raw = evaluate(clf, IMAGES, y, patients, n_resamples=10)
+    clf = judging(clf, clf.model_.logits).calibrate(IMAGES, y, groups=patients, method="isotonic")
+    report = evaluate(clf, IMAGES, y, patients, n_resamples=10)
+    assert report.metrics["auroc"] == raw.metrics["auroc"]
+    (curve,) = [line for line in report.plot("roc").axes[0].lines if "AUROC" in str(line.get_label())]
+    assert auc(curve.get_xdata(), curve.get_ydata()) == pytest.approx(raw.metrics["auroc"].value)
+
+
+def test_no_threshold_is_shown_for_several_calibrated_classes(three):
+    clf, y, patients = three
+    label = clf.classes_[0]
+    clf = judging(clf, clf.model_.logits).set_threshold("youden", X=IMAGES, y=y, label=label, name="one")
+    assert evaluate(clf, IMAGES, y, patients, n_resamples=10).decisions["one"].threshold is not None
+    clf.calibrate(IMAGES, y)
+    assert evaluate(clf, IMAGES, y, patients, n_resamples=10).decisions["one"].threshold is None
+
+
+def test_wrong_labels_cost_no_pass_through_the_network(two, monkeypatch):
+    clf, y, _ = two
+    monkeypatch.setattr("cxr_estimator._operating.run_network", lambda *_: pytest.fail("the network ran"))
+    with pytest.raises(DataError, match="y has 199 labels"):
+        evaluate(clf, IMAGES, y[:-1])
+    with pytest.raises(DataError, match="subgroup"):
+        evaluate(clf, IMAGES, y, subgroups={"sex": ["F"]})
+    with pytest.raises(DataError, match="groups"):
+        clf.calibrate(IMAGES, y, groups=[1])

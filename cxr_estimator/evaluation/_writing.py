@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from cxr_estimator._outputs import Task
 from cxr_estimator.evaluation._figures import FIGURES
 from cxr_estimator.evaluation.plots import PLOTS, draw, plots_of
 from cxr_estimator.statistics import Estimate
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 TITLE = "Evaluation"
 DISCLAIMER = "Research and education only, not a medical device."
-_WITHOUT_THRESHOLD = "Without a threshold"
+_WITHOUT_THRESHOLD, _ALL_LABELS = "Without a threshold", "All labels, each at its operating point"
 _SHORT = {"auroc", "auprc", "npv", "f1", "mcc"}
 INTERVALS = "Brackets hold 95% intervals over patients."
 
@@ -35,7 +36,10 @@ class Section(NamedTuple):
 def sections(report: EvaluationReport) -> Iterator[Section]:
     """Yield the tables of a report."""
     rows = [(_words(name), _cell(one), FIGURES[name].summary) for name, one in report.overall.items()]
-    yield Section(_WITHOUT_THRESHOLD, pd.DataFrame(rows, columns=["figure", "value", "meaning"]))
+    several = report.task is Task.MULTILABEL
+    yield Section(
+        _ALL_LABELS if several else _WITHOUT_THRESHOLD, pd.DataFrame(rows, columns=["figure", "value", "meaning"])
+    )
     yield Section("Operating points", _points(report))
     for name, one in report.decisions.items():
         table = pd.DataFrame(one.confusion.astype(str), columns=[f"decided {label}" for label in one.classes])
@@ -54,7 +58,7 @@ def text(report: EvaluationReport) -> str:
     parts = [_summary(report), report.heading, INTERVALS, *report.notes]
     for section in sections(report):
         table = section.table
-        if section.title == _WITHOUT_THRESHOLD:  # lines of a terminal are short
+        if section.title in (_WITHOUT_THRESHOLD, _ALL_LABELS):  # lines of a terminal are short
             table = table.drop(columns="meaning")
         parts += ["", section.title, report.heading, table.to_string(index=False)]
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""The half of `CXRClassifier` that turns what the network says into probabilities and decisions."""
+"""The half of an estimator that turns what the network says into probabilities and decisions."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from cxr_estimator import _decisions, _operating, _predicting
+from cxr_estimator import _decisions, _operating
 from cxr_estimator._outputs import Task
 from cxr_estimator._validation import invalid
 from cxr_estimator.calibration import Calibration, label_log_odds
+from cxr_estimator.images import ImageSequence
+from cxr_estimator.inference import Logits
 from cxr_estimator.statistics import N_RESAMPLES
 from cxr_estimator.thresholds import OperatingPoint
 
 
 class Deciding:
-    """Probabilities, operating points, calibration, decisions of a `CXRClassifier`.
+    """Probabilities, operating points, calibration, decisions, from `_images` and `_run` of the estimator.
 
-    Where work is handed on together with the classifier, `self` is of any type: it is always a `CXRClassifier`.
+    Where work is handed on together with the estimator, `self` is of any type: a `CXRClassifier` or a `CXREnsemble`.
     """
 
     classes_: np.ndarray
@@ -32,14 +34,14 @@ class Deciding:
     @property
     def threshold_(self: Any) -> float | None:
         """The active operating point as a probability of `pos_label_`; None for several classes."""
-        check_is_fitted(self, "model_")
+        check_is_fitted(self, "classes_")
         name = self.active_point_
         return None if name is None else self.thresholds_[name]
 
     @property
     def active_point_(self) -> str | None:
         """The name of the operating point that decides between two classes; None for several, or several labels."""
-        check_is_fitted(self, "model_")
+        check_is_fitted(self, "classes_")
         return self.active_points_[0] if self.task_ is Task.BINARY else None
 
     @property
@@ -49,7 +51,7 @@ class Deciding:
         Calibrated. Only of several classes it is the network's own, before any calibration: calibrated probabilities
         depend on all classes, and no single one of them decides.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self, "classes_")
         return {name: _operating.threshold_of(self, point) for name, point in self.operating_points_.items()}
 
     def decision_function(self, X) -> np.ndarray:
@@ -80,7 +82,7 @@ class Deciding:
         operating_point : str, optional
             Key of `operating_points_`, for two classes; default: the one that was set last.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self, "classes_")
         point = _decisions.deciding_point(self, operating_point, "predict")
         return _decisions.said(self, self._logits(X), point)
 
@@ -93,7 +95,7 @@ class Deciding:
         operating_point : str, optional
             Key of `operating_points_`; default, for two classes: the one that was set last.
         """
-        check_is_fitted(self, "model_")
+        check_is_fitted(self, "classes_")
         point = _decisions.named_point(self, operating_point, "flag")
         if point is None:
             raise invalid("operating_point", "flag", f"one of {list(self.operating_points_)}", None)
@@ -200,9 +202,17 @@ class Deciding:
         self.calibration_ = new
         return self
 
-    def _logits(self: Any, X: Any) -> np.ndarray:
+    def _images(self, X: Any) -> ImageSequence:
+        """Return X as images that this fitted estimator can judge."""
+        raise NotImplementedError
+
+    def _run(self, X: Any) -> Logits:
+        """Return the raw logits of each image, and which images could be read; the others are reported."""
+        raise NotImplementedError
+
+    def _logits(self, X: Any) -> np.ndarray:
         """Return the network's own logits (N, 1) or (N, K), float32; a row of NaN for an unreadable image."""
-        return _predicting.run_network(self, X).values
+        return self._run(X).values
 
     def _calibrated(self, logits: np.ndarray) -> np.ndarray:
         """Return calibrated logits, float64, of the same shape."""

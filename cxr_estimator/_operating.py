@@ -11,7 +11,6 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from cxr_estimator._outputs import Task
-from cxr_estimator._predicting import images, run_network
 from cxr_estimator._validation import (
     check_choice,
     check_label_matrix,
@@ -72,13 +71,13 @@ def judged(clf: CXRClassifier, X: Any, y: Any, groups: Any, *, caller: str) -> J
     for name, value in (("X", X), ("y", y)):
         if value is None:
             raise invalid(name, caller, "given, as images and their labels", None)
-    n_images = len(images(clf, X))
+    n_images = len(clf._images(X))
     if clf.task_ is Task.MULTILABEL:
         labels = check_label_matrix(y, n_images, caller=caller, n_labels=len(clf.classes_))
     else:
         labels = check_labels(y, n_images, caller=caller, classes=clf.classes_)
     patients = np.arange(n_images) if groups is None else check_per_image("groups", groups, n_images, caller=caller)
-    found = run_network(clf, X)
+    found = clf._run(X)
     readable = ~np.isnan(found.values).any(axis=1)
     if not readable.any():
         raise DataError(f"{caller}: none of the {n_images} images could be read.")
@@ -137,7 +136,7 @@ def operating_point(
 ) -> OperatingPoint:
     """Return the cut-off that `CXRClassifier.set_threshold` is asked for."""
     caller = "set_threshold"
-    check_is_fitted(clf, "model_")
+    check_is_fitted(clf, "classes_")
     label = point_label(clf, label, caller)
     name = point_name(clf, name, label, caller)
     if not isinstance(rule, str):
@@ -166,7 +165,7 @@ def operating_point(
 def ready_point(clf: CXRClassifier, point: OperatingPoint, name: Any, given: Mapping[str, Any]) -> OperatingPoint:
     """Return a point that was chosen elsewhere as `clf` can use it; `given` must all be None."""
     caller = "set_threshold"
-    check_is_fitted(clf, "model_")
+    check_is_fitted(clf, "classes_")
     for parameter, value in given.items():
         if value is not None:
             raise invalid(parameter, caller, "left out where an OperatingPoint is given", value)
@@ -203,7 +202,7 @@ def label_calibration(clf: CXRClassifier, label: Any, calibration: Calibration |
 def calibration(clf: CXRClassifier, X: Any, y: Any, *, groups: Any, method: Any, prevalence: Any) -> Calibration:
     """Return the calibration that `CXRClassifier.calibrate` is asked for."""
     caller = "calibrate"
-    check_is_fitted(clf, "model_")
+    check_is_fitted(clf, "classes_")
     check_choice("method", method, CALIBRATORS, caller=caller)
     shares = None if prevalence is None else _prevalences(clf, prevalence, caller)
     if not (clf.class_weights_ > 0).all():

@@ -13,13 +13,18 @@ from sklearn.utils.validation import check_is_fitted
 
 from cxr_estimator import _fitting, _persistence, _predicting
 from cxr_estimator._deciding import Deciding
+from cxr_estimator._doubting import Doubting
 from cxr_estimator._explaining import ExplanationPlan, joined
 from cxr_estimator._outputs import Task
 from cxr_estimator._progress import bar, told_how_far
 from cxr_estimator.backbones import embedding_size
+from cxr_estimator.images import ImageSequence
+from cxr_estimator.inference import Logits
 
 
-class CXRClassifier(ClassNamePrefixFeaturesOutMixin, Deciding, ClassifierMixin, TransformerMixin, BaseEstimator):
+class CXRClassifier(
+    ClassNamePrefixFeaturesOutMixin, Deciding, Doubting, ClassifierMixin, TransformerMixin, BaseEstimator
+):
     """A neural network for chest radiographs (or other images) as a scikit-learn classifier.
 
     Of two or more classes an image has one; where y has several columns, each is a label that it has or has not.
@@ -216,6 +221,12 @@ class CXRClassifier(ClassNamePrefixFeaturesOutMixin, Deciding, ClassifierMixin, 
             A parameter, the labels or an image cannot be used; TrainingError: the loss became infinite.
         """
         return _fitting.fit(self, X, y, groups, sample_weight)
+
+    def _images(self, X: Any) -> ImageSequence:
+        return _predicting.images(self, X)
+
+    def _run(self, X: Any) -> Logits:
+        return _predicting.run_network(self, X)
 
     def transform(self, X) -> np.ndarray:
         """Return embeddings (N, D), float32: the pooled features that enter the last layer of the network.

@@ -586,7 +586,7 @@ def test_cut_offs_are_applied_as_precisely_as_they_are_chosen(own, monkeypatch, 
     high = np.nextafter(low, np.float32(2))
     monkeypatch.setattr(type(own), "_logits", lambda self, X: np.array([[low], [high]], dtype=np.float32))
     found = Logits(own._logits(None), (), ("a", "b"))
-    monkeypatch.setattr("cxr_estimator._operating.run_network", lambda clf, X: found)
+    monkeypatch.setattr("cxr_estimator.CXRClassifier._run", lambda clf, X: found)
     own.set_threshold("youden", X=phantoms.X[:2], y=["NORMAL", "PNEUMONIA"])
     assert own.predict(phantoms.X[:2]).tolist() == ["NORMAL", "PNEUMONIA"]
 

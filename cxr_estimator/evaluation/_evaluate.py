@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from cxr_estimator._deciding import Deciding
 from cxr_estimator._operating import judged, known_images
 from cxr_estimator._outputs import Task
-from cxr_estimator._predicting import images
 from cxr_estimator._validation import check_number, check_seed, wrong_type
 from cxr_estimator.calibration import label_log_odds
 from cxr_estimator.classifier import CXRClassifier
@@ -69,11 +69,11 @@ def evaluate(
     (20, (2, 2))
     """
     caller = "evaluate"
-    if not isinstance(clf, CXRClassifier):
-        raise wrong_type("clf", caller, "a CXRClassifier", clf)
+    if not isinstance(clf, Deciding):
+        raise wrong_type("clf", caller, "a CXRClassifier or a CXREnsemble", clf)
     check_number("n_resamples", n_resamples, caller=caller, low=1, integer=True)
     random_state = check_seed(random_state, caller=caller)
-    attributes = check_subgroups(subgroups, len(images(clf, X)), caller=caller)
+    attributes = check_subgroups(subgroups, len(clf._images(X)), caller=caller)
     data = judged(clf, X, y, groups, caller=caller)
     if data.labels.ndim == 2 and np.isnan(data.labels).all():
         raise DataError(f"{caller}: y knows no label of any image.")

@@ -195,7 +195,7 @@ def test_no_threshold_is_shown_for_several_calibrated_classes(three):
 
 def test_wrong_labels_cost_no_pass_through_the_network(two, monkeypatch):
     clf, y, _ = two
-    monkeypatch.setattr("cxr_estimator._operating.run_network", lambda *_: pytest.fail("the network ran"))
+    monkeypatch.setattr("cxr_estimator.CXRClassifier._run", lambda *_: pytest.fail("the network ran"))
     with pytest.raises(DataError, match="y has 199 labels"):
         evaluate(clf, IMAGES, y[:-1])
     with pytest.raises(DataError, match="subgroup"):

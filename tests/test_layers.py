@@ -16,8 +16,8 @@ PACKAGE = Path(cxr_estimator.__file__).parent
 ORDER = [
     "errors", "_validation", "_outputs", "versions", "_arrays", "_digest", "serialization", "_isolation", "_dicom_grey",
     "dicom", "images", "preprocessing", "cache", "reading", "backbones", "statistics", "roc", "selective",
-    "fingerprints", "thresholds", "_calibration_maps", "calibration", "_explanation_check", "explanation", "_figure_style",
-    "_heat_table", "figures",
+    "fingerprints", "thresholds", "_calibration_maps", "calibration", "_explanation_check", "explanation",
+    "_figure_style", "_heat_table", "figures",
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
     "datasets", "_rows", "_predicting", "_decisions", "_operating", "_background", "_labels", "_fitting", "_batches",
     "_targets", "_explaining", "_measuring", "_persistence", "_deciding", "_doubting", "classifier",

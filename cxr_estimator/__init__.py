@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 # Public names and where they live. They load on first use, so that importing the package imports no torch.
 _PUBLIC = {
     "CXRClassifier": "classifier",
+    "CXREnsemble": "ensemble",
     "CXRError": "errors",
     "DeletionCurveDisplay": "displays",
     "EvaluationReport": "evaluation",
@@ -32,6 +33,7 @@ _PUBLIC = {
 
 __all__ = [
     "CXRClassifier",
+    "CXREnsemble",
     "CXRError",
     "DeletionCurveDisplay",
     "EvaluationReport",
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
         patient_split,
     )
     from cxr_estimator.displays import DeletionCurveDisplay, ExplanationDisplay
+    from cxr_estimator.ensemble import CXREnsemble
     from cxr_estimator.errors import CXRError
     from cxr_estimator.evaluation import EvaluationReport, evaluate
     from cxr_estimator.explanation import Explanation

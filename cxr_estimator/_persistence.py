@@ -48,15 +48,9 @@ def save(clf: CXRClassifier, folder: Path) -> Path:
     parameters = clf.get_params() | clf.architecture_
     config = {
         "parameters": {key: to_json(value) for key, value in parameters.items() if key not in _LOCAL},
-        "task": clf.task_.value,
-        "classes": labels_to_json(clf.classes_),
-        "pos_label": to_json(clf.pos_label_),
+        **decisions_to_json(clf),
         "preprocessing": clf.preprocessing_.to_dict(),
         "image_shape": to_json(clf.image_shape_),
-        "operating_points": [point.to_dict() for point in clf.operating_points_.values()],
-        "active_operating_points": list(clf.active_points_),
-        "calibration": None if clf.calibration_ is None else clf.calibration_.to_dict(),
-        "class_weights": clf.class_weights_.tolist(),
         "bfloat16_change": clf.bfloat16_change_,
         "training": {"history": _history_to_json(clf.history_)},
         "versions": package_versions(),
@@ -68,6 +62,19 @@ def save(clf: CXRClassifier, folder: Path) -> Path:
         state = {**state, _BACKGROUND: torch.from_numpy(clf.background_)}
     write_folder(folder, config, state)
     return folder
+
+
+def decisions_to_json(clf: Any) -> dict[str, Any]:
+    """Describe how an estimator gets from logits to decisions: labels, operating points, calibration."""
+    return {
+        "task": clf.task_.value,
+        "classes": labels_to_json(clf.classes_),
+        "pos_label": to_json(clf.pos_label_),
+        "operating_points": [point.to_dict() for point in clf.operating_points_.values()],
+        "active_operating_points": list(clf.active_points_),
+        "calibration": None if clf.calibration_ is None else clf.calibration_.to_dict(),
+        "class_weights": clf.class_weights_.tolist(),
+    }
 
 
 def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
@@ -91,11 +98,7 @@ def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
 def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
     clf = cls(**{key: from_json(value) for key, value in config["parameters"].items()})
     check_parameters(clf)
-    _restore_labels(clf, config)
-    pos_label = config["pos_label"]
-    if pos_label not in clf.classes_.tolist() and (pos_label is not None or clf.task_ is Task.BINARY):
-        raise ModelFolderError(f"the positive label {pos_label!r} is none of the classes {clf.classes_.tolist()}.")
-    clf.pos_label_ = pos_label
+    restore_decisions(clf, config)
     clf.preprocessing_ = Preprocessing.from_dict(config["preprocessing"])
     mean, std = clf.preprocessing_.mean, clf.preprocessing_.std
     if max(map(abs, mean)) > _LARGE or not 1 / _LARGE <= min(std) <= max(std) <= _LARGE:
@@ -106,15 +109,19 @@ def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
         if getattr(clf.preprocessing_, name) != getattr(clf, name) and not from_rows:
             raise ModelFolderError(f"{name!r} of the preprocessing and of the parameters differ.")
     clf.architecture_ = {name: getattr(clf, name) for name in ARCHITECTURE}
-    _restore_decisions(clf, config)
     clf.bfloat16_change_ = check_number("bfloat16_change", config["bfloat16_change"], caller="load", low=0, high=1)
     clf.history_ = _history_from_json(config["training"]["history"])
     clf.skipped_ = ()
     return clf
 
 
-def _restore_decisions(clf: CXRClassifier, config: dict[str, Any]) -> None:
-    """Set operating points and calibration."""
+def restore_decisions(clf: Any, config: dict[str, Any]) -> None:
+    """Set what `decisions_to_json` described, or raise."""
+    _restore_labels(clf, config)
+    pos_label = config["pos_label"]
+    if pos_label not in clf.classes_.tolist() and (pos_label is not None or clf.task_ is Task.BINARY):
+        raise ModelFolderError(f"the positive label {pos_label!r} is none of the classes {clf.classes_.tolist()}.")
+    clf.pos_label_ = pos_label
     n_classes = len(clf.classes_)
     points = [OperatingPoint.from_dict(point) for point in config["operating_points"]]
     clf.operating_points_ = {point.name: point for point in points}
@@ -139,7 +146,7 @@ def _restore_decisions(clf: CXRClassifier, config: dict[str, Any]) -> None:
         raise ModelFolderError(f"the calibration does not fit {n_classes} classes.")
 
 
-def _restore_labels(clf: CXRClassifier, config: dict[str, Any]) -> None:
+def _restore_labels(clf: Any, config: dict[str, Any]) -> None:
     """Set the task and the classes, or the names of several labels per image, which need no order."""
     classes = config["classes"]
     own = Task.of_classes(len(classes["values"]))

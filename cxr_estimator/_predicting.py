@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +32,10 @@ from cxr_estimator.inference import (
     Run,
     check_device,
     check_precision,
+    forward,
     predict_logits,
 )
+from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.reading import Reading
 
 if TYPE_CHECKING:
@@ -84,11 +87,44 @@ def embeddings(clf: CXRClassifier, X: Any) -> np.ndarray:
     return _run(clf, sequence, embedding_size(clf.model_), embed).values
 
 
-def _run(clf: CXRClassifier, sequence: ImageSequence, width: int, run: Run = nn.Module.__call__) -> Logits:
+def run_members(members: Sequence[CXRClassifier], X: Any) -> tuple[np.ndarray, Logits]:
+    """Return the logits of several networks, (M, N, K), and what was read.
+
+    Networks that see images in the same way see them together, so that each image is read once.
+    """
+    width = members[0].task_.num_outputs(len(members[0].classes_))
+    alike: dict[Preprocessing, list[int]] = {}
+    for place, member in enumerate(members):
+        alike.setdefault(member.preprocessing_, []).append(place)
+    values: dict[int, np.ndarray] = {}
+    for places in alike.values():
+        own = [members[place] for place in places]
+        # the networks are held one by one, inside: to hold one while waiting for the next could wait for ever
+        found = _run(own[0], images(own[0], X), width * len(own), _side_by_side(own), model=nn.Identity())
+        values |= dict(zip(places, np.split(found.values, len(own), axis=1), strict=True))
+    return np.stack([values[place] for place in range(len(members))]), found
+
+
+def _side_by_side(members: Sequence[CXRClassifier]) -> Run:
+    how = [execution(member) for member in members]
+
+    def run(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([forward(one.model_, x, own) for one, own in zip(members, how, strict=True)], dim=1)
+
+    return run
+
+
+def _run(
+    clf: CXRClassifier,
+    sequence: ImageSequence,
+    width: int,
+    run: Run = nn.Module.__call__,
+    model: nn.Module | None = None,
+) -> Logits:
     """Return what the network, or `run`, gives for each image, (N, width); unreadable images are reported."""
     with bar(len(sequence), "predicting", clf.verbose) as progress:
         found = predict_logits(
-            clf.model_,
+            clf.model_ if model is None else model,
             sequence,
             clf.preprocessing_,
             execution(clf),
@@ -97,7 +133,7 @@ def _run(clf: CXRClassifier, sequence: ImageSequence, width: int, run: Run = nn.
             progress=progress,
             run=run,
         )
-    report(found.skipped, stacklevel=6)
+    report(found.skipped, stacklevel=7)
     undefined = set(np.flatnonzero(~np.isfinite(found.values).all(axis=1)).tolist())
     broken = sorted(undefined - {item.position for item in found.skipped})
     if broken:  # so that NaN always means unreadable

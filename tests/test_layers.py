@@ -21,7 +21,7 @@ ORDER = [
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
     "datasets", "_rows", "_predicting", "_decisions", "_operating", "_background", "_labels", "_fitting", "_batches",
     "_sampling", "uncertainty", "conformal", "_targets", "_explaining", "_measuring", "_persistence", "_deciding",
-    "_doubting", "classifier",
+    "_doubting", "classifier", "_ensembling", "ensemble",
     "model_selection", "clinical", "scorers", "_benchmark_folder", "benchmark", "displays", "evaluation",
     "quickstart", "cli",
 ]  # fmt: skip

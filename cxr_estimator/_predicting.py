@@ -137,8 +137,13 @@ def _run(
     undefined = set(np.flatnonzero(~np.isfinite(found.values).all(axis=1)).tolist())
     broken = sorted(undefined - {item.position for item in found.skipped})
     if broken:  # so that NaN always means unreadable
-        raise ModelFolderError(f"The network gives no finite output for {sequence.source(broken[0])}: bad weights.")
+        raise not_finite(sequence.source(broken[0]))
     return found
+
+
+def not_finite(source: str) -> ModelFolderError:
+    """Return (not raise) the error for a network that gives NaN or infinity for an image that could be read."""
+    return ModelFolderError(f"The network gives no finite output for {source}: bad weights.")
 
 
 def report(skipped: tuple[SkippedImage, ...], *, stacklevel: int = 4) -> None:

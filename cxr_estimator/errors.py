@@ -51,7 +51,7 @@ class WeightsError(CXRError, OSError):
 
 
 class UnsupportedMethodError(CXRError, ValueError):
-    """An attribution method does not work on this network; the message names methods that do."""
+    """A method does not work on this network; the message names what does."""
 
 
 class ModelFolderError(CXRError, ValueError):

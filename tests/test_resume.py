@@ -119,7 +119,9 @@ def test_a_finished_run_returns_at_once_and_keeps_only_its_weights(tmp_path):
     assert calls == [9]
 
 
-@pytest.mark.parametrize("changes", [{"seed": 1}, {"data": 2}, {"learning_rate": 1e-3}, {"max_epochs": 4}])
+@pytest.mark.parametrize(
+    "changes", [{"seed": 1}, {"data": 2}, {"learning_rate": 1e-3}, {"max_epochs": 4}, {"dropout": 0.2}]
+)
 def test_other_runs_in_the_same_folder_are_left_alone(tmp_path, changes):
     with pytest.raises(Killed):
         run(tmp_path, stop_after(7))

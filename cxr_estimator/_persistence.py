@@ -14,6 +14,7 @@ from cxr_estimator._fitting import ARCHITECTURE, build, check_image_shape, check
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import execution
 from cxr_estimator._validation import check_number
+from cxr_estimator.abstention import Abstention
 from cxr_estimator.calibration import Calibration
 from cxr_estimator.errors import CXRError, ModelFolderError
 from cxr_estimator.preprocessing import Preprocessing
@@ -74,6 +75,7 @@ def decisions_to_json(clf: Any) -> dict[str, Any]:
         "active_operating_points": list(clf.active_points_),
         "calibration": None if clf.calibration_ is None else clf.calibration_.to_dict(),
         "class_weights": clf.class_weights_.tolist(),
+        **({} if clf.abstention_ is None else {"abstention": clf.abstention_.to_dict()}),
     }
 
 
@@ -144,6 +146,9 @@ def restore_decisions(clf: Any, config: dict[str, Any]) -> None:
     clf.calibration_ = None if config["calibration"] is None else Calibration.from_dict(config["calibration"])
     if clf.calibration_ is not None and not clf.calibration_.fits(clf.task_, n_classes):
         raise ModelFolderError(f"the calibration does not fit {n_classes} classes.")
+    clf.abstention_ = Abstention.from_dict(config["abstention"]) if "abstention" in config else None
+    if clf.abstention_ is not None and (clf.abstention_.point is None) != (clf.task_ is not Task.BINARY):
+        raise ModelFolderError("the abstention names an operating point for two classes only, and there it must.")
 
 
 def _restore_labels(clf: Any, config: dict[str, Any]) -> None:

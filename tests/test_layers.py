@@ -20,8 +20,8 @@ ORDER = [
     "_figure_style", "_heat_table", "figures",
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
     "datasets", "_rows", "_predicting", "_decisions", "_operating", "_background", "_labels", "_fitting", "_batches",
-    "_sampling", "uncertainty", "conformal", "_targets", "_explaining", "_measuring", "_persistence", "_deciding",
-    "_doubting", "classifier", "_ensembling", "ensemble",
+    "_sampling", "uncertainty", "conformal", "_targets", "_explaining", "_measuring", "abstention", "_persistence",
+    "_deciding", "_doubting", "classifier", "_ensembling", "ensemble",
     "model_selection", "clinical", "scorers", "_benchmark_folder", "benchmark", "displays", "evaluation",
     "quickstart", "cli",
 ]  # fmt: skip

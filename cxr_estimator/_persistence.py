@@ -15,6 +15,7 @@ from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import execution
 from cxr_estimator._validation import check_number
 from cxr_estimator.calibration import Calibration
+from cxr_estimator.conformal import Conformal
 from cxr_estimator.errors import CXRError, ModelFolderError
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.serialization import (
@@ -65,7 +66,8 @@ def save(clf: CXRClassifier, folder: Path) -> Path:
 
 
 def decisions_to_json(clf: Any) -> dict[str, Any]:
-    """Describe how an estimator gets from logits to decisions: labels, operating points, calibration."""
+    """Describe how an estimator gets from logits to decisions: labels, points, calibration, prediction sets."""
+    sets = {} if clf.conformal_ is None else {"conformal": clf.conformal_.to_dict()}
     return {
         "task": clf.task_.value,
         "classes": labels_to_json(clf.classes_),
@@ -74,6 +76,7 @@ def decisions_to_json(clf: Any) -> dict[str, Any]:
         "active_operating_points": list(clf.active_points_),
         "calibration": None if clf.calibration_ is None else clf.calibration_.to_dict(),
         "class_weights": clf.class_weights_.tolist(),
+        **sets,
     }
 
 
@@ -144,6 +147,8 @@ def restore_decisions(clf: Any, config: dict[str, Any]) -> None:
     clf.calibration_ = None if config["calibration"] is None else Calibration.from_dict(config["calibration"])
     if clf.calibration_ is not None and not clf.calibration_.fits(clf.task_, n_classes):
         raise ModelFolderError(f"the calibration does not fit {n_classes} classes.")
+    sets = config.get("conformal")
+    clf.conformal_ = None if sets is None else Conformal.from_dict(sets, clf.task_, n_classes)
 
 
 def _restore_labels(clf: Any, config: dict[str, Any]) -> None:

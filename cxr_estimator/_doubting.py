@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from cxr_estimator import abstention
 from cxr_estimator.abstention import Abstention, SelectivePrediction
+from cxr_estimator.conformal import Conformal, conformalized, prediction_sets
 from cxr_estimator.uncertainty import Uncertainty, sample
 
 
@@ -18,6 +20,7 @@ class Doubting:
     """
 
     abstention_: Abstention | None
+    conformal_: Conformal | None
 
     def uncertainty(
         self: Any,
@@ -38,10 +41,12 @@ class Doubting:
         ----------
         X : images
             With `on_error="skip"` the rows of unreadable images are NaN.
-        method : {"test_time_augmentation", "mc_dropout"}, default="test_time_augmentation"
-            Keys of `uncertainty.SAMPLERS`. "mc_dropout" needs a network with dropout, see the parameter `dropout`.
+        method : {"test_time_augmentation", "mc_dropout", "ensemble"}, default="test_time_augmentation"
+            Keys of `uncertainty.SAMPLERS`. "mc_dropout" needs a network with dropout, see the parameter `dropout`;
+            "ensemble" a `CXREnsemble`, which the others do not suit.
         n_samples : int, default=20
-            T, and so the number of passes through the network; for "mc_dropout" mostly of its last layers only.
+            T, and so the number of passes through the network; for "mc_dropout" mostly of its last layers only. An
+            ensemble asks each member once.
         random_state : int, optional
             Default: that of the classifier.
         progress : callable, optional
@@ -52,11 +57,72 @@ class Doubting:
         Raises
         ------
         UnsupportedMethodError
-            "mc_dropout" of a network without dropout.
+            "mc_dropout" of a network without dropout, "ensemble" of a single one, or the others of an ensemble.
         """
         return sample(
             self, X, method=method, n_samples=n_samples, random_state=random_state, progress=progress, **options
         )
+
+    def conformalize(self: Any, X, y, *, groups=None, method="lac", random_state=None) -> Any:
+        """Keep what the network says to images of known classes, for `predict_set` to compare with; return self.
+
+        What is kept, `conformal_`, are outputs of the network and no images. A later `calibrate` changes them as it
+        changes those of new images.
+
+        Parameters
+        ----------
+        X, y : images and labels
+            Such as the images to come will be, in the same mixture of classes. Not the images that the network was
+            trained on, nor those that chose its thresholds or calibrated it, nor those it will be judged on.
+        groups : sequence of N patients, optional
+            Images of one patient resemble each other, so that one random image of each patient is used: patients, not
+            images, are exchangeable. Without groups each image counts as a patient of its own.
+        method : {"lac", "aps"}, default="lac"
+            Keys of `conformal.SCORES`. "aps" is for three classes or more.
+        random_state : int, optional
+            Default: that of the estimator.
+
+        Raises
+        ------
+        DataError
+            Several labels per image, for which no set of classes is defined, or no image of a class.
+
+        References
+        ----------
+        Sadinle, Lei & Wasserman (2019), Least ambiguous set-valued classifiers with bounded error levels, JASA 114,
+        doi:10.1080/01621459.2017.1395341 (lac)
+        Romano, Sesia & Candes (2020), Classification with valid and adaptive coverage, NeurIPS, arXiv:2006.02544 (aps)
+        Dunn, Wasserman & Ramdas (2022), Distribution-free prediction sets for two-layer hierarchical models, JASA,
+        doi:10.1080/01621459.2022.2060112 (patients)
+        """
+        self.conformal_ = conformalized(self, X, y, groups=groups, method=method, random_state=random_state)
+        return self
+
+    def predict_set(self: Any, X, *, coverage=0.9) -> np.ndarray:
+        """Return which classes cannot be excluded, bool (N, K), columns as in `classes_`.
+
+        Of the patients to come, a random image of at least this share will have its true class in its set, if they
+        are as those of `conformalize`: on average over such sets of patients, over all classes together, and not for
+        each class by itself. "lac" exceeds the share by at most 1 / (n + 1); "aps" may exceed it by more.
+
+        A set of several classes, or an empty one (no class fits the image; "lac" only), is a reason not to answer. All
+        classes are in the set of an image that could not be read with `on_error="skip"`.
+
+        Parameters
+        ----------
+        X : images
+        coverage : float in [0.5, 1), default=0.9
+
+        Raises
+        ------
+        NotFittedError
+            There was no `conformalize`.
+        DataError
+            Too few patients for this coverage; the message says how many it takes, and which coverage they allow.
+        MissingPackageError
+            Needs the package mapie: `pip install 'cxr_estimator[conformal]'`.
+        """
+        return prediction_sets(self, X, coverage)
 
     def set_abstention(
         self: Any,
@@ -101,6 +167,7 @@ class Doubting:
         DataError
             The error cannot be promised on so few images; or several labels per image, which have no one answer.
         """
+        check_is_fitted(self, "classes_")
         self.abstention_ = abstention.choose(
             self,
             X,

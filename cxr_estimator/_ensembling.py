@@ -41,6 +41,7 @@ _KEYS = {
     "format", "schema_version", "members", "task", "classes", "pos_label", "operating_points",
     "active_operating_points", "calibration", "class_weights",
 }  # fmt: skip
+_OPTIONAL_KEYS = {"abstention", "conformal"}
 
 
 def fitted_members(ensemble: CXREnsemble, X: Any, y: Any, **fit: Any) -> list[CXRClassifier]:
@@ -235,9 +236,8 @@ def load(cls: type[CXREnsemble], folder: Path, device: str) -> CXREnsemble:
             f"{path}: not a {FORMAT} of schema version {SCHEMA_VERSION} (format {config.get('format')!r:.100}, version "
             f"{config.get('schema_version')!r:.100}). CXRClassifier.load reads a single model."
         )
-    wrong = sorted((config.keys() ^ _KEYS) - {"abstention"})
-    if wrong:
-        raise ModelFolderError(f"{path}: wrong keys ({wrong!r:.200}).")
+    if config.keys() - _OPTIONAL_KEYS != _KEYS:
+        raise ModelFolderError(f"{path}: wrong keys ({sorted(config.keys() - _OPTIONAL_KEYS ^ _KEYS)!r:.200}).")
     digests = config["members"]
     if not isinstance(digests, list) or not 2 <= len(digests) <= _MOST:
         raise ModelFolderError(f"{path}: 'members' must be a list of 2 to {_MOST} digests.")

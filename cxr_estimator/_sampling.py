@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from cxr_estimator._batches import run_batches
 from cxr_estimator._predicting import execution, not_finite
-from cxr_estimator._progress import bar, told_how_far
+from cxr_estimator._progress import bar, check_callback, told_how_far
 from cxr_estimator._validation import check_choice
 from cxr_estimator.augmentation import AUGMENTATIONS
 from cxr_estimator.errors import UnsupportedMethodError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Draw = Callable[[int], Tensor]  # the number of a sample -> logits (n, K) of the batch
 Sampling = Callable[[PreparedImages, Tensor], Draw]  # a batch and its normalised images (n, C, H, W) -> its samples
 
+_CALLER = "uncertainty"
 # what torch's modules for dropout call, also in eval mode, and whether each leaves out whole channels
 _DROPOUTS = {F.dropout: False, F.dropout1d: True, F.dropout2d: True, F.dropout3d: True}
 
@@ -64,7 +65,7 @@ def augmented(
     Wang et al. (2019), Aleatoric uncertainty estimation with test-time augmentation for medical image segmentation with
     convolutional neural networks, Neurocomputing 338, doi:10.1016/j.neucom.2019.01.103
     """
-    check_choice("augment", augment, [name for name, change in AUGMENTATIONS.items() if change], caller="uncertainty")
+    check_choice("augment", augment, [name for name, change in AUGMENTATIONS.items() if change], caller=_CALLER)
     change: Any = AUGMENTATIONS[augment]
 
     def sampling(prepared: PreparedImages, x: Tensor) -> Draw:
@@ -82,16 +83,36 @@ def augmented(
     return _probabilities(clf, X, sampling, n_samples=n_samples, progress=progress)
 
 
+def members(clf: Any, X: Any, *, n_samples: int, seed: int, progress: Any) -> np.ndarray:
+    """Return probabilities (T, N, K) of the T members of an ensemble; nothing is random, and `n_samples` not used.
+
+    References
+    ----------
+    Lakshminarayanan, Pritzel & Blundell (2017), Simple and scalable predictive uncertainty estimation using deep
+    ensembles, NeurIPS, arXiv:1612.01474
+    """
+    clf._images(X)
+    if not hasattr(clf, "_member_logits"):
+        raise UnsupportedMethodError(
+            "method='ensemble' asks the members of a CXREnsemble. One network: method='test_time_augmentation'."
+        )
+    check_callback(progress, caller=_CALLER)
+    logits = clf._member_logits(X)
+    if progress is not None:
+        progress(logits.shape[1], logits.shape[1])
+    return clf._proba(logits.reshape(-1, logits.shape[2])).reshape(*logits.shape[:2], -1)
+
+
 def _probabilities(clf: CXRClassifier, X: Any, sampling: Sampling, *, n_samples: int, progress: Any) -> np.ndarray:
     """Return the calibrated probabilities (T, N, K) of all samples, with rows of NaN for unreadable images."""
     images = clf._images(X)
     if not hasattr(clf, "model_"):
-        raise UnsupportedMethodError(f"This method samples one network. Ask the members of the {type(clf).__name__}.")
+        raise UnsupportedMethodError(f"This method asks one network. For a {type(clf).__name__}: method='ensemble'.")
     how = execution(clf)
     n_images, width = len(images), clf.task_.num_outputs(len(clf.classes_))
     logits = np.full((n_samples, n_images, width), np.nan, dtype=np.float32)
     with bar(n_images, "sampling", clf.verbose) as advance:
-        tell = told_how_far(advance, progress, caller="uncertainty")
+        tell = told_how_far(advance, progress, caller=_CALLER)
 
         @torch.no_grad()
         def use(prepared: PreparedImages, x: Tensor, done: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
@@ -15,6 +16,7 @@ from cxr_estimator._deciding import Deciding
 from cxr_estimator._doubting import Doubting
 from cxr_estimator._fitting import initial_points
 from cxr_estimator._outputs import Task
+from cxr_estimator._predicting import run_members
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.inference import Logits
@@ -44,7 +46,8 @@ class CXREnsemble(Deciding, Doubting, ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     estimators_ : list of CXRClassifier
-    task_, classes_, pos_label_, threshold_, thresholds_, operating_points_, calibration_, class_weights_
+    task_, classes_, pos_label_, threshold_, thresholds_, operating_points_, calibration_, conformal_,
+    class_weights_
         As those of a `CXRClassifier`.
 
     References
@@ -111,7 +114,7 @@ class CXREnsemble(Deciding, Doubting, ClassifierMixin, BaseEstimator):
         points: Any = initial_points(self.estimator, self.task_, self.classes_, self.pos_label_)
         self.operating_points_ = {point.name: point for point in points}
         self.active_points_, self.calibration_ = tuple(self.operating_points_), None
-        self.abstention_ = None
+        self.conformal_ = self.abstention_ = None
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
             if hasattr(first, name):
@@ -128,6 +131,11 @@ class CXREnsemble(Deciding, Doubting, ClassifierMixin, BaseEstimator):
 
     def _members(self) -> list[CXRClassifier]:
         return _ensembling.running(self)
+
+    def _member_logits(self, X: Any) -> np.ndarray:
+        """Return the raw logits of each member, (M, N, 1) or (M, N, K), with rows of NaN for unreadable images."""
+        check_is_fitted(self, "classes_")
+        return run_members(self._members(), X)[0]
 
     def explain(self, X, y=None, *, method="grad_cam", target="predicted", progress=None, **request) -> Any:
         """Explain the mean log-odds: the mean of the members' maps, with their standard deviation as `spread`.

@@ -50,6 +50,10 @@ class WeightsError(CXRError, OSError):
     """Pretrained weights cannot be downloaded or read."""
 
 
+class MissingPackageError(CXRError, ImportError):
+    """An optional package is not installed; the message says how to get it."""
+
+
 class UnsupportedMethodError(CXRError, ValueError):
     """A method does not work on this network; the message names what does."""
 

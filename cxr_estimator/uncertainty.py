@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import entr
 
 from cxr_estimator._outputs import Task
-from cxr_estimator._sampling import augmented, dropped
+from cxr_estimator._sampling import augmented, dropped, members
 from cxr_estimator._validation import check_choice, check_number, check_seed, invalid, keyword_options
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Sampler(NamedTuple):
     ----------
     function : callable
         `function(estimator, X, *, n_samples, seed, progress, **options)` returns calibrated probabilities (T, N, K),
-        with rows of NaN for unreadable images; T is `n_samples` where the method is random.
+        with rows of NaN for unreadable images; T is `n_samples`, or the number of members.
     summary : str
     """
 
@@ -41,6 +41,7 @@ class Sampler(NamedTuple):
 SAMPLERS: Mapping[str, Sampler] = {
     "mc_dropout": Sampler(dropped, "dropout stays on, so that other features are left out each time"),
     "test_time_augmentation": Sampler(augmented, "the image itself and copies that are turned, shifted, lighter, ..."),
+    "ensemble": Sampler(members, "the members of a CXREnsemble"),
 }
 
 
@@ -53,7 +54,7 @@ class Uncertainty:
     Attributes
     ----------
     proba : ndarray (N, K)
-        Mean of the samples; columns as in `classes_`.
+        Mean of the samples; columns as in `classes_`. (`predict_proba` of an ensemble averages logits instead.)
     samples : ndarray (T, N, K)
         Calibrated probabilities.
     std : ndarray (N, K)

@@ -119,14 +119,19 @@ def test_a_finished_run_returns_at_once_and_keeps_only_its_weights(tmp_path):
     assert calls == [9]
 
 
-@pytest.mark.parametrize(
-    "changes", [{"seed": 1}, {"data": 2}, {"learning_rate": 1e-3}, {"max_epochs": 4}, {"dropout": 0.2}]
-)
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"data": 2}, {"learning_rate": 1e-3}, {"max_epochs": 4}])
 def test_other_runs_in_the_same_folder_are_left_alone(tmp_path, changes):
     with pytest.raises(Killed):
         run(tmp_path, stop_after(7))
     assert_equal(run(tmp_path, **changes), run(None, **changes))
     assert_equal(run(tmp_path), run(None))
+
+
+def test_a_run_with_other_dropout_is_another_one(tmp_path):
+    run(tmp_path)
+    calls = []
+    run(tmp_path, lambda steps, row: calls.append(steps), dropout=0.2)
+    assert len(calls) > 1
 
 
 def test_a_full_disk_does_not_end_the_run(tmp_path, monkeypatch):

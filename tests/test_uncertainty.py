@@ -17,13 +17,15 @@ from scipy.stats import entropy
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from cxr_estimator import _sampling
+from cxr_estimator import CXREnsemble
 from cxr_estimator._outputs import Task
 from cxr_estimator._sampling import _Dropping, _generators, _with_dropout
 from cxr_estimator.backbones import build_backbone
 from cxr_estimator.errors import InvalidParameterError, InvalidTypeError, SkippedImagesWarning, UnsupportedMethodError
 from cxr_estimator.uncertainty import SAMPLERS, Uncertainty
 from tests.conftest import small_classifier
+
+ONE_NETWORK = [name for name in SAMPLERS if name != "ensemble"]
 
 
 def ids(count):
@@ -190,7 +192,7 @@ def timm_classifier(phantoms):
     return clf.fit(phantoms.X[:40], phantoms.y[:40], groups=phantoms.groups[:40])
 
 
-@pytest.mark.parametrize("method", SAMPLERS)
+@pytest.mark.parametrize("method", ONE_NETWORK)
 @pytest.mark.parametrize("which", ["fitted", "timm_classifier"])
 def test_rows_do_not_depend_on_their_neighbours(method, which, request, phantoms):
     clf = copy.deepcopy(request.getfixturevalue(which)).set_params(precision="float32")
@@ -210,7 +212,7 @@ def test_rows_do_not_depend_on_their_neighbours(method, which, request, phantoms
     assert not np.allclose(other.samples[1:], whole.samples[1:])
 
 
-@pytest.mark.parametrize("method", SAMPLERS)
+@pytest.mark.parametrize("method", ONE_NETWORK)
 def test_eight_threads_get_what_one_gets(method, fitted, phantoms):
     clf = copy.deepcopy(fitted)
     expected = clf.uncertainty(phantoms.X[:3], method=method, n_samples=3)
@@ -235,7 +237,7 @@ def test_the_image_itself_is_the_first_sample(fitted, phantoms):
     assert not np.allclose(strong[1:], light[1:])
 
 
-@pytest.mark.parametrize("method", SAMPLERS)
+@pytest.mark.parametrize("method", ONE_NETWORK)
 def test_samples_are_calibrated(method, fitted, phantoms):
     clf = copy.deepcopy(fitted)
     raw = clf.uncertainty(phantoms.X[:3], method=method, n_samples=2).samples[..., 1]
@@ -245,7 +247,7 @@ def test_samples_are_calibrated(method, fitted, phantoms):
     np.testing.assert_allclose(found, expit(line.slope * np.log(raw / (1 - raw)) + line.intercept), rtol=1e-6)
 
 
-@pytest.mark.parametrize("method", SAMPLERS)
+@pytest.mark.parametrize("method", ONE_NETWORK)
 def test_three_classes(method, three_classes):
     X, _, clf = three_classes
     found = clf.uncertainty(X[:4], method=method, n_samples=3)
@@ -307,9 +309,24 @@ def test_bad_options(options, error, message, fitted, phantoms):
 def test_unfitted_and_estimators_of_several_networks(fitted, phantoms):
     with pytest.raises(NotFittedError):
         small_classifier().uncertainty(phantoms.X[:2])
-    clf = copy.copy(fitted)
-    images = clf._images(phantoms.X[:2])
-    del clf.model_
-    clf._images = lambda X: images
-    with pytest.raises(UnsupportedMethodError, match="Ask the members of the CXRClassifier"):
-        _sampling.dropped(clf, phantoms.X[:2], n_samples=2, seed=0, progress=None)
+    with pytest.raises(UnsupportedMethodError, match="One network: method='test_time_augmentation'"):
+        fitted.uncertainty(phantoms.X[:2], method="ensemble")
+    ensemble = CXREnsemble.from_fitted([fitted, fitted])
+    for method in ONE_NETWORK:
+        with pytest.raises(UnsupportedMethodError, match="For a CXREnsemble: method='ensemble'"):
+            ensemble.uncertainty(phantoms.X[:2], method=method)
+
+
+def test_the_members_of_an_ensemble_are_asked(fitted, phantoms, tmp_path):
+    other = small_classifier(max_epochs=1, random_state=5).fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+    ensemble = CXREnsemble.from_fitted([fitted, other])
+    ensemble.estimator.set_params(on_error="skip")
+    X = [*phantoms.X[:3], tmp_path / "missing.png"]
+    told = []
+    with pytest.warns(SkippedImagesWarning):
+        found = ensemble.uncertainty(X, method="ensemble", progress=lambda *at: told.append(at))
+    assert told == [(4, 4)]
+    expected = [member.predict_proba(phantoms.X[:3]) for member in (fitted, other)]
+    np.testing.assert_allclose(found.samples[:, :3], expected, atol=1e-6)
+    assert np.isnan(found.mutual_information[3])
+    assert (found.mutual_information[:3] > 0).all()

@@ -1,0 +1,195 @@
+"""Prediction sets with a promised coverage: split conformal prediction, by MAPIE.
+
+`SCORES` is the one table of how unusual a class is for an image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+
+from cxr_estimator._operating import Judged, judged
+from cxr_estimator._outputs import Task
+from cxr_estimator._validation import check_choice, check_number, check_seed, invalid
+from cxr_estimator.errors import DataError, MissingPackageError, ModelFolderError
+from cxr_estimator.fingerprints import fingerprint
+
+if TYPE_CHECKING:
+    from cxr_estimator.classifier import CXRClassifier
+
+SCORES: Mapping[str, str] = {
+    "lac": "one minus the probability of the class: the smallest sets; an image that fits no class gets none",
+    "aps": "the probability of all likelier classes: never empty, at the price of larger sets; 3 classes or more",
+}
+_ANY = "lac"  # suits two classes as well
+
+
+@dataclass(frozen=True, eq=False)
+class Conformal:
+    """What the network said to the images that prediction sets compare with: numbers only, no image.
+
+    Attributes
+    ----------
+    method : str
+        Key of `SCORES`.
+    logits : ndarray (n, 1) or (n, K), float32
+        Raw, so that a later calibration changes them as it changes those of new images. One image of each patient.
+    target : ndarray (n,), int64
+        Index of the true class.
+    seed : int
+        Chose the image of each patient, and breaks ties of "aps".
+    n_images : int
+        How many images there were to choose from.
+    fingerprint : tuple of str
+        Sketch of the n images, see `fingerprints`.
+    """
+
+    method: str
+    logits: np.ndarray
+    target: np.ndarray
+    seed: int
+    n_images: int
+    fingerprint: tuple[str, ...] = ()
+
+    @property
+    def n_patients(self) -> int:
+        """How many images are compared with, one of each patient."""
+        return len(self.target)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON types, exactly."""
+        lists = {"logits": self.logits.tolist(), "target": self.target.tolist(), "fingerprint": list(self.fingerprint)}
+        return {**vars(self), **lists}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any], task: Task, n_classes: int) -> Conformal:
+        """Undo `to_dict` for a model of so many classes; raises ValueError, TypeError or LookupError otherwise."""
+        caller = cls.__name__
+        _check_method(content["method"], n_classes, caller)
+        if task is Task.MULTILABEL:
+            raise ModelFolderError("prediction sets are for one class per image.")
+        target = [
+            check_number("target", each, caller=caller, low=0, high=n_classes - 1, integer=True)
+            for each in content["target"]
+        ]
+        logits = np.array(content["logits"])
+        if logits.dtype.kind != "f" or logits.shape != (len(target), task.num_outputs(n_classes)) or not target:
+            raise ModelFolderError(f"the logits of the prediction sets do not fit {len(target)} images.")
+        with np.errstate(over="ignore"):
+            logits = logits.astype(np.float32)
+        if not np.isfinite(logits).all():
+            raise ModelFolderError("the logits of the prediction sets hold numbers that are too large.")
+        check_number("n_images", content["n_images"], caller=caller, low=len(target), integer=True)
+        check_seed(check_number("seed", content["seed"], caller=caller, integer=True), caller=caller)
+        arrays = {"logits": logits, "target": np.array(target, dtype=np.int64)}
+        return cls(**{**content, **arrays, "fingerprint": tuple(map(str, content["fingerprint"]))})
+
+
+def conformalized(clf: CXRClassifier, X: Any, y: Any, *, groups: Any, method: Any, random_state: Any) -> Conformal:
+    """Return what `Doubting.conformalize` keeps."""
+    caller = "conformalize"
+    clf._images(X)  # an unfitted estimator or wrong images, first
+    if clf.task_ is Task.MULTILABEL:
+        raise DataError(
+            f"{caller}: a prediction set is a set of classes of which one is true, and here an image may have several "
+            "labels. Operating points decide on each label by itself: see set_threshold."
+        )
+    _check_method(method, len(clf.classes_), caller)
+    seed = check_seed(getattr(clf, "random_state", None) if random_state is None else random_state, caller=caller)
+    data = judged(clf, X, y, groups, caller=caller)
+    rows = _one_of_each_patient(data, seed)
+    target = np.searchsorted(clf.classes_, data.labels[rows]).astype(np.int64)
+    absent = np.setdiff1d(np.arange(len(clf.classes_)), target)
+    if len(absent):
+        raise DataError(
+            f"{caller}: there must be images of each class. Of {clf.classes_[absent].tolist()} there are none (one "
+            "image of each patient counts)."
+        )
+    sketch = fingerprint(data.content_ids[rows].tolist())
+    return Conformal(method, data.logits[rows], target, seed, len(data.labels), sketch)
+
+
+def prediction_sets(clf: CXRClassifier, X: Any, coverage: Any) -> np.ndarray:
+    """Return what `Doubting.predict_set` does, bool (N, K)."""
+    caller = "predict_set"
+    clf._images(X)
+    coverage = float(check_number("coverage", coverage, caller=caller, low=0.5, high=1, open_high=True))
+    known = clf.conformal_
+    if known is None:
+        raise NotFittedError(f"{caller} needs images to compare with: call conformalize(X, y) first.")
+    _check_size(known.n_patients, coverage, caller)
+    logits = clf._logits(X)
+    readable = ~np.isnan(logits).any(axis=1)
+    found = np.ones((len(logits), len(clf.classes_)), dtype=bool)
+    if readable.any():
+        found[readable] = _sets(
+            clf._proba(known.logits), known.target, clf._proba(logits[readable]), known.method, coverage, known.seed
+        )
+    return found
+
+
+def _sets(
+    proba: np.ndarray, target: np.ndarray, new: np.ndarray, method: str, coverage: float, seed: int
+) -> np.ndarray:
+    """Return the sets (N, K) for probabilities `new` (N, K), from those of images (n, K) of known classes (n,)."""
+    try:
+        from mapie.classification import SplitConformalClassifier
+    except ImportError as error:
+        raise MissingPackageError(
+            "Prediction sets need the package mapie: pip install 'cxr_estimator[conformal]'"
+        ) from error
+    judge = SplitConformalClassifier(
+        _Probabilities(new.shape[1]), confidence_level=coverage, conformity_score=method, random_state=seed
+    )
+    _, sets = judge.conformalize(proba, target).predict_set(new)
+    return sets[:, :, 0]
+
+
+class _Probabilities(ClassifierMixin, BaseEstimator):
+    """A classifier, to MAPIE, whose input are the probabilities themselves."""
+
+    def __init__(self, n_classes: int) -> None:
+        self.n_classes = n_classes
+        self.classes_ = np.arange(n_classes)
+
+    def fit(self, X: Any, y: Any) -> _Probabilities:  # never called
+        return self
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        return X
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return X.argmax(axis=1)
+
+
+def _one_of_each_patient(data: Judged, seed: int) -> np.ndarray:
+    """Return the rows of one random image of each patient, whatever the order of the images."""
+    by_content = np.argsort(data.content_ids, kind="stable")
+    shuffled = np.random.default_rng(seed).permutation(by_content)
+    _, first = np.unique(data.groups[shuffled], return_index=True)
+    return shuffled[np.sort(first)]
+
+
+def _check_method(method: Any, n_classes: int, caller: str) -> None:
+    check_choice("method", method, SCORES, caller=caller)
+    if n_classes == 2 and method != _ANY:
+        raise invalid("method", caller, f"{_ANY!r} where there are two classes", method)
+
+
+def _check_size(n_patients: int, coverage: float, caller: str) -> None:
+    """Raise where the quantile would be beyond the largest score; MAPIE wants one patient more than the theory."""
+    alpha = float(1 - Decimal(str(coverage)))  # as MAPIE does it: 1 - 0.9 is not 0.1
+    if n_patients < 1.0 / alpha:
+        allowed = math.floor((1.0 - 1.0 / n_patients) * 10_000) / 10_000
+        raise DataError(
+            f"{caller}: a coverage of {coverage:g} needs {math.ceil(1.0 / alpha)} patients (images, where no patients "
+            f"were given) to compare with, and conformalize had {n_patients}. These allow a coverage of up to "
+            f"{allowed:g}."
+        )

@@ -87,8 +87,10 @@ class Conformal:
             check_number("target", each, caller=caller, low=0, high=n_classes - 1, integer=True)
             for each in content["target"]
         ]
+        if set(target) != set(range(n_classes)):
+            raise ModelFolderError(f"the images of the prediction sets must be of each of {n_classes} classes.")
         logits = np.array(content["logits"])
-        if logits.dtype.kind != "f" or logits.shape != (len(target), task.num_outputs(n_classes)) or not target:
+        if logits.dtype.kind != "f" or logits.shape != (len(target), task.num_outputs(n_classes)):
             raise ModelFolderError(f"the logits of the prediction sets do not fit {len(target)} images.")
         with np.errstate(over="ignore"):
             logits = logits.astype(np.float32)

@@ -16,6 +16,7 @@ _PUBLIC = {
     "EvaluationReport": "evaluation",
     "Explanation": "explanation",
     "ExplanationDisplay": "displays",
+    "RiskCoverageDisplay": "displays",
     "clinical_scorer": "clinical",
     "cross_val_threshold": "model_selection",
     "evaluate": "evaluation",
@@ -39,6 +40,7 @@ __all__ = [
     "EvaluationReport",
     "Explanation",
     "ExplanationDisplay",
+    "RiskCoverageDisplay",
     "clinical_scorer",
     "cross_val_threshold",
     "evaluate",
@@ -67,7 +69,7 @@ if TYPE_CHECKING:
         make_phantoms,
         patient_split,
     )
-    from cxr_estimator.displays import DeletionCurveDisplay, ExplanationDisplay
+    from cxr_estimator.displays import DeletionCurveDisplay, ExplanationDisplay, RiskCoverageDisplay
     from cxr_estimator.ensemble import CXREnsemble
     from cxr_estimator.errors import CXRError
     from cxr_estimator.evaluation import EvaluationReport, evaluate

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
+from cxr_estimator import abstention
+from cxr_estimator.abstention import Abstention, SelectivePrediction
 from cxr_estimator.conformal import Conformal, conformalized, prediction_sets
 from cxr_estimator.uncertainty import Uncertainty, sample
 
@@ -16,7 +19,8 @@ class Doubting:
     `self` is of any type where work is handed on together with the estimator: a `CXRClassifier` or a `CXREnsemble`.
     """
 
-    conformal_: Conformal | None = None
+    abstention_: Abstention | None
+    conformal_: Conformal | None
 
     def uncertainty(
         self: Any,
@@ -121,3 +125,69 @@ class Doubting:
             Needs the package mapie: `pip install 'cxr_estimator[conformal]'`.
         """
         return prediction_sets(self, X, coverage)
+
+    def set_abstention(
+        self: Any,
+        X,
+        y,
+        *,
+        doubt="probability",
+        coverage=None,
+        max_error=None,
+        confidence=0.95,
+        groups=None,
+        operating_point=None,
+        random_state=None,
+    ) -> Any:
+        """Choose from how much doubt on `predict_with_abstention` gives no answer.
+
+        `abstention_` tells what it comes to on these images: the share answered, and of how many the answer is wrong.
+
+        Parameters
+        ----------
+        X, y : images and labels
+            Not the images the network was trained on, nor those it will be judged on.
+        doubt : str or list of str, default="probability"
+            Keys of `abstention.DOUBTS`: "probability" (near the operating point), "test_time_augmentation",
+            "mc_dropout", "ensemble" (where repeated answers differ) and "explanation" (where the Grad-CAM map changes
+            with small shifts of the image). Several are ranked among these images, and averaged.
+        coverage : float in (0, 1], optional
+            Share of such images that is to be answered.
+        max_error : float in (0, 1), optional
+            Instead: answer as many as possible while at most this share of the answers is wrong.
+        confidence : float in (0, 1), default=0.95
+            With which `max_error` holds, for images of other patients drawn like these.
+        groups : sequence of N patients, optional
+            For the intervals, and for `max_error`, which then rests on one random image of each patient.
+        operating_point : str, optional
+            Key of `operating_points_` that decides between two classes; default: the one that was set last.
+        random_state : int, optional
+            Default: that of the estimator.
+
+        Raises
+        ------
+        DataError
+            The error cannot be promised on so few images; or several labels per image, which have no one answer.
+        """
+        check_is_fitted(self, "classes_")
+        self.abstention_ = abstention.choose(
+            self,
+            X,
+            y,
+            doubt=doubt,
+            coverage=coverage,
+            max_error=max_error,
+            confidence=confidence,
+            groups=groups,
+            operating_point=operating_point,
+            random_state=random_state,
+        )
+        return self
+
+    def predict_with_abstention(self: Any, X) -> SelectivePrediction:
+        """Return labels where the estimator is sure enough, as `set_abstention` has chosen, and None elsewhere.
+
+        The result has `labels` (N,), `answered` (N,), `doubt` (N,) and `reasons`: why there is no answer.
+        """
+        check_is_fitted(self, "classes_")
+        return abstention.predict(self, X)

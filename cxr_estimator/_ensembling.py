@@ -41,7 +41,7 @@ _KEYS = {
     "format", "schema_version", "members", "task", "classes", "pos_label", "operating_points",
     "active_operating_points", "calibration", "class_weights",
 }  # fmt: skip
-_OPTIONAL_KEYS = {"conformal"}
+_OPTIONAL_KEYS = {"abstention", "conformal"}
 
 
 def fitted_members(ensemble: CXREnsemble, X: Any, y: Any, **fit: Any) -> list[CXRClassifier]:

@@ -103,7 +103,8 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     pixels = data.pixels if judged is None else judged.pixels
     sample = pixels[np.unique(np.linspace(0, len(pixels) - 1, _PRECISION_IMAGES, dtype=np.int64))]
     clf.bfloat16_change_ = bfloat16_change(model, sample, preprocessing, settings.execution, task)
-    clf.background_, clf.calibration_, clf.conformal_ = background, None, None
+    clf.background_ = background
+    clf.calibration_ = clf.conformal_ = clf.abstention_ = None
     clf.class_weights_ = class_weights(clf.class_weight, classes, encoded[kept])
     clf.task_, clf.classes_, clf.pos_label_, clf.model_ = task, classes, pos_label, model
     clf.architecture_ = {name: getattr(clf, name) for name in ARCHITECTURE}

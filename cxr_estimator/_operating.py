@@ -260,6 +260,8 @@ def known_images(clf: CXRClassifier, content_ids: Iterable[str], *, caller: str)
         chosen["calibrated the model"] = clf.calibration_.fingerprint
     if clf.conformal_ is not None:
         chosen["prediction sets compare with"] = clf.conformal_.fingerprint
+    if clf.abstention_ is not None:
+        chosen["chose when to abstain"] = clf.abstention_.fingerprint
     shares = {what: share_seen(sketch, content_ids) for what, sketch in chosen.items()}
     said = [f"{share:.0%} of the images that {what}" for what, share in shares.items() if share > 0]
     if not said:

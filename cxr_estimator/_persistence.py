@@ -14,6 +14,7 @@ from cxr_estimator._fitting import ARCHITECTURE, build, check_image_shape, check
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import execution
 from cxr_estimator._validation import check_number
+from cxr_estimator.abstention import Abstention
 from cxr_estimator.calibration import Calibration
 from cxr_estimator.conformal import Conformal
 from cxr_estimator.errors import CXRError, ModelFolderError
@@ -66,8 +67,8 @@ def save(clf: CXRClassifier, folder: Path) -> Path:
 
 
 def decisions_to_json(clf: Any) -> dict[str, Any]:
-    """Describe how an estimator gets from logits to decisions: labels, points, calibration, prediction sets."""
-    sets = {} if clf.conformal_ is None else {"conformal": clf.conformal_.to_dict()}
+    """Describe how an estimator gets from logits to decisions, and when it gives none."""
+    optional = {"conformal": clf.conformal_, "abstention": clf.abstention_}
     return {
         "task": clf.task_.value,
         "classes": labels_to_json(clf.classes_),
@@ -76,7 +77,7 @@ def decisions_to_json(clf: Any) -> dict[str, Any]:
         "active_operating_points": list(clf.active_points_),
         "calibration": None if clf.calibration_ is None else clf.calibration_.to_dict(),
         "class_weights": clf.class_weights_.tolist(),
-        **sets,
+        **{name: value.to_dict() for name, value in optional.items() if value is not None},
     }
 
 
@@ -147,6 +148,9 @@ def restore_decisions(clf: Any, config: dict[str, Any]) -> None:
     clf.calibration_ = None if config["calibration"] is None else Calibration.from_dict(config["calibration"])
     if clf.calibration_ is not None and not clf.calibration_.fits(clf.task_, n_classes):
         raise ModelFolderError(f"the calibration does not fit {n_classes} classes.")
+    clf.abstention_ = Abstention.from_dict(config["abstention"]) if "abstention" in config else None
+    if clf.abstention_ is not None and (clf.abstention_.point is None) != (clf.task_ is not Task.BINARY):
+        raise ModelFolderError("the abstention names an operating point for two classes only, and there it must.")
     sets = config.get("conformal")
     clf.conformal_ = None if sets is None else Conformal.from_dict(sets, clf.task_, n_classes)
 

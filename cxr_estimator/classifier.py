@@ -232,6 +232,9 @@ class CXRClassifier(
     def _images(self, X: Any) -> ImageSequence:
         return _predicting.images(self, X)
 
+    def _members(self) -> list[CXRClassifier]:
+        return [self]
+
     def _run(self, X: Any) -> Logits:
         return _predicting.run_network(self, X)
 

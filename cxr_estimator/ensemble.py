@@ -114,7 +114,7 @@ class CXREnsemble(Deciding, Doubting, ClassifierMixin, BaseEstimator):
         points: Any = initial_points(self.estimator, self.task_, self.classes_, self.pos_label_)
         self.operating_points_ = {point.name: point for point in points}
         self.active_points_, self.calibration_ = tuple(self.operating_points_), None
-        self.conformal_ = None
+        self.conformal_ = self.abstention_ = None
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
             if hasattr(first, name):
@@ -129,10 +129,13 @@ class CXREnsemble(Deciding, Doubting, ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "classes_")
         return _ensembling.run(self, X)
 
+    def _members(self) -> list[CXRClassifier]:
+        return _ensembling.running(self)
+
     def _member_logits(self, X: Any) -> np.ndarray:
         """Return the raw logits of each member, (M, N, 1) or (M, N, K), with rows of NaN for unreadable images."""
         check_is_fitted(self, "classes_")
-        return run_members(_ensembling.running(self), X)[0]
+        return run_members(self._members(), X)[0]
 
     def explain(self, X, y=None, *, method="grad_cam", target="predicted", progress=None, **request) -> Any:
         """Explain the mean log-odds: the mean of the members' maps, with their standard deviation as `spread`.

@@ -91,7 +91,8 @@ class Doubting:
         ----------
         Sadinle, Lei & Wasserman (2019), Least ambiguous set-valued classifiers with bounded error levels, JASA 114,
         doi:10.1080/01621459.2017.1395341 (lac)
-        Romano, Sesia & Candes (2020), Classification with valid and adaptive coverage, NeurIPS, arXiv:2006.02544 (aps)
+        Romano, Sesia & Candes (2020), Classification with valid and adaptive coverage, NeurIPS, arXiv:2006.02544 (aps,
+        here with the true class itself left out of the score instead of a random part of it, so that nothing is random)
         Dunn, Wasserman & Ramdas (2022), Distribution-free prediction sets for two-layer hierarchical models, JASA,
         doi:10.1080/01621459.2022.2060112 (patients)
         """
@@ -103,7 +104,8 @@ class Doubting:
 
         Of the patients to come, a random image of at least this share will have its true class in its set, if they
         are as those of `conformalize`: on average over such sets of patients, over all classes together, and not for
-        each class by itself. "lac" exceeds the share by at most 1 / (n + 1); "aps" may exceed it by more.
+        each class by itself. The share is exceeded by at most 1 / (n + 1); but by "aps" also where the likeliest class
+        alone is right more often than that, since it is always in the set.
 
         A set of several classes, or an empty one (no class fits the image; "lac" only), is a reason not to answer. All
         classes are in the set of an image that could not be read with `on_error="skip"`.

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SCORES: Mapping[str, str] = {
     "lac": "one minus the probability of the class: the smallest sets; an image that fits no class gets none",
-    "aps": "the probability of all likelier classes: never empty, at the price of larger sets; 3 classes or more",
+    "aps": "the probability of all likelier classes together: never empty; for three classes or more",
 }
 _ANY = "lac"  # suits two classes as well
 
@@ -43,8 +43,6 @@ class Conformal:
         Raw, so that a later calibration changes them as it changes those of new images. One image of each patient.
     target : ndarray (n,), int64
         Index of the true class.
-    seed : int
-        Chose the image of each patient, and breaks ties of "aps".
     n_images : int
         How many images there were to choose from.
     fingerprint : tuple of str
@@ -54,7 +52,6 @@ class Conformal:
     method: str
     logits: np.ndarray
     target: np.ndarray
-    seed: int
     n_images: int
     fingerprint: tuple[str, ...] = ()
 
@@ -62,6 +59,17 @@ class Conformal:
     def n_patients(self) -> int:
         """How many images are compared with, one of each patient."""
         return len(self.target)
+
+    def sets(self, proba_of: Callable[[np.ndarray], np.ndarray], logits: np.ndarray, coverage: float) -> np.ndarray:
+        """Return the sets, bool (N, K), for raw logits (N, 1) or (N, K); `proba_of` makes probabilities of logits.
+
+        Raises
+        ------
+        DataError
+            Too few patients for this coverage.
+        """
+        _check_size(self.n_patients, coverage)
+        return _sets(proba_of(self.logits), self.target, proba_of(logits), self.method, coverage)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON types, exactly."""
@@ -79,15 +87,16 @@ class Conformal:
             check_number("target", each, caller=caller, low=0, high=n_classes - 1, integer=True)
             for each in content["target"]
         ]
+        if set(target) != set(range(n_classes)):
+            raise ModelFolderError(f"the images of the prediction sets must be of each of {n_classes} classes.")
         logits = np.array(content["logits"])
-        if logits.dtype.kind != "f" or logits.shape != (len(target), task.num_outputs(n_classes)) or not target:
+        if logits.dtype.kind != "f" or logits.shape != (len(target), task.num_outputs(n_classes)):
             raise ModelFolderError(f"the logits of the prediction sets do not fit {len(target)} images.")
         with np.errstate(over="ignore"):
             logits = logits.astype(np.float32)
         if not np.isfinite(logits).all():
             raise ModelFolderError("the logits of the prediction sets hold numbers that are too large.")
         check_number("n_images", content["n_images"], caller=caller, low=len(target), integer=True)
-        check_seed(check_number("seed", content["seed"], caller=caller, integer=True), caller=caller)
         arrays = {"logits": logits, "target": np.array(target, dtype=np.int64)}
         return cls(**{**content, **arrays, "fingerprint": tuple(map(str, content["fingerprint"]))})
 
@@ -113,7 +122,7 @@ def conformalized(clf: CXRClassifier, X: Any, y: Any, *, groups: Any, method: An
             "image of each patient counts)."
         )
     sketch = fingerprint(data.content_ids[rows].tolist())
-    return Conformal(method, data.logits[rows], target, seed, len(data.labels), sketch)
+    return Conformal(method, data.logits[rows], target, len(data.labels), sketch)
 
 
 def prediction_sets(clf: CXRClassifier, X: Any, coverage: Any) -> np.ndarray:
@@ -124,20 +133,16 @@ def prediction_sets(clf: CXRClassifier, X: Any, coverage: Any) -> np.ndarray:
     known = clf.conformal_
     if known is None:
         raise NotFittedError(f"{caller} needs images to compare with: call conformalize(X, y) first.")
-    _check_size(known.n_patients, coverage, caller)
+    _check_size(known.n_patients, coverage)  # before any image is read
     logits = clf._logits(X)
     readable = ~np.isnan(logits).any(axis=1)
     found = np.ones((len(logits), len(clf.classes_)), dtype=bool)
     if readable.any():
-        found[readable] = _sets(
-            clf._proba(known.logits), known.target, clf._proba(logits[readable]), known.method, coverage, known.seed
-        )
+        found[readable] = known.sets(clf._proba, logits[readable], coverage)
     return found
 
 
-def _sets(
-    proba: np.ndarray, target: np.ndarray, new: np.ndarray, method: str, coverage: float, seed: int
-) -> np.ndarray:
+def _sets(proba: np.ndarray, target: np.ndarray, new: np.ndarray, method: str, coverage: float) -> np.ndarray:
     """Return the sets (N, K) for probabilities `new` (N, K), from those of images (n, K) of known classes (n,)."""
     try:
         from mapie.classification import SplitConformalClassifier
@@ -146,10 +151,28 @@ def _sets(
             "Prediction sets need the package mapie: pip install 'cxr_estimator[conformal]'"
         ) from error
     judge = SplitConformalClassifier(
-        _Probabilities(new.shape[1]), confidence_level=coverage, conformity_score=method, random_state=seed
+        _Probabilities(new.shape[1]), confidence_level=coverage, conformity_score=_score(method)
     )
     _, sets = judge.conformalize(proba, target).predict_set(new)
     return sets[:, :, 0]
+
+
+def _score(method: str) -> Any:
+    """Return MAPIE's score.
+
+    Its "aps" scores known images with a random part of the true class's own probability, but new ones with none, so
+    that 95% instead of 80% were covered on radiographs. Here neither has it: no chance, and no more than was asked for.
+    """
+    if method == "lac":
+        return method
+    from mapie.conformity_scores import APSConformityScore
+
+    class Likelier(APSConformityScore):
+        def get_conformity_scores(self, y: Any, y_pred: Any, y_enc: Any = None, **others: Any) -> np.ndarray:
+            up_to, self.cutoff = self.get_true_label_cumsum_proba(y, y_pred, self.classes)
+            return up_to - np.take_along_axis(y_pred, y_enc[:, None], axis=1)
+
+    return Likelier()
 
 
 class _Probabilities(ClassifierMixin, BaseEstimator):
@@ -183,13 +206,13 @@ def _check_method(method: Any, n_classes: int, caller: str) -> None:
         raise invalid("method", caller, f"{_ANY!r} where there are two classes", method)
 
 
-def _check_size(n_patients: int, coverage: float, caller: str) -> None:
+def _check_size(n_patients: int, coverage: float) -> None:
     """Raise where the quantile would be beyond the largest score; MAPIE wants one patient more than the theory."""
     alpha = float(1 - Decimal(str(coverage)))  # as MAPIE does it: 1 - 0.9 is not 0.1
     if n_patients < 1.0 / alpha:
         allowed = math.floor((1.0 - 1.0 / n_patients) * 10_000) / 10_000
         raise DataError(
-            f"{caller}: a coverage of {coverage:g} needs {math.ceil(1.0 / alpha)} patients (images, where no patients "
-            f"were given) to compare with, and conformalize had {n_patients}. These allow a coverage of up to "
+            f"predict_set: a coverage of {coverage:g} needs {math.ceil(1.0 / alpha)} patients (images, where there "
+            f"are no patients) to compare with, and conformalize had {n_patients}. These allow a coverage of up to "
             f"{allowed:g}."
         )

@@ -103,7 +103,7 @@ class ThresholdWarning(UserWarning):
 
 
 class SameDataWarning(UserWarning):
-    """A model is evaluated on images that chose an operating point of it or calibrated it."""
+    """A model is evaluated on images that chose an operating point, calibrated it or made its prediction sets."""
 
 
 class ScoreWarning(UserWarning):

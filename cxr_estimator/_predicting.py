@@ -75,16 +75,16 @@ def images(clf: CXRClassifier, X: Any) -> ImageSequence:
 def run_network(clf: CXRClassifier, X: Any) -> Logits:
     """Return the logits (N, 1) or (N, K), float32; the row of an unreadable image is NaN, and it is reported."""
     sequence = images(clf, X)
-    return _run(clf, sequence, clf.task_.num_outputs(len(clf.classes_)))
+    return run_over(clf, sequence, clf.task_.num_outputs(len(clf.classes_)))
 
 
 def embeddings(clf: CXRClassifier, X: Any) -> np.ndarray:
     """Return the embeddings (N, D), float32, with rows of NaN as in `logits`."""
     sequence = images(clf, X)
-    return _run(clf, sequence, embedding_size(clf.model_), embed).values
+    return run_over(clf, sequence, embedding_size(clf.model_), embed).values
 
 
-def _run(clf: CXRClassifier, sequence: ImageSequence, width: int, run: Run = nn.Module.__call__) -> Logits:
+def run_over(clf: CXRClassifier, sequence: ImageSequence, width: int, run: Run = nn.Module.__call__) -> Logits:
     """Return what the network, or `run`, gives for each image, (N, width); unreadable images are reported."""
     with bar(len(sequence), "predicting", clf.verbose) as progress:
         found = predict_logits(

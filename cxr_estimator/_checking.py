@@ -122,7 +122,7 @@ def check_images(clf: CXRClassifier, X: Any, false_alarm_rate: float, *, with_lo
     check = ImageCheck(
         score,
         statistics.p_values(score),
-        unusual if readable.all() else np.where(readable, unusual, None),
+        _none_where(~readable, unusual),
         names[0][found[:, 0]],
         names[1][found[:, 1]],
         float(false_alarm_rate),
@@ -130,6 +130,14 @@ def check_images(clf: CXRClassifier, X: Any, false_alarm_rate: float, *, with_lo
         len(statistics.reference),
     )
     return Checked(values[:, 3:], check)
+
+
+def _none_where(unreadable: np.ndarray, values: np.ndarray) -> np.ndarray:
+    if not unreadable.any():
+        return values
+    values = values.astype(object)
+    values[unreadable] = None
+    return values
 
 
 class _Judge:

@@ -192,7 +192,10 @@ def _ood(clf: CXRClassifier, tensors: dict[str, Tensor], config: Any, folder: Pa
         return None
     if not isinstance(config, dict) or set(config) != {"n_patients"}:
         raise ModelFolderError(f"{folder / CONFIG_NAME}: 'ood' must hold n_patients alone. Got {config!r:.200}.")
-    arrays = {name.removeprefix(_OOD): tensor.float().numpy() for name, tensor in tensors.items()}
+    wrong = [name for name, tensor in tensors.items() if tensor.dtype != torch.float32]
+    if wrong:
+        raise ModelFolderError(f"{folder / WEIGHTS_NAME}: {wrong[0]!r:.200} is not float32.")
+    arrays = {name.removeprefix(_OOD): tensor.clone().numpy() for name, tensor in tensors.items()}
     try:
         return OodStatistics.from_arrays(arrays, config["n_patients"], widths(clf.model_, clf.preprocessing_))
     except CXRError as error:

@@ -1,8 +1,8 @@
 """Out of distribution: how unlike an image is to those a network was trained on, and a cut-off that says "unusual".
 
 Each block of features (`_ood_blocks.BLOCKS`) has a Gaussian of low rank. An image's squared Mahalanobis distance (Lee
-et al. 2018, doi:10.48550/arXiv.1807.03888) is brought to one scale for all blocks, by held-out patients, and the largest
-is the score. Held-out patients also give p-values (conformal; Bates et al. 2023, doi:10.1214/22-AOS2244) and cut-offs.
+et al. 2018, doi:10.48550/arXiv.1807.03888) is brought to one scale for all blocks, by held-out patients, and the
+largest is the score. Held-out patients also give p-values (conformal; Bates et al. 2023, doi:10.1214/22-AOS2244) and cut-offs.
 
 Nothing that is kept shows a patient: every mean is of 20 patients at least, a Gaussian has at most one component for 20
 patients, and of the held-out ones only sorted scores remain.
@@ -66,9 +66,13 @@ class LowRankGaussian:
         n_components = max(1, min(_COMPONENTS, n_patients // PATIENTS, width // 2))
         pca = PCA(n_components, svd_solver="covariance_eigh").fit((features - mean) / scale)
         floor = 1e-6  # images that are all alike leave no variance at all
-        variances = np.maximum(pca.explained_variance_, floor)
-        kept = [array.astype(np.float32) for array in (mean, scale, pca.components_, variances)]
-        return cls(*kept, noise=float(np.float32(max(pca.noise_variance_, floor))))
+        return cls(
+            mean.astype(np.float32),
+            scale.astype(np.float32),
+            pca.components_.astype(np.float32),
+            np.maximum(pca.explained_variance_, floor).astype(np.float32),
+            float(np.float32(max(pca.noise_variance_, floor))),
+        )
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """Return squared Mahalanobis distances (N,) of features (N, F) from the mean; higher = stranger.

@@ -2,10 +2,12 @@
 
 Each block of features (`_ood_blocks.BLOCKS`) has a Gaussian of low rank. An image's squared Mahalanobis distance (Lee
 et al. 2018, doi:10.48550/arXiv.1807.03888) is brought to one scale for all blocks, by held-out patients, and the
-largest is the score. Held-out patients also give p-values (conformal; Bates et al. 2023, doi:10.1214/22-AOS2244) and cut-offs.
+largest is the score. Held-out patients also give p-values (conformal; Bates et al. 2023, doi:10.1214/22-AOS2244) and
+cut-offs.
 
-Nothing that is kept shows a patient: every mean is of 20 patients at least, a Gaussian has at most one component for 20
-patients, and of the held-out ones only sorted scores remain.
+Nothing that is kept shows a patient: every mean is of 20 patients at least, one image of each; a Gaussian has at most
+one component for 20 patients, and none that is mostly one patient's doing; of the held-out patients only sorted scores
+remain. And the finest view of the pixels is one of 8 x 8 cells.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from cxr_estimator.errors import ModelFolderError
 
 PATIENTS = 20  # in every mean, and for every component, at least; and as many held out
 _COMPONENTS = 40  # of a Gaussian at most
+_LONGEST = 1.5  # median lengths of a patient's standardised features, as far as components heed them
+_LARGEST_PART = 1 / 3  # of a component's variance that may be one patient's doing
+_NO_VARIANCE = 1e-6  # stands for none, where images are all alike
 _HIGH = 0.95  # the share of held-out patients whose distance is at most 1 on the common scale
 _CONFIDENCE = 0.95  # with which a cut-off keeps what it promises
 _NARROW, _FAR = 1e-3, 1e3  # the smallest spread, and the largest centre, of log-distances
@@ -63,15 +68,19 @@ class LowRankGaussian:
         scale = features.std(axis=0)
         scale = np.maximum(scale, max(_FLAT * float(np.median(scale)), 1e-6))
         mean = features.mean(axis=0)
+        z = _shortened((features - mean) / scale)
         n_components = max(1, min(_COMPONENTS, n_patients // PATIENTS, width // 2))
-        pca = PCA(n_components, svd_solver="covariance_eigh").fit((features - mean) / scale)
-        floor = 1e-6  # images that are all alike leave no variance at all
+        with np.errstate(invalid="ignore"):  # shares of a variance of 0, where all images are alike
+            pca = PCA(n_components, svd_solver="covariance_eigh").fit(z)
+        shared = _is_shared(z @ pca.components_.T)
+        components, variances = pca.components_[shared], pca.explained_variance_[shared]
+        rest = z.var(axis=0, ddof=1).sum() - variances.sum()
         return cls(
             mean.astype(np.float32),
             scale.astype(np.float32),
-            pca.components_.astype(np.float32),
-            np.maximum(pca.explained_variance_, floor).astype(np.float32),
-            float(np.float32(max(pca.noise_variance_, floor))),
+            components.astype(np.float32),
+            np.maximum(variances, _NO_VARIANCE).astype(np.float32),
+            float(np.float32(max(rest / (width - len(variances)), _NO_VARIANCE))),
         )
 
     def distance(self, features: np.ndarray) -> np.ndarray:
@@ -206,6 +215,21 @@ class OodStatistics:
         return cls(gaussians, arrays["centre"], arrays["spread"], arrays["reference"], int(n_patients))
 
 
+def _shortened(z: np.ndarray) -> np.ndarray:
+    """Return rows (n, F), the longest shortened to 1.5 times the median length.
+
+    Or else one odd patient could make a component, which would then be that patient's picture.
+    """
+    length = np.linalg.norm(z, axis=1, keepdims=True)
+    return z * np.minimum(1.0, _LONGEST * np.median(length) / np.maximum(length, 1e-12))
+
+
+def _is_shared(t: np.ndarray) -> np.ndarray:
+    """Return which components, of coordinates t (n, k), are not mostly one patient's doing."""
+    squares = t**2
+    return squares.max(axis=0) <= _LARGEST_PART * np.maximum(squares.sum(axis=0), 1e-12)
+
+
 def _log_distances(gaussians: Mapping[str, LowRankGaussian], features: np.ndarray) -> np.ndarray:
     """Return log(1 + distance) by each block, (N, B)."""
     edges = np.cumsum([len(gaussian.mean) for gaussian in gaussians.values()])[:-1]
@@ -229,7 +253,7 @@ def _check_arrays(arrays: Mapping[str, np.ndarray], n_patients: int, widths: Map
         if array.dtype != np.float32 or array.shape != expected or not np.isfinite(array).all():
             raise ModelFolderError(f"{name!r} of the out-of-distribution statistics is not as the model needs it.")
         is_component = name.endswith(".variances")
-        if is_component and not 1 <= len(array) <= max(1, n_patients // PATIENTS):
+        if is_component and len(array) > n_patients // PATIENTS:
             raise ModelFolderError(f"{name!r} has {len(array)} components of only {n_patients} patients.")
         if name.endswith(("scale", "variances", "noise")) and not (array > 0).all():
             raise ModelFolderError(f"{name!r} of the out-of-distribution statistics must be above 0.")

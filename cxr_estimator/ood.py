@@ -72,7 +72,7 @@ class LowRankGaussian:
         n_components = max(1, min(_COMPONENTS, n_patients // PATIENTS, width // 2))
         with np.errstate(invalid="ignore"):  # shares of a variance of 0, where all images are alike
             pca = PCA(n_components, svd_solver="covariance_eigh").fit(z)
-        shared = _is_shared(z @ pca.components_.T)
+        shared = _is_shared((z - z.mean(axis=0)) @ pca.components_.T)
         components, variances = pca.components_[shared], pca.explained_variance_[shared]
         rest = z.var(axis=0, ddof=1).sum() - variances.sum()
         return cls(
@@ -239,8 +239,7 @@ def _log_distances(gaussians: Mapping[str, LowRankGaussian], features: np.ndarra
 
 def _check_arrays(arrays: Mapping[str, np.ndarray], n_patients: int, widths: Mapping[str, int]) -> None:
     """Raise for the first array that is missing, unknown, of a wrong type or shape, not finite or out of range."""
-    shapes: dict[str, tuple[int | None, ...]] = {"centre": (len(widths),), "spread": (len(widths),)}
-    shapes["reference"] = (None,)
+    shapes: dict[str, tuple[int, ...]] = {name: (len(widths),) for name in ("centre", "spread", "reference")}
     for block, width in widths.items():
         k = arrays[f"{block}.variances"].size if f"{block}.variances" in arrays else 0
         shapes |= {f"{block}.mean": (width,), f"{block}.scale": (width,), f"{block}.noise": (1,)}
@@ -249,7 +248,7 @@ def _check_arrays(arrays: Mapping[str, np.ndarray], n_patients: int, widths: Map
     if wrong:
         raise ModelFolderError(f"{wrong[0]!r:.200} of the out-of-distribution statistics is missing or unknown.")
     for name, array in arrays.items():
-        expected = tuple(size or len(array) for size in shapes[name]) if array.ndim == len(shapes[name]) else None
+        expected = (array.size,) if name == "reference" else shapes[name]
         if array.dtype != np.float32 or array.shape != expected or not np.isfinite(array).all():
             raise ModelFolderError(f"{name!r} of the out-of-distribution statistics is not as the model needs it.")
         is_component = name.endswith(".variances")

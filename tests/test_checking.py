@@ -287,20 +287,16 @@ def test_real_radiographs(real_data_dir):
     photographs = [getattr(pictures, name)() for name in names]
     noise = list(np.random.default_rng(0).integers(0, 256, (9, 64, 64), dtype=np.uint8))
     some = [np.asarray(Image.open(path).convert("L")) for path in data.X[new][:16]]
-    inverted, turned = [255 - film for film in some], [np.rot90(film) for film in some]
-    others = (
-        [np.rot90(film, 2) for film in some] + [np.rot90(film, 3) for film in some] + [film[:99, :99] for film in some]
-    )
-    checks = {
-        name: clf.check_images(images)
-        for name, images in {
-            "photo": photographs,
-            "noise": noise,
-            "inverted": inverted,
-            "turned": turned,
-            "others": others,
-        }.items()
+    strange = {
+        "photo": photographs,
+        "noise": noise,
+        "inverted": [255 - film for film in some],
+        "turned": [np.rot90(film) for film in some],
+        "turned_back": [np.rot90(film, 3) for film in some],
+        "on_its_head": [np.rot90(film, 2) for film in some],
+        "cropped": [film[:99, :99] for film in some],
     }
+    checks = {kind: clf.check_images(images) for kind, images in strange.items()}
     score = np.concatenate([ordinary.score, *(check.score for check in checks.values())])
     assert len(score) - len(ordinary) == 100
     assert auroc(score, np.arange(len(score)) >= len(ordinary)) >= 0.95

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from cxr_estimator._background import make_background
+from cxr_estimator._checking import learn_from_sides
 from cxr_estimator._labels import Labels, check_both_values, check_label_names, class_weights, loss_weights, read_labels
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import check_folder, check_run_parameters, reading, report
@@ -98,8 +99,8 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
         ids = [prepared.content_ids[row] for row in rows[sides[1]]]
         points = [replace(point, fingerprint=fingerprint(ids))]
 
-    owners = None if groups is None else groups[kept][sides[0]]
-    background = make_background(data.pixels, data.target, owners, seed)
+    owners = tuple(None if groups is None else groups[kept][side] for side in sides)
+    background = make_background(data.pixels, data.target, owners[0], seed)
     pixels = data.pixels if judged is None else judged.pixels
     sample = pixels[np.unique(np.linspace(0, len(pixels) - 1, _PRECISION_IMAGES, dtype=np.int64))]
     clf.bfloat16_change_ = bfloat16_change(model, sample, preprocessing, settings.execution, task)
@@ -112,6 +113,7 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     clf.operating_points_ = {point.name: point for point in points}
     clf.active_points_ = tuple(clf.operating_points_)
     clf.history_, clf.skipped_ = pd.DataFrame(history), prepared.skipped
+    clf.ood_ = learn_from_sides(clf, prepared.pixels, tuple(rows[side] for side in sides), owners, seed)
     remember(clf, X, is_rows=image_shape is not None)
     return clf
 

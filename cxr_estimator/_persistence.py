@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cxr_estimator._fitting import ARCHITECTURE, build, check_image_shape, check_parameters
+from cxr_estimator._ood_blocks import widths
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import execution
 from cxr_estimator._validation import check_number
@@ -18,6 +19,7 @@ from cxr_estimator.abstention import Abstention
 from cxr_estimator.calibration import Calibration
 from cxr_estimator.conformal import Conformal
 from cxr_estimator.errors import CXRError, ModelFolderError
+from cxr_estimator.ood import OodStatistics
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.serialization import (
     CONFIG_NAME,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
 
 _BACKGROUND = "cxr_estimator.background"  # a tensor beside the weights
+_OOD = "cxr_estimator.ood."  # begins the names of tensors of the out-of-distribution statistics
 _LARGE = 1e6  # beyond what pixels in [0, 1] can have as mean, or as 1 / standard deviation
 
 
@@ -62,6 +65,9 @@ def save(clf: CXRClassifier, folder: Path) -> Path:
     state = clf.model_.state_dict()
     if clf.background_ is not None:
         state = {**state, _BACKGROUND: torch.from_numpy(clf.background_)}
+    if clf.ood_ is not None:
+        config["ood"] = {"n_patients": clf.ood_.n_patients}
+        state = {**state, **{_OOD + name: torch.from_numpy(array) for name, array in clf.ood_.arrays().items()}}
     write_folder(folder, config, state)
     return folder
 
@@ -91,7 +97,9 @@ def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
     except (CXRError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelFolderError(f"{folder / CONFIG_NAME}: not a valid configuration ({error}).") from error
     clf.background_ = _background(clf, state.pop(_BACKGROUND, None), folder)
+    ood = {name: state.pop(name) for name in [*state] if name.startswith(_OOD)}
     clf.model_ = _network(clf, state, folder)
+    clf.ood_ = _ood(clf, ood, config.get("ood"), folder)
     check_digest(folder, config)
     clf.device = device
     execution(clf)
@@ -192,6 +200,22 @@ def _background(clf: CXRClassifier, tensor: Tensor | None, folder: Path) -> np.n
         fault = f"{_BACKGROUND!r} is {tensor.dtype} of shape {tuple(tensor.shape)}, not uint8 of (b, {shape})"
         raise ModelFolderError(f"{folder / WEIGHTS_NAME}: {fault}.")
     return tensor.clone().numpy()
+
+
+def _ood(clf: CXRClassifier, tensors: dict[str, Tensor], config: Any, folder: Path) -> OodStatistics | None:
+    """Return the out-of-distribution statistics, or None for a model that has none."""
+    if config is None and not tensors:
+        return None
+    if not isinstance(config, dict) or set(config) != {"n_patients"}:
+        raise ModelFolderError(f"{folder / CONFIG_NAME}: 'ood' must hold n_patients alone. Got {config!r:.200}.")
+    wrong = [name for name, tensor in tensors.items() if tensor.dtype != torch.float32]
+    if wrong:
+        raise ModelFolderError(f"{folder / WEIGHTS_NAME}: {wrong[0]!r:.200} is not float32.")
+    arrays = {name.removeprefix(_OOD): tensor.clone().numpy() for name, tensor in tensors.items()}
+    try:
+        return OodStatistics.from_arrays(arrays, config["n_patients"], widths(clf.model_, clf.preprocessing_))
+    except CXRError as error:
+        raise ModelFolderError(f"{folder}: {error}") from error
 
 
 def _network(clf: CXRClassifier, state: dict[str, Tensor], folder: Path) -> nn.Module:

@@ -78,13 +78,13 @@ def images(clf: CXRClassifier, X: Any) -> ImageSequence:
 def run_network(clf: CXRClassifier, X: Any) -> Logits:
     """Return the logits (N, 1) or (N, K), float32; the row of an unreadable image is NaN, and it is reported."""
     sequence = images(clf, X)
-    return _run(clf, sequence, clf.task_.num_outputs(len(clf.classes_)))
+    return run_over(clf, sequence, clf.task_.num_outputs(len(clf.classes_)))
 
 
 def embeddings(clf: CXRClassifier, X: Any) -> np.ndarray:
     """Return the embeddings (N, D), float32, with rows of NaN as in `logits`."""
     sequence = images(clf, X)
-    return _run(clf, sequence, embedding_size(clf.model_), embed).values
+    return run_over(clf, sequence, embedding_size(clf.model_), embed).values
 
 
 def run_members(members: Sequence[CXRClassifier], X: Any) -> tuple[np.ndarray, Logits]:
@@ -100,7 +100,7 @@ def run_members(members: Sequence[CXRClassifier], X: Any) -> tuple[np.ndarray, L
     for places in alike.values():
         own = [members[place] for place in places]
         # the networks are held one by one, inside: to hold one while waiting for the next could wait for ever
-        found = _run(own[0], images(own[0], X), width * len(own), _side_by_side(own), model=nn.Identity())
+        found = run_over(own[0], images(own[0], X), width * len(own), _side_by_side(own), model=nn.Identity())
         values |= dict(zip(places, np.split(found.values, len(own), axis=1), strict=True))
     return np.stack([values[place] for place in range(len(members))]), found
 
@@ -114,7 +114,7 @@ def _side_by_side(members: Sequence[CXRClassifier]) -> Run:
     return run
 
 
-def _run(
+def run_over(
     clf: CXRClassifier,
     sequence: ImageSequence,
     width: int,

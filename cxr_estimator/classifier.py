@@ -114,6 +114,9 @@ class CXRClassifier(
     background_ : ndarray (b, C, S, S), uint8, or None
         What SHAP methods compare with: means of at least 20 patients each, at model size, at most four per class.
         None where there were fewer patients.
+    ood_ : OodStatistics or None
+        What ordinary images are like, for `check_images`: averages of at least 20 patients, and the scores of others.
+        None where fewer than 20 patients trained or validated; `fit_ood` makes it afterwards.
     bfloat16_change_ : float
         How far bfloat16 moved a probability of 64 validation images at most (training images where there are none).
     conformal_ : Conformal or None

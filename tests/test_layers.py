@@ -19,11 +19,10 @@ ORDER = [
     "fingerprints", "thresholds", "_calibration_maps", "calibration", "_explanation_check", "explanation",
     "_figure_style", "_heat_table", "figures",
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
-    "datasets", "_rows", "_predicting", "_decisions", "_operating", "_background", "_labels", "_fitting", "_batches",
-    "_sampling", "uncertainty", "conformal", "_targets", "_explaining", "_measuring", "abstention", "_persistence",
-    "_deciding", "_doubting", "classifier", "_ensembling", "ensemble",
-    "model_selection", "clinical", "scorers", "_benchmark_folder", "benchmark", "displays", "evaluation",
-    "quickstart", "cli",
+    "datasets", "_ood_blocks", "ood", "_rows", "_predicting", "_checking", "_decisions", "_operating", "_background",
+    "_labels", "_fitting", "_batches", "_sampling", "uncertainty", "conformal", "_targets", "_explaining", "_measuring",
+    "abstention", "_persistence", "_deciding", "_doubting", "classifier", "_ensembling", "ensemble", "model_selection",
+    "clinical", "scorers", "_benchmark_folder", "benchmark", "displays", "evaluation", "quickstart", "cli",
 ]  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

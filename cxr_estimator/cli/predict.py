@@ -66,8 +66,9 @@ def predict(
     point = deciding_point(clf, operating_point, "cxr predict")
     files = find_images(images)
     with collect_skipped() as skipped:
-        logits, check = (clf._logits(files), None)
-        if clf.ood_ is not None:
+        if clf.ood_ is None:
+            logits, check = clf._logits(files), None
+        else:
             logits, check = check_images(clf, files, FALSE_ALARM_RATE, with_logits=True)
     reasons = {item.position: item.reason for item in skipped}
     decisions, proba = decided(clf, np.nan_to_num(logits), point), clf._proba(logits)

@@ -28,7 +28,7 @@ class Doubting:
         self: Any,
         X,
         *,
-        method="test_time_augmentation",
+        method=None,
         n_samples=20,
         random_state=None,
         progress=None,
@@ -43,9 +43,9 @@ class Doubting:
         ----------
         X : images
             With `on_error="skip"` the rows of unreadable images are NaN.
-        method : {"test_time_augmentation", "mc_dropout", "ensemble"}, default="test_time_augmentation"
-            Keys of `uncertainty.SAMPLERS`. "mc_dropout" needs a network with dropout, see the parameter `dropout`;
-            "ensemble" a `CXREnsemble`, which the others do not suit.
+        method : {"test_time_augmentation", "mc_dropout", "ensemble"}, optional
+            Keys of `uncertainty.SAMPLERS`. Default: "ensemble" for a `CXREnsemble`, which the others do not suit, else
+            "test_time_augmentation". "mc_dropout" needs a network with dropout, see the parameter `dropout`.
         n_samples : int, default=20
             T, and so the number of passes through the network; for "mc_dropout" mostly of its last layers only. An
             ensemble asks each member once.
@@ -186,13 +186,23 @@ class Doubting:
         )
         return self
 
-    def predict_with_abstention(self: Any, X) -> SelectivePrediction:
+    def predict_with_abstention(self: Any, X, *, answer_unusual=False) -> SelectivePrediction:
         """Return labels where the estimator is sure enough, as `set_abstention` has chosen, and None elsewhere.
 
-        The result has `labels` (N,), `answered` (N,), `doubt` (N,) and `reasons`: why there is no answer.
+        Parameters
+        ----------
+        X : images
+        answer_unusual : bool, default=False
+            Whether images are answered that `check_images` calls unusual, where the estimator can tell (`ood_`).
+            However sure a network is of them, nothing is known of its errors there.
+
+        Returns
+        -------
+        SelectivePrediction
+            `labels` (N,), `answered` (N,), `doubt` (N,) and `reasons`: why there is no answer.
         """
         check_is_fitted(self, "classes_")
-        return abstention.predict(self, X)
+        return abstention.predict(self, X, answer_unusual=answer_unusual)
 
     def fit_ood(self: Any, X, *, groups=None, random_state=None) -> Any:
         """Learn what ordinary images are like, for `check_images`; `fit` does so by itself where it can.
@@ -215,7 +225,7 @@ class Doubting:
         DataError
             Readable images of fewer than 40 patients.
         """
-        self.ood_ = _checking.learn_from_images(self, X, groups, random_state)
+        self.ood_ = _checking.learn_from_images(self._members()[0], X, groups, random_state)
         return self
 
     def ood_score(self: Any, X) -> np.ndarray:
@@ -224,7 +234,7 @@ class Doubting:
         0 is the median of held-out patients. With `on_error="skip"` that of an unreadable image is NaN, and a warning
         lists it.
         """
-        return _checking.ood_score(self, X)
+        return _checking.ood_score(self._members()[0], X)
 
     def check_images(self: Any, X, *, false_alarm_rate=_checking.FALSE_ALARM_RATE) -> ImageCheck:
         """Say which images are so unusual that the answer should not be relied on, and why.
@@ -249,4 +259,4 @@ class Doubting:
         InvalidParameterError
             A rate that so few held-out patients cannot tell.
         """
-        return _checking.check_images(self, X, false_alarm_rate).check
+        return _checking.check_images(self._members()[0], X, false_alarm_rate).check

@@ -296,7 +296,7 @@ def combined(found: Mapping[str, np.ndarray], percentiles: Mapping[str, Sequence
     return np.mean([np.interp(each, percentiles[name], _PERCENTILES) for name, each in found.items()], axis=0)
 
 
-def predict(clf: Any, X: Any) -> SelectivePrediction:
+def predict(clf: Any, X: Any, *, answer_unusual: bool) -> SelectivePrediction:
     """Return what `predict_with_abstention` is asked for."""
     caller = "predict_with_abstention"
     rule: Abstention | None = clf.abstention_
@@ -308,6 +308,11 @@ def predict(clf: Any, X: Any) -> SelectivePrediction:
     logits = clf._logits(X)
     readable = np.flatnonzero(~np.isnan(logits).any(axis=1))
     doubt = np.full(len(logits), np.nan)
+    unusual: dict[int, str] = {}
+    if len(readable) and clf.ood_ is not None and not answer_unusual:
+        check = clf.check_images(_safe_indexing(X, readable))
+        said_of_each = zip(readable.tolist(), check.is_unusual, check.sentences, strict=True)
+        unusual = {row: sentence for row, is_unusual, sentence in said_of_each if is_unusual}
     if len(readable):
         answers = Answers(
             _safe_indexing(X, readable), logits[readable], decided(clf, logits[readable], point), point, rule.seed
@@ -315,7 +320,7 @@ def predict(clf: Any, X: Any) -> SelectivePrediction:
         doubt[readable] = combined(
             {name: DOUBTS[name].function(clf, answers) for name in rule.doubts}, rule.percentiles
         )
-    reasons = [_reason(each, rule) for each in doubt.tolist()]
+    reasons = [unusual.get(row) or _reason(each, rule) for row, each in enumerate(doubt.tolist())]
     answered = np.array([reason is None for reason in reasons])
     labels = said(clf, logits, point).astype(object)
     labels[~answered] = None

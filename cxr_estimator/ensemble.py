@@ -20,6 +20,7 @@ from cxr_estimator._predicting import run_members
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.inference import Logits
+from cxr_estimator.ood import OodStatistics
 
 
 class CXREnsemble(Deciding, Doubting, ClassifierMixin, BaseEstimator):
@@ -129,12 +130,21 @@ class CXREnsemble(Deciding, Doubting, ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "classes_")
         return _ensembling.run(self, X)
 
+    @property
+    def ood_(self) -> OodStatistics | None:
+        """What `check_images` compares with: the statistics of the first member, whose network it asks."""
+        return self.estimators_[0].ood_
+
+    @ood_.setter
+    def ood_(self, statistics: OodStatistics | None) -> None:
+        self.estimators_[0].ood_ = statistics
+
     def _members(self) -> list[CXRClassifier]:
+        check_is_fitted(self, "classes_")
         return _ensembling.running(self)
 
     def _member_logits(self, X: Any) -> np.ndarray:
         """Return the raw logits of each member, (M, N, 1) or (M, N, K), with rows of NaN for unreadable images."""
-        check_is_fitted(self, "classes_")
         return run_members(self._members(), X)[0]
 
     def explain(self, X, y=None, *, method="grad_cam", target="predicted", progress=None, **request) -> Any:

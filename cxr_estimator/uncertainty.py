@@ -108,10 +108,12 @@ def _entropy(proba: np.ndarray, task: Task) -> np.ndarray:
 
 
 def sample(
-    clf: CXRClassifier, X: Any, *, method: str, n_samples: int, random_state: Any, progress: Any, **options: Any
+    clf: CXRClassifier, X: Any, *, method: str | None, n_samples: int, random_state: Any, progress: Any, **options: Any
 ) -> Uncertainty:
     """Return what `Doubting.uncertainty` is asked for."""
     clf._images(X)  # an unfitted estimator or wrong images, before wrong options
+    if method is None:
+        method = "ensemble" if hasattr(clf, "_member_logits") else "test_time_augmentation"
     check_choice("method", method, SAMPLERS, caller=_CALLER)
     check_number("n_samples", n_samples, caller=_CALLER, low=1, integer=True)
     function = SAMPLERS[method].function

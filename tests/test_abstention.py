@@ -232,6 +232,21 @@ def test_bad_input(own, held_out):
         CXRClassifier().predict_with_abstention(held_out["X"])
 
 
+def test_unusual_images_get_no_answer_however_sure_the_network_is(own, hard, held_out):
+    own.fit_ood(hard.X, groups=hard.groups).set_abstention(**held_out, coverage=1.0)
+    noise = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    images = np.concatenate([noise, held_out["X"][:4]])
+    found = own.predict_with_abstention(images)
+    check = own.check_images(images)
+    assert check.is_unusual[:3].all()
+    assert (found.answered == ~check.is_unusual.astype(bool)).all()
+    assert found.reasons[0] == check.sentences[0]
+    assert own.predict_with_abstention(images[:1], answer_unusual=True).doubt.shape == (1,)
+    joined = CXREnsemble.from_fitted([own, own])
+    joined.set_abstention(**held_out, coverage=1.0)
+    assert joined.predict_with_abstention(images[:3]).reasons == found.reasons[:3]
+
+
 def test_several_labels_have_no_one_answer(phantoms):
     y = np.stack([phantoms.y == "PNEUMONIA", np.arange(80) % 2], axis=1).astype(float)
     clf = small_classifier(pos_label=None, max_epochs=1).fit(phantoms.X, y, groups=phantoms.groups)

@@ -159,6 +159,20 @@ def test_cross_validation_and_search(phantoms):
     assert search.fit(X, y, groups=groups).best_estimator_.n_estimators == 2
 
 
+def test_tells_unusual_images_by_its_first_member(own, phantoms, tmp_path):
+    own.fit_ood(phantoms.X, groups=phantoms.groups)
+    first = own.estimators_[0]
+    assert own.ood_ is first.ood_
+    np.testing.assert_array_equal(own.ood_score(phantoms.X), first.ood_score(phantoms.X))
+    loaded = CXREnsemble.load(own.save(tmp_path))
+    assert loaded.check_images(255 - phantoms.X[:3]).sentences == own.check_images(255 - phantoms.X[:3]).sentences
+
+
+def test_asks_its_members_unless_told_otherwise(own, phantoms):
+    found = own.uncertainty(phantoms.X[:4])
+    assert (found.method, found.samples.shape) == ("ensemble", (3, 4, 2))
+
+
 def test_comes_back_from_a_folder(own, phantoms, tmp_path):
     own.set_threshold("youden", X=phantoms.X, y=phantoms.y).calibrate(phantoms.X, phantoms.y)
     own.save(tmp_path / "model")
@@ -341,6 +355,9 @@ def test_models_that_do_not_go_together(fitted, three_classes):
 def test_what_is_asked_too_early_or_of_the_wrong_thing(shared, phantoms):
     with pytest.raises(NotFittedError):
         CXREnsemble(small_classifier()).predict(phantoms.X)
+    for ask in (CXREnsemble.check_images, CXREnsemble.ood_score, CXREnsemble.uncertainty, CXREnsemble.explain):
+        with pytest.raises(NotFittedError):
+            ask(CXREnsemble(small_classifier()), phantoms.X)
     with pytest.raises(NotFittedError):
         CXREnsemble(small_classifier()).save("nowhere")
     with pytest.raises(InvalidParameterError, match="'target'"):

@@ -65,6 +65,13 @@ class Judged(NamedTuple):
         column = self.labels[:, clf.classes_.tolist().index(label)]
         return ~np.isnan(column), column == 1
 
+    def one_of_each_patient(self, seed: int) -> np.ndarray:
+        """Return the rows of one random image of each patient, whatever the order of the images."""
+        by_content = np.argsort(self.content_ids, kind="stable")
+        shuffled = np.random.default_rng(seed).permutation(by_content)
+        _, first = np.unique(self.groups[shuffled], return_index=True)
+        return shuffled[np.sort(first)]
+
 
 def judged(clf: CXRClassifier, X: Any, y: Any, groups: Any, *, caller: str) -> Judged:
     """Return what the network says to labelled images; unreadable ones are left out (and were reported)."""

@@ -261,7 +261,7 @@ def choose(
     if coverage is not None:
         cutoff = cutoff_for_coverage(total, coverage)
     else:
-        one = _one_of_each(data.groups, seed)  # images of a patient are no independent tests
+        one = data.one_of_each_patient(seed)  # images of a patient are no independent tests
         cutoff = cutoff_for_error(wrong[one], total[one], max_error, confidence)
     answered = total <= cutoff
     point = deciding_point(clf, operating_point, _CALLER)
@@ -281,12 +281,6 @@ def choose(
         seed=seed,
         fingerprint=fingerprint(data.content_ids.tolist()),
     )
-
-
-def _one_of_each(groups: np.ndarray, seed: int) -> np.ndarray:
-    """Return the position of one image of each patient, drawn at random."""
-    shuffled = np.random.default_rng(seed).permutation(len(groups))
-    return shuffled[np.unique(groups[shuffled], return_index=True)[1]]
 
 
 def combined(found: Mapping[str, np.ndarray], percentiles: Mapping[str, Sequence[float]]) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
-from cxr_estimator._operating import Judged, judged
+from cxr_estimator._operating import judged
 from cxr_estimator._outputs import Task
 from cxr_estimator._validation import check_choice, check_number, check_seed, invalid
 from cxr_estimator.errors import DataError, MissingPackageError, ModelFolderError
@@ -113,7 +113,7 @@ def conformalized(clf: CXRClassifier, X: Any, y: Any, *, groups: Any, method: An
     _check_method(method, len(clf.classes_), caller)
     seed = check_seed(getattr(clf, "random_state", None) if random_state is None else random_state, caller=caller)
     data = judged(clf, X, y, groups, caller=caller)
-    rows = _one_of_each_patient(data, seed)
+    rows = data.one_of_each_patient(seed)
     target = np.searchsorted(clf.classes_, data.labels[rows]).astype(np.int64)
     absent = np.setdiff1d(np.arange(len(clf.classes_)), target)
     if len(absent):
@@ -190,14 +190,6 @@ class _Probabilities(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         return X.argmax(axis=1)
-
-
-def _one_of_each_patient(data: Judged, seed: int) -> np.ndarray:
-    """Return the rows of one random image of each patient, whatever the order of the images."""
-    by_content = np.argsort(data.content_ids, kind="stable")
-    shuffled = np.random.default_rng(seed).permutation(by_content)
-    _, first = np.unique(data.groups[shuffled], return_index=True)
-    return shuffled[np.sort(first)]
 
 
 def _check_method(method: Any, n_classes: int, caller: str) -> None:

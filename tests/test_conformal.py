@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from cxr_estimator import CXRClassifier, CXREnsemble, evaluate, make_phantoms
 from cxr_estimator._outputs import Task
-from cxr_estimator.conformal import Conformal, _one_of_each_patient, _sets, prediction_sets
+from cxr_estimator.conformal import Conformal, _sets, prediction_sets
 from cxr_estimator.errors import (
     DataError,
     InvalidParameterError,
@@ -200,7 +200,7 @@ def test_one_image_of_each_patient_whatever_the_order(own, others):
 
 def test_every_image_of_a_patient_can_be_the_one():
     data = SimpleNamespace(content_ids=np.array(["c", "a", "b"]), groups=np.array(["p", "q", "p"]))
-    chosen = {frozenset(_one_of_each_patient(data, seed).tolist()) for seed in range(20)}
+    chosen = {frozenset(data.one_of_each_patient(seed).tolist()) for seed in range(20)}
     assert chosen == {frozenset({0, 1}), frozenset({1, 2})}
 
 

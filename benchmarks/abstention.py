@@ -2,7 +2,7 @@
 
 An ensemble of three networks with dropout is trained on 60% of the patients, 20% calibrate it and choose how much doubt
 is too much, 20% judge. For the first network and for the ensemble, and each kind of doubt: the area under the
-risk-coverage curve, and what becomes of cut-offs that were chosen for 90% of the answers and for at most 1% of errors.
+risk-coverage curve, and what becomes of cut-offs that were chosen for 90% of the answers and for at most 3% of errors.
 
 python benchmarks/abstention.py --data chest_xray --work FOLDER_FOR_CHECKPOINTS
 """
@@ -61,7 +61,7 @@ def measured(model: Any, choose: dict[str, Any], judge: dict[str, Any], kinds: l
     areas = RiskCoverageDisplay(wrong, doubts, groups=data.groups).areas_
     error = proportion(wrong, data.groups)
     result: dict[str, Any] = {"error_of_all": error._asdict(), "aurc": {k: v._asdict() for k, v in areas.items()}}
-    for limit in ({"coverage": 0.9}, {"max_error": 0.01}):
+    for limit in ({"coverage": 0.9}, {"max_error": 0.03}):
         for kind in kinds:
             place = f"{' + '.join(kind)}, {next(iter(limit))} {next(iter(limit.values()))}"
             try:

@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
 from cxr_estimator import CXRClassifier, CXREnsemble, evaluate, make_phantoms
+from cxr_estimator._operating import Judged
 from cxr_estimator._outputs import Task
 from cxr_estimator.conformal import Conformal, _sets, prediction_sets
 from cxr_estimator.errors import (
@@ -199,7 +200,8 @@ def test_one_image_of_each_patient_whatever_the_order(own, others):
 
 
 def test_every_image_of_a_patient_can_be_the_one():
-    data = SimpleNamespace(content_ids=np.array(["c", "a", "b"]), groups=np.array(["p", "q", "p"]))
+    ids, groups = np.array(["c", "a", "b"]), np.array(["p", "q", "p"])
+    data = Judged(np.zeros((3, 1)), np.zeros(3), groups, ids, np.ones(3, dtype=bool))
     chosen = {frozenset(data.one_of_each_patient(seed).tolist()) for seed in range(20)}
     assert chosen == {frozenset({0, 1}), frozenset({1, 2})}
 

@@ -78,10 +78,10 @@ def run_network(clf: CXRClassifier, X: Any) -> Logits:
     return _run(clf, sequence, clf.task_.num_outputs(len(clf.classes_)))
 
 
-def embeddings(clf: CXRClassifier, X: Any) -> np.ndarray:
-    """Return the embeddings (N, D), float32, with rows of NaN as in `logits`."""
+def run_embedding(clf: CXRClassifier, X: Any) -> Logits:
+    """Return the embeddings (N, D), float32, with rows of NaN as in `run_network`."""
     sequence = images(clf, X)
-    return _run(clf, sequence, embedding_size(clf.model_), embed).values
+    return _run(clf, sequence, embedding_size(clf.model_), embed)
 
 
 def _run(clf: CXRClassifier, sequence: ImageSequence, width: int, run: Run = nn.Module.__call__) -> Logits:

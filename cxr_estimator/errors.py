@@ -50,6 +50,10 @@ class WeightsError(CXRError, OSError):
     """Pretrained weights cannot be downloaded or read."""
 
 
+class MissingPackageError(CXRError, ImportError):
+    """Something was asked for that needs a package of an extra; the message says how to install it."""
+
+
 class UnsupportedMethodError(CXRError, ValueError):
     """An attribution method does not work on this network; the message names methods that do."""
 

@@ -21,8 +21,8 @@ ORDER = [
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
     "datasets", "_rows", "_predicting", "_decisions", "_operating", "_background", "_labels", "_fitting", "_batches",
     "_targets", "_explaining", "_measuring", "_persistence", "_deciding", "_doubting", "classifier",
-    "model_selection", "clinical", "scorers", "_benchmark_folder", "benchmark", "displays", "evaluation",
-    "quickstart", "cli",
+    "_folds", "model_selection", "clinical", "scorers", "_benchmark_folder", "benchmark", "displays", "evaluation",
+    "curation", "quickstart", "cli",
 ]  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -85,8 +85,8 @@ def _page(files: list[str], known: Any, found: pd.DataFrame, show_names: bool) -
 
     shown = Shown(as_images(known), show_names)
     neighbours = [
-        shown.card(row.position, str(row.label), f"{row.similarity:.3f} alike", "same pixels" if row.same_image else "")
-        for row in found.itertuples(index=False)
+        shown.card(row["position"], row["label"], f"{row['similarity']:.3f} alike", "same pixels" * row["same_image"])
+        for row in found.astype({"label": str}).to_dict("records")
     ]
     name = os.path.basename(files[0]) if show_names else "the case"
     return similar_page(Card(thumbnail(as_images(files), 0), [name]), neighbours)

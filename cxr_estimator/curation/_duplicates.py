@@ -77,7 +77,7 @@ def duplicates(
     --------
     >>> from cxr_estimator import make_phantoms
     >>> from cxr_estimator.curation import duplicates
-    >>> X = make_phantoms(4, size=64).X
+    >>> X = make_phantoms(4, size=64, images_per_patient=1).X
     >>> duplicates(X[[0, 1, 2, 3, 0]])[["group", "position", "kind"]].to_numpy().tolist()
     [[0, 0, 'exact'], [0, 4, 'exact']]
     """

@@ -35,8 +35,8 @@ def split_overlap(splits: Mapping[str, Any], *, n_jobs: int | None = None, verbo
     -------
     DataFrame
         A row for each image concerned: `kind` ("patient" or "image": the same pixels), `group` (a number for the
-        patient or image, from 0 within each kind), `split`, `position` in that split, `label`, and `labels_differ` within the
-        group. No rows: nothing is shared.
+        patient or image, from 0 within each kind), `split`, `position` in that split, `label`, and
+        `labels_differ` within the group. No rows: nothing is shared.
 
     Raises
     ------

@@ -55,7 +55,7 @@ class CurationReport:
         """How many there are of each kind."""
         shared = self.overlap.groupby("kind")["group"].nunique()
         groups = self.duplicates.groupby("group")
-        is_exact = groups["kind"].agg(lambda kinds: (kinds == "exact").all()).astype(bool)
+        is_exact = (self.duplicates["kind"] == "exact").groupby(self.duplicates["group"]).all()
         found = {
             "images": self.n_images,
             "unreadable": len(self.unreadable),

@@ -26,7 +26,7 @@ from PIL import Image
 
 from cxr_estimator import CXRClassifier, load_image_folder, make_phantoms
 from cxr_estimator.curation import duplicates, label_issues
-from cxr_estimator.curation._pictures import HASH_BITS, hashes, read_pictures
+from cxr_estimator.curation._pictures import hash_distances, hashes, read_pictures
 from cxr_estimator.statistics import wilson
 
 SHARE, KINDS = 0.05, ("re-encoded", "resized", "cropped_3_percent", "cropped_6_percent", "brighter")
@@ -157,8 +157,10 @@ def cosines(data: Any, number: int) -> dict[str, Any]:
         copies = normalised(clf.transform([changed(image, kind) for image in images]))
         found[f"{kind}_quantile_0.05"] = float(np.quantile((copies * unit[rows]).sum(axis=1), 0.05))
     pictures = read_pictures(data.X, n_jobs=2, verbose=0, caller="benchmark")
-    close = [(HASH_BITS - one @ one.T) / 2 <= most for one, most in zip(hashes(pictures.pixels, caller=""), (10, 8))]
-    first, second = np.nonzero(np.triu(close[0] & close[1], 1))
+    by_cosines, by_gradients = hashes(pictures.pixels, caller="benchmark")
+    everything = slice(0, len(by_cosines))
+    close = (hash_distances(by_cosines, everything) <= 10) & (hash_distances(by_gradients, everything) <= 8)
+    first, second = np.nonzero(np.triu(close, 1))
     strangers = data.groups[first] != data.groups[second]
     cosine = (unit[first[strangers]] * unit[second[strangers]]).sum(axis=1)
     found["candidates_of_different_patients"] = len(cosine)

@@ -40,7 +40,7 @@ def test_more_neighbours_than_cases(fitted, phantoms):
     cases = SimilarCases(fitted, phantoms.X[:5])
     assert len(cases.query(phantoms.X[:1], k=5)) == len(cases) == 5
     for k, exclude_same in ((6, False), (5, True), (0, False)):
-        with pytest.raises(InvalidParameterError, match="'k' parameter of SimilarCases.query"):
+        with pytest.raises(InvalidParameterError, match=r"'k' parameter of SimilarCases\.query"):
             cases.query(phantoms.X[:1], k=k, exclude_same=exclude_same)
 
 

@@ -133,7 +133,7 @@ def _notes_on(report: CurationReport) -> Iterator[str]:
         yield f"{found['duplicate_groups_whose_labels_differ']} groups of duplicates have different labels."
     if found.get("duplicate_groups_whose_patients_differ"):
         number = found["duplicate_groups_whose_patients_differ"]
-        yield f"{number} groups of duplicates stand under different patients, so that no split by patient parts them."
+        yield f"{number} groups of duplicates stand under different patients, so that a split by patient may part them."
     if found.get("duplicate_groups_whose_splits_differ"):
         yield f"{found['duplicate_groups_whose_splits_differ']} groups of duplicates stand in different splits."
     if found["patients_in_several_splits"]:

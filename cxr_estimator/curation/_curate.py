@@ -136,5 +136,5 @@ def _notes_on(report: CurationReport) -> Iterator[str]:
         yield f"{number} groups of duplicates stand under different patients, so that a split by patient may part them."
     if found.get("duplicate_groups_whose_splits_differ"):
         yield f"{found['duplicate_groups_whose_splits_differ']} groups of duplicates stand in different splits."
-    if found["patients_in_several_splits"]:
+    if found.get("patients_in_several_splits"):
         yield f"{found['patients_in_several_splits']} patients stand in more than one split."

@@ -52,8 +52,7 @@ class CurationReport:
 
     @property
     def summary(self) -> dict[str, int]:
-        """How many there are of each kind."""
-        shared = self.overlap.groupby("kind")["group"].nunique()
+        """How many there are of each kind; of splits only where they were compared."""
         groups = self.duplicates.groupby("group")
         is_exact = (self.duplicates["kind"] == "exact").groupby(self.duplicates["group"]).all()
         found = {
@@ -62,9 +61,10 @@ class CurationReport:
             "suspected_labels": int(self.label_issues["suspected"].sum()),
             "exact_duplicate_groups": int(is_exact.sum()),
             "near_duplicate_groups": int((~is_exact).sum()),
-            "patients_in_several_splits": int(shared.get("patient", 0)),
-            "images_in_several_splits": int(shared.get("image", 0)),
         }
+        if "split" in self.counts:
+            shared = self.overlap.groupby("kind")["group"].nunique()
+            found |= {f"{kind}s_in_several_splits": int(shared.get(kind, 0)) for kind in ("patient", "image")}
         for what in ("labels", "patients", "splits"):
             if f"{what}_differ" in self.duplicates:
                 found[f"duplicate_groups_whose_{what}_differ"] = int(groups[f"{what}_differ"].first().sum())

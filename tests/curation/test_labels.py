@@ -9,6 +9,7 @@ import pytest
 from cleanlab.filter import find_label_issues
 from sklearn.model_selection import StratifiedGroupKFold
 
+from cxr_estimator import make_phantoms
 from cxr_estimator.curation import label_issues
 from cxr_estimator.curation._labels import rank_labels
 from cxr_estimator.errors import DataError, InvalidTypeError, MissingPackageError, PatientLeakWarning
@@ -51,6 +52,26 @@ def test_suspects_are_those_of_confident_learning():
     assert 0 < expected.sum() < 200
     assert set(found["position"][found["suspected"]]) == set(np.flatnonzero(expected))
     assert (found["quality"].diff()[1:] >= 0).all()
+
+
+def test_planted_errors_are_found():
+    """5% wrong sides among 300 phantoms, half of them mirrored: a label that a small network learns in seconds.
+
+    benchmarks/curation.py plants wrong diagnoses, whose networks take minutes.
+    """
+    data = make_phantoms(300, 32, random_state=5)
+    mirrored = np.random.default_rng(0).random(300) < 0.5
+    X = np.where(mirrored[:, None, None], data.X[:, :, ::-1], data.X)
+    planted = np.random.default_rng(1).choice(300, 15, replace=False)
+    wrong = mirrored.copy()
+    wrong[planted] = ~wrong[planted]
+    y = np.where(wrong, "mirrored", "upright")
+    clf = small_classifier(max_epochs=10, pos_label=None, augment="none", learning_rate=5e-3, validation_fraction=0)
+    found = label_issues(clf, X, y, groups=data.groups, cv=3)
+    assert found["position"][:15].isin(planted).mean() >= 0.7
+    suspects = found[found["suspected"]]
+    assert suspects["position"].isin(planted).mean() >= 0.7
+    assert np.isin(planted, suspects["position"]).mean() >= 0.7
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ def test_the_page_shows_thumbnails_and_escapes_labels(phantoms):
     assert "&lt;b&gt;well" in page
     assert len(report.overlap) == 0
     assert "Overlap between splits" not in page
+    assert not any("splits" in name for name in report.summary)
     n_suspects = int(report.label_issues["suspected"].sum())
     assert page.count("data:image/jpeg;base64,") == n_suspects + len(report.duplicates)
 

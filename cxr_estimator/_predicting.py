@@ -81,10 +81,10 @@ def run_network(clf: CXRClassifier, X: Any) -> Logits:
     return run_over(clf, sequence, clf.task_.num_outputs(len(clf.classes_)))
 
 
-def embeddings(clf: CXRClassifier, X: Any) -> np.ndarray:
-    """Return the embeddings (N, D), float32, with rows of NaN as in `logits`."""
+def run_embedding(clf: CXRClassifier, X: Any) -> Logits:
+    """Return the embeddings (N, D), float32, with rows of NaN as in `run_network`."""
     sequence = images(clf, X)
-    return run_over(clf, sequence, embedding_size(clf.model_), embed).values
+    return run_over(clf, sequence, embedding_size(clf.model_), embed)
 
 
 def run_members(members: Sequence[CXRClassifier], X: Any) -> tuple[np.ndarray, Logits]:

@@ -241,13 +241,16 @@ class CXRClassifier(
     def _run(self, X: Any) -> Logits:
         return _predicting.run_network(self, X)
 
+    def _embed(self, X: Any) -> Logits:
+        return _predicting.run_embedding(self, X)
+
     def transform(self, X) -> np.ndarray:
         """Return embeddings (N, D), float32: the pooled features that enter the last layer of the network.
 
         As many rows as X has; with `on_error="skip"` the row of an unreadable image is NaN, and a warning lists it.
         `get_feature_names_out` names the columns, `set_output(transform="pandas")` asks for a data frame.
         """
-        return _predicting.embeddings(self, X)
+        return self._embed(X).values
 
     @property
     def _n_features_out(self) -> int:  # scikit-learn's word for D

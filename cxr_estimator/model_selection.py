@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
-from numbers import Integral
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
-from sklearn.base import clone
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, check_cv
-from sklearn.utils import _safe_indexing
 
-from cxr_estimator._fitting import patients
+from cxr_estimator._folds import out_of_fold, patient_folds
 from cxr_estimator._operating import judged, point_label
 from cxr_estimator._outputs import Task
-from cxr_estimator._validation import check_labels, check_number, check_seed, invalid, wrong_type
+from cxr_estimator._validation import check_labels, check_number, invalid, wrong_type
 from cxr_estimator.classifier import CXRClassifier
-from cxr_estimator.errors import DataError, PatientLeakWarning
 from cxr_estimator.fingerprints import fingerprint
 from cxr_estimator.images import as_images
 from cxr_estimator.statistics import N_RESAMPLES
@@ -82,14 +76,8 @@ def cross_val_threshold(
         raise invalid("y", _CALLER, "the labels of X", None)
     images = as_images(X)  # also of rows: here they are only counted
     labels = check_labels(y, len(images), caller=_CALLER)
-    known = patients(images, groups, clf.patient_pattern, 0.0)
-    if known is None:
-        text = f"{_CALLER}: no patients are known, so that a fold may judge patients it was fitted on. Pass groups=."
-        warnings.warn(PatientLeakWarning(text), stacklevel=2)
-    owners = np.arange(len(labels)) if known is None else known
-    folds = list(_splitter(cv, known is not None, clf.random_state).split(np.zeros(len(labels)), labels, known))
-    _check_folds(folds, owners)
-    found = Parallel(n_jobs=n_jobs)(delayed(_fold)(clf, X, labels, owners, fold, label) for fold in folds)
+    folds = patient_folds(clf, images, labels, groups, cv, caller=_CALLER)
+    found = out_of_fold(clf, X, labels, folds, partial(_judge, label=label), n_jobs=n_jobs)
     point = choose_point(
         np.concatenate([one.scores for one in found]),
         np.concatenate([one.positive for one in found]),
@@ -114,36 +102,8 @@ class _Fold(NamedTuple):
     name: str
 
 
-def _fold(
-    clf: CXRClassifier,
-    X: Any,
-    y: np.ndarray,
-    groups: np.ndarray,
-    fold: tuple[np.ndarray, np.ndarray],
-    label: Any,
-) -> _Fold:
-    train, test = fold
-    one = clone(clf).fit(_safe_indexing(X, train), y[train], groups=groups[train])
-    label = point_label(one, label, _CALLER)
-    data = judged(one, _safe_indexing(X, test), y[test], groups[test], caller=_CALLER)
-    name = DEFAULT_POINT if one.task_ is Task.BINARY else str(label)
-    return _Fold(one._scores(data.logits, label), data.labels == label, data.groups, data.content_ids, label, name)
-
-
-def _splitter(cv: Any, is_grouped: bool, random_state: Any) -> Any:
-    if not isinstance(cv, Integral):
-        return check_cv(cv)
-    check_number("cv", cv, caller=_CALLER, low=2, integer=True)
-    kind = StratifiedGroupKFold if is_grouped else StratifiedKFold
-    return kind(cv, shuffle=True, random_state=check_seed(random_state, caller=_CALLER))
-
-
-def _check_folds(folds: list[tuple[np.ndarray, np.ndarray]], groups: np.ndarray) -> None:
-    """Raise unless every image is judged once, by a network that saw no image of its patient."""
-    judged_once = np.bincount(np.concatenate([test for _, test in folds]), minlength=len(groups))
-    if not (judged_once == 1).all():
-        raise DataError(f"{_CALLER}: cv must put every image into one fold; {(judged_once != 1).sum()} are not.")
-    for train, test in folds:
-        shared = np.intersect1d(groups[train], groups[test])
-        if len(shared):
-            raise DataError(f"{_CALLER}: cv puts images of {len(shared)} patients on both sides; use a grouped one.")
+def _judge(clf: CXRClassifier, X: Any, y: np.ndarray, groups: np.ndarray, *, label: Any) -> _Fold:
+    label = point_label(clf, label, _CALLER)
+    data = judged(clf, X, y, groups, caller=_CALLER)
+    name = DEFAULT_POINT if clf.task_ is Task.BINARY else str(label)
+    return _Fold(clf._scores(data.logits, label), data.labels == label, data.groups, data.content_ids, label, name)

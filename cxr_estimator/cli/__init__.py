@@ -12,10 +12,12 @@ import typer
 from cxr_estimator.cli._common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED
 from cxr_estimator.cli.benchmark import benchmark
 from cxr_estimator.cli.calibrate import calibrate
+from cxr_estimator.cli.curate import curate
 from cxr_estimator.cli.evaluate import evaluate
 from cxr_estimator.cli.explain import explain
 from cxr_estimator.cli.predict import predict
 from cxr_estimator.cli.quickstart import quickstart
+from cxr_estimator.cli.similar import similar
 from cxr_estimator.cli.threshold import threshold
 from cxr_estimator.cli.train import train
 from cxr_estimator.errors import CXRError
@@ -29,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (quickstart, train, calibrate, threshold, evaluate, predict, explain, benchmark):
+for command in (quickstart, train, calibrate, threshold, evaluate, predict, explain, benchmark, curate, similar):
     app.command()(command)
 
 

@@ -16,9 +16,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
 from cxr_estimator._operating import judged
+from cxr_estimator._optional import needed
 from cxr_estimator._outputs import Task
 from cxr_estimator._validation import check_choice, check_number, check_seed, invalid
-from cxr_estimator.errors import DataError, MissingPackageError, ModelFolderError
+from cxr_estimator.errors import DataError, ModelFolderError
 from cxr_estimator.fingerprints import fingerprint
 
 if TYPE_CHECKING:
@@ -144,13 +145,8 @@ def prediction_sets(clf: CXRClassifier, X: Any, coverage: Any) -> np.ndarray:
 
 def _sets(proba: np.ndarray, target: np.ndarray, new: np.ndarray, method: str, coverage: float) -> np.ndarray:
     """Return the sets (N, K) for probabilities `new` (N, K), from those of images (n, K) of known classes (n,)."""
-    try:
-        from mapie.classification import SplitConformalClassifier
-    except ImportError as error:
-        raise MissingPackageError(
-            "Prediction sets need the package mapie: pip install 'cxr_estimator[conformal]'"
-        ) from error
-    judge = SplitConformalClassifier(
+    mapie = needed("mapie.classification", "mapie", extra="conformal", caller="predict_set")
+    judge = mapie.SplitConformalClassifier(
         _Probabilities(new.shape[1]), confidence_level=coverage, conformity_score=_score(method)
     )
     _, sets = judge.conformalize(proba, target).predict_set(new)

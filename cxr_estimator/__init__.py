@@ -10,11 +10,13 @@ __version__ = "0.1.0"
 # Public names and where they live. They load on first use, so that importing the package imports no torch.
 _PUBLIC = {
     "CXRClassifier": "classifier",
+    "CXREnsemble": "ensemble",
     "CXRError": "errors",
     "DeletionCurveDisplay": "displays",
     "EvaluationReport": "evaluation",
     "Explanation": "explanation",
     "ExplanationDisplay": "displays",
+    "RiskCoverageDisplay": "displays",
     "clinical_scorer": "clinical",
     "cross_val_threshold": "model_selection",
     "evaluate": "evaluation",
@@ -32,11 +34,13 @@ _PUBLIC = {
 
 __all__ = [
     "CXRClassifier",
+    "CXREnsemble",
     "CXRError",
     "DeletionCurveDisplay",
     "EvaluationReport",
     "Explanation",
     "ExplanationDisplay",
+    "RiskCoverageDisplay",
     "clinical_scorer",
     "cross_val_threshold",
     "evaluate",
@@ -65,7 +69,8 @@ if TYPE_CHECKING:
         make_phantoms,
         patient_split,
     )
-    from cxr_estimator.displays import DeletionCurveDisplay, ExplanationDisplay
+    from cxr_estimator.displays import DeletionCurveDisplay, ExplanationDisplay, RiskCoverageDisplay
+    from cxr_estimator.ensemble import CXREnsemble
     from cxr_estimator.errors import CXRError
     from cxr_estimator.evaluation import EvaluationReport, evaluate
     from cxr_estimator.explanation import Explanation

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from cxr_estimator import _decisions, _operating
 from cxr_estimator._outputs import Task
 from cxr_estimator._validation import invalid
+from cxr_estimator.abstention import Abstention
 from cxr_estimator.calibration import Calibration, label_log_odds
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.inference import Logits
@@ -28,6 +29,7 @@ class Deciding:
     pos_label_: Any
     operating_points_: dict[str, OperatingPoint]
     calibration_: Calibration | None
+    abstention_: Abstention | None
     active_points_: tuple[str, ...]
     task_: Task
 
@@ -180,7 +182,8 @@ class Deciding:
         points that a rule chose keep their decisions, and get the probability that now belongs to them; one that was
         given as a number keeps the number, and so decides anew.
 
-        Explanations and their metrics speak of the network's own output, before calibration.
+        Explanations and their metrics speak of the network's own output, before calibration. What `set_abstention`
+        chose is dropped: it spoke of the old probabilities.
 
         Parameters
         ----------
@@ -199,7 +202,7 @@ class Deciding:
         """
         new = _operating.calibration(self, X, y, groups=groups, method=method, prevalence=prevalence)
         self.operating_points_ = _operating.recalibrated_points(self, new)
-        self.calibration_ = new
+        self.calibration_, self.abstention_ = new, None
         return self
 
     def _images(self, X: Any) -> ImageSequence:

@@ -175,26 +175,6 @@ class ExplanationPlan:
     def _values(self, method: str, problem: Problem) -> Tensor:
         return self._attribution(method, problem.at_precision(self._precision(method))).values
 
-    def _prediction(self, index: np.ndarray, explained: Tensor, logits: Tensor) -> Prediction:
-        """Return what the model says of the images; of several labels, whether they have the explained one."""
-        clf, decided = self.clf, self.clf._decide(logits.cpu().numpy())
-        classes, pos_label, threshold = clf.classes_.tolist(), clf.pos_label_, clf.threshold_
-        if clf.task_ is Task.MULTILABEL:
-            threshold = threshold_of(clf, active_point(clf, classes[int(explained[0])]))
-            classes = list(map(str, classes))
-            pos_label = classes[int(explained[0])]
-            label = present_or_not(pos_label, decided[:, int(explained[0])] == 1)
-        else:
-            label = clf.classes_[decided]
-        return Prediction(
-            classes=tuple(classes),
-            proba=clf._proba(logits.cpu().numpy()),
-            label=label,
-            pos_label=pos_label,
-            threshold=threshold,
-            true_label=None if self.true_label is None else self.true_label[index],
-        )
-
     def _background_digest(self) -> str | None:
         """Return what tells one background from another, without holding it."""
         return (
@@ -250,7 +230,12 @@ class ExplanationPlan:
             index=prepared.index,
             image_ids=prepared.content_ids,
             geometry=prepared.geometry,
-            prediction=self._prediction(prepared.index, target.index, logits),
+            prediction=prediction_of(
+                clf,
+                logits.cpu().numpy(),
+                target.index.cpu().numpy(),
+                None if self.true_label is None else self.true_label[prepared.index],
+            ),
             options={
                 "target": self.target,
                 **({"error_bars": True} if self.error_bars else {}),
@@ -267,6 +252,24 @@ class ExplanationPlan:
             images=_as_seen(prepared.pixels),
             names=tuple(self.images.source(int(position)) for position in prepared.index),
         )
+
+
+def prediction_of(clf: Any, logits: np.ndarray, explained: np.ndarray, true_label: np.ndarray | None) -> Prediction:
+    """Return what an estimator says of images with these raw logits (n, K).
+
+    Of several labels, whether they have the explained one, which is the same in all of `explained` (n,).
+    """
+    decided, classes = clf._decide(logits), clf.classes_.tolist()
+    pos_label, threshold = clf.pos_label_, clf.threshold_
+    if clf.task_ is Task.MULTILABEL:
+        k = int(explained[0])
+        threshold = threshold_of(clf, active_point(clf, classes[k]))
+        classes = list(map(str, classes))
+        pos_label = classes[k]
+        label = present_or_not(pos_label, decided[:, k] == 1)
+    else:
+        label = clf.classes_[decided]
+    return Prediction(tuple(classes), clf._proba(logits), label, pos_label, threshold, true_label)
 
 
 def joined(parts: list[Any], n_images: int) -> Any:

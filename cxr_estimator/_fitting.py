@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from cxr_estimator._background import make_background
+from cxr_estimator._checking import learn_from_sides
 from cxr_estimator._labels import Labels, check_both_values, check_label_names, class_weights, loss_weights, read_labels
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import check_folder, check_run_parameters, reading, report
@@ -53,7 +54,7 @@ _CLASS = "CXRClassifier"
 _CALLER = "CXRClassifier.fit"
 _PRECISION_IMAGES = 64  # on which fit measures what bfloat16 does to the probabilities
 # Parameters that a fitted network depends on: later changes by `set_params` wait for the next `fit`.
-ARCHITECTURE = ("backbone", "image_size", "channels", "resize", "intensity", "image_shape")
+ARCHITECTURE = ("backbone", "image_size", "channels", "resize", "intensity", "image_shape", "dropout")
 
 
 def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> CXRClassifier:
@@ -98,12 +99,13 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
         ids = [prepared.content_ids[row] for row in rows[sides[1]]]
         points = [replace(point, fingerprint=fingerprint(ids))]
 
-    owners = None if groups is None else groups[kept][sides[0]]
-    background = make_background(data.pixels, data.target, owners, seed)
+    owners = tuple(None if groups is None else groups[kept][side] for side in sides)
+    background = make_background(data.pixels, data.target, owners[0], seed)
     pixels = data.pixels if judged is None else judged.pixels
     sample = pixels[np.unique(np.linspace(0, len(pixels) - 1, _PRECISION_IMAGES, dtype=np.int64))]
     clf.bfloat16_change_ = bfloat16_change(model, sample, preprocessing, settings.execution, task)
-    clf.background_, clf.calibration_ = background, None
+    clf.background_ = background
+    clf.calibration_ = clf.conformal_ = clf.abstention_ = None
     clf.class_weights_ = class_weights(clf.class_weight, classes, encoded[kept])
     clf.task_, clf.classes_, clf.pos_label_, clf.model_ = task, classes, pos_label, model
     clf.architecture_ = {name: getattr(clf, name) for name in ARCHITECTURE}
@@ -111,6 +113,7 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     clf.operating_points_ = {point.name: point for point in points}
     clf.active_points_ = tuple(clf.operating_points_)
     clf.history_, clf.skipped_ = pd.DataFrame(history), prepared.skipped
+    clf.ood_ = learn_from_sides(clf, prepared.pixels, tuple(rows[side] for side in sides), owners, seed)
     remember(clf, X, is_rows=image_shape is not None)
     return clf
 
@@ -126,6 +129,8 @@ def check_parameters(clf: CXRClassifier) -> None:
     check_number("patience", clf.patience, caller=_CLASS, low=1, integer=True)
     check_number("learning_rate", clf.learning_rate, caller=_CLASS, low=0, open_low=True)
     check_number("weight_decay", clf.weight_decay, caller=_CLASS, low=0)
+    if clf.dropout is not None:
+        check_number("dropout", clf.dropout, caller=_CLASS, low=0, high=1, open_high=True)
     check_number("label_smoothing", clf.label_smoothing, caller=_CLASS, low=0, high=1, open_high=True)
     check_number("validation_fraction", clf.validation_fraction, caller=_CLASS, low=0, high=0.5)
     check_folder("checkpoint_dir", clf.checkpoint_dir)
@@ -164,6 +169,7 @@ def build(clf: CXRClassifier, num_outputs: int, pretrained: bool | str | Path) -
         channels=clf.channels,
         image_size=clf.image_size,
         pretrained=pretrained,
+        dropout=None if clf.dropout is None else float(clf.dropout),
     )
     return model.to(memory_format=torch.channels_last)  # see inference.unit_tensor
 
@@ -233,7 +239,9 @@ def read_images(clf: CXRClassifier, images: ImageSequence, preprocessing: Prepro
 
 def training_settings(clf: CXRClassifier, seed: int, device: torch.device) -> TrainingSettings:
     """Return what the training loop needs of the constructor's parameters."""
-    names = ("max_epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "patience", "augment")
+    names = (
+        "max_epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "patience", "augment", "dropout"
+    )  # fmt: skip
     precision = check_precision(clf.precision, device, caller=_CLASS)
     chosen = {name: plain(getattr(clf, name)) for name in names}
     return TrainingSettings(**chosen, seed=seed, device=device, precision=precision)

@@ -65,6 +65,13 @@ class Judged(NamedTuple):
         column = self.labels[:, clf.classes_.tolist().index(label)]
         return ~np.isnan(column), column == 1
 
+    def one_of_each_patient(self, seed: int) -> np.ndarray:
+        """Return the rows of one random image of each patient, whatever the order of the images."""
+        by_content = np.argsort(self.content_ids, kind="stable")
+        shuffled = np.random.default_rng(seed).permutation(by_content)
+        _, first = np.unique(self.groups[shuffled], return_index=True)
+        return shuffled[np.sort(first)]
+
 
 def judged(clf: CXRClassifier, X: Any, y: Any, groups: Any, *, caller: str) -> Judged:
     """Return what the network says to labelled images; unreadable ones are left out (and were reported)."""
@@ -258,6 +265,10 @@ def known_images(clf: CXRClassifier, content_ids: Iterable[str], *, caller: str)
     chosen = {f"chose the operating point {name!r}": one.fingerprint for name, one in clf.operating_points_.items()}
     if clf.calibration_ is not None:
         chosen["calibrated the model"] = clf.calibration_.fingerprint
+    if clf.conformal_ is not None:
+        chosen["prediction sets compare with"] = clf.conformal_.fingerprint
+    if clf.abstention_ is not None:
+        chosen["chose when to abstain"] = clf.abstention_.fingerprint
     shares = {what: share_seen(sketch, content_ids) for what, sketch in chosen.items()}
     said = [f"{share:.0%} of the images that {what}" for what, share in shares.items() if share > 0]
     if not said:

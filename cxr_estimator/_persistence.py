@@ -11,11 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from cxr_estimator._fitting import ARCHITECTURE, build, check_image_shape, check_parameters
+from cxr_estimator._ood_blocks import widths
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import execution
 from cxr_estimator._validation import check_number
+from cxr_estimator.abstention import Abstention
 from cxr_estimator.calibration import Calibration
+from cxr_estimator.conformal import Conformal
 from cxr_estimator.errors import CXRError, ModelFolderError
+from cxr_estimator.ood import OodStatistics
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.serialization import (
     CONFIG_NAME,
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
 
 _BACKGROUND = "cxr_estimator.background"  # a tensor beside the weights
+_OOD = "cxr_estimator.ood."  # begins the names of tensors of the out-of-distribution statistics
 _LARGE = 1e6  # beyond what pixels in [0, 1] can have as mean, or as 1 / standard deviation
 
 
@@ -48,15 +53,9 @@ def save(clf: CXRClassifier, folder: Path) -> Path:
     parameters = clf.get_params() | clf.architecture_
     config = {
         "parameters": {key: to_json(value) for key, value in parameters.items() if key not in _LOCAL},
-        "task": clf.task_.value,
-        "classes": labels_to_json(clf.classes_),
-        "pos_label": to_json(clf.pos_label_),
+        **decisions_to_json(clf),
         "preprocessing": clf.preprocessing_.to_dict(),
         "image_shape": to_json(clf.image_shape_),
-        "operating_points": [point.to_dict() for point in clf.operating_points_.values()],
-        "active_operating_points": list(clf.active_points_),
-        "calibration": None if clf.calibration_ is None else clf.calibration_.to_dict(),
-        "class_weights": clf.class_weights_.tolist(),
         "bfloat16_change": clf.bfloat16_change_,
         "training": {"history": _history_to_json(clf.history_)},
         "versions": package_versions(),
@@ -66,8 +65,26 @@ def save(clf: CXRClassifier, folder: Path) -> Path:
     state = clf.model_.state_dict()
     if clf.background_ is not None:
         state = {**state, _BACKGROUND: torch.from_numpy(clf.background_)}
+    if clf.ood_ is not None:
+        config["ood"] = {"n_patients": clf.ood_.n_patients}
+        state = {**state, **{_OOD + name: torch.from_numpy(array) for name, array in clf.ood_.arrays().items()}}
     write_folder(folder, config, state)
     return folder
+
+
+def decisions_to_json(clf: Any) -> dict[str, Any]:
+    """Describe how an estimator gets from logits to decisions, and when it gives none."""
+    optional = {"conformal": clf.conformal_, "abstention": clf.abstention_}
+    return {
+        "task": clf.task_.value,
+        "classes": labels_to_json(clf.classes_),
+        "pos_label": to_json(clf.pos_label_),
+        "operating_points": [point.to_dict() for point in clf.operating_points_.values()],
+        "active_operating_points": list(clf.active_points_),
+        "calibration": None if clf.calibration_ is None else clf.calibration_.to_dict(),
+        "class_weights": clf.class_weights_.tolist(),
+        **{name: value.to_dict() for name, value in optional.items() if value is not None},
+    }
 
 
 def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
@@ -80,7 +97,9 @@ def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
     except (CXRError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelFolderError(f"{folder / CONFIG_NAME}: not a valid configuration ({error}).") from error
     clf.background_ = _background(clf, state.pop(_BACKGROUND, None), folder)
+    ood = {name: state.pop(name) for name in [*state] if name.startswith(_OOD)}
     clf.model_ = _network(clf, state, folder)
+    clf.ood_ = _ood(clf, ood, config.get("ood"), folder)
     check_digest(folder, config)
     clf.device = device
     execution(clf)
@@ -91,11 +110,7 @@ def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
 def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
     clf = cls(**{key: from_json(value) for key, value in config["parameters"].items()})
     check_parameters(clf)
-    _restore_labels(clf, config)
-    pos_label = config["pos_label"]
-    if pos_label not in clf.classes_.tolist() and (pos_label is not None or clf.task_ is Task.BINARY):
-        raise ModelFolderError(f"the positive label {pos_label!r} is none of the classes {clf.classes_.tolist()}.")
-    clf.pos_label_ = pos_label
+    restore_decisions(clf, config)
     clf.preprocessing_ = Preprocessing.from_dict(config["preprocessing"])
     mean, std = clf.preprocessing_.mean, clf.preprocessing_.std
     if max(map(abs, mean)) > _LARGE or not 1 / _LARGE <= min(std) <= max(std) <= _LARGE:
@@ -106,15 +121,19 @@ def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
         if getattr(clf.preprocessing_, name) != getattr(clf, name) and not from_rows:
             raise ModelFolderError(f"{name!r} of the preprocessing and of the parameters differ.")
     clf.architecture_ = {name: getattr(clf, name) for name in ARCHITECTURE}
-    _restore_decisions(clf, config)
     clf.bfloat16_change_ = check_number("bfloat16_change", config["bfloat16_change"], caller="load", low=0, high=1)
     clf.history_ = _history_from_json(config["training"]["history"])
     clf.skipped_ = ()
     return clf
 
 
-def _restore_decisions(clf: CXRClassifier, config: dict[str, Any]) -> None:
-    """Set operating points and calibration."""
+def restore_decisions(clf: Any, config: dict[str, Any]) -> None:
+    """Set what `decisions_to_json` described, or raise."""
+    _restore_labels(clf, config)
+    pos_label = config["pos_label"]
+    if pos_label not in clf.classes_.tolist() and (pos_label is not None or clf.task_ is Task.BINARY):
+        raise ModelFolderError(f"the positive label {pos_label!r} is none of the classes {clf.classes_.tolist()}.")
+    clf.pos_label_ = pos_label
     n_classes = len(clf.classes_)
     points = [OperatingPoint.from_dict(point) for point in config["operating_points"]]
     clf.operating_points_ = {point.name: point for point in points}
@@ -137,9 +156,14 @@ def _restore_decisions(clf: CXRClassifier, config: dict[str, Any]) -> None:
     clf.calibration_ = None if config["calibration"] is None else Calibration.from_dict(config["calibration"])
     if clf.calibration_ is not None and not clf.calibration_.fits(clf.task_, n_classes):
         raise ModelFolderError(f"the calibration does not fit {n_classes} classes.")
+    clf.abstention_ = Abstention.from_dict(config["abstention"]) if "abstention" in config else None
+    if clf.abstention_ is not None and (clf.abstention_.point is None) != (clf.task_ is not Task.BINARY):
+        raise ModelFolderError("the abstention names an operating point for two classes only, and there it must.")
+    sets = config.get("conformal")
+    clf.conformal_ = None if sets is None else Conformal.from_dict(sets, clf.task_, n_classes)
 
 
-def _restore_labels(clf: CXRClassifier, config: dict[str, Any]) -> None:
+def _restore_labels(clf: Any, config: dict[str, Any]) -> None:
     """Set the task and the classes, or the names of several labels per image, which need no order."""
     classes = config["classes"]
     own = Task.of_classes(len(classes["values"]))
@@ -176,6 +200,22 @@ def _background(clf: CXRClassifier, tensor: Tensor | None, folder: Path) -> np.n
         fault = f"{_BACKGROUND!r} is {tensor.dtype} of shape {tuple(tensor.shape)}, not uint8 of (b, {shape})"
         raise ModelFolderError(f"{folder / WEIGHTS_NAME}: {fault}.")
     return tensor.clone().numpy()
+
+
+def _ood(clf: CXRClassifier, tensors: dict[str, Tensor], config: Any, folder: Path) -> OodStatistics | None:
+    """Return the out-of-distribution statistics, or None for a model that has none."""
+    if config is None and not tensors:
+        return None
+    if not isinstance(config, dict) or set(config) != {"n_patients"}:
+        raise ModelFolderError(f"{folder / CONFIG_NAME}: 'ood' must hold n_patients alone. Got {config!r:.200}.")
+    wrong = [name for name, tensor in tensors.items() if tensor.dtype != torch.float32]
+    if wrong:
+        raise ModelFolderError(f"{folder / WEIGHTS_NAME}: {wrong[0]!r:.200} is not float32.")
+    arrays = {name.removeprefix(_OOD): tensor.clone().numpy() for name, tensor in tensors.items()}
+    try:
+        return OodStatistics.from_arrays(arrays, config["n_patients"], widths(clf.model_, clf.preprocessing_))
+    except CXRError as error:
+        raise ModelFolderError(f"{folder}: {error}") from error
 
 
 def _network(clf: CXRClassifier, state: dict[str, Tensor], folder: Path) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +32,10 @@ from cxr_estimator.inference import (
     Run,
     check_device,
     check_precision,
+    forward,
     predict_logits,
 )
+from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.reading import Reading
 
 if TYPE_CHECKING:
@@ -75,20 +78,53 @@ def images(clf: CXRClassifier, X: Any) -> ImageSequence:
 def run_network(clf: CXRClassifier, X: Any) -> Logits:
     """Return the logits (N, 1) or (N, K), float32; the row of an unreadable image is NaN, and it is reported."""
     sequence = images(clf, X)
-    return _run(clf, sequence, clf.task_.num_outputs(len(clf.classes_)))
+    return run_over(clf, sequence, clf.task_.num_outputs(len(clf.classes_)))
 
 
 def run_embedding(clf: CXRClassifier, X: Any) -> Logits:
     """Return the embeddings (N, D), float32, with rows of NaN as in `run_network`."""
     sequence = images(clf, X)
-    return _run(clf, sequence, embedding_size(clf.model_), embed)
+    return run_over(clf, sequence, embedding_size(clf.model_), embed)
 
 
-def _run(clf: CXRClassifier, sequence: ImageSequence, width: int, run: Run = nn.Module.__call__) -> Logits:
+def run_members(members: Sequence[CXRClassifier], X: Any) -> tuple[np.ndarray, Logits]:
+    """Return the logits of several networks, (M, N, K), and what was read.
+
+    Networks that see images in the same way see them together, so that each image is read once.
+    """
+    width = members[0].task_.num_outputs(len(members[0].classes_))
+    alike: dict[Preprocessing, list[int]] = {}
+    for place, member in enumerate(members):
+        alike.setdefault(member.preprocessing_, []).append(place)
+    values: dict[int, np.ndarray] = {}
+    for places in alike.values():
+        own = [members[place] for place in places]
+        # the networks are held one by one, inside: to hold one while waiting for the next could wait for ever
+        found = run_over(own[0], images(own[0], X), width * len(own), _side_by_side(own), model=nn.Identity())
+        values |= dict(zip(places, np.split(found.values, len(own), axis=1), strict=True))
+    return np.stack([values[place] for place in range(len(members))]), found
+
+
+def _side_by_side(members: Sequence[CXRClassifier]) -> Run:
+    how = [execution(member) for member in members]
+
+    def run(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([forward(one.model_, x, own) for one, own in zip(members, how, strict=True)], dim=1)
+
+    return run
+
+
+def run_over(
+    clf: CXRClassifier,
+    sequence: ImageSequence,
+    width: int,
+    run: Run = nn.Module.__call__,
+    model: nn.Module | None = None,
+) -> Logits:
     """Return what the network, or `run`, gives for each image, (N, width); unreadable images are reported."""
     with bar(len(sequence), "predicting", clf.verbose) as progress:
         found = predict_logits(
-            clf.model_,
+            clf.model_ if model is None else model,
             sequence,
             clf.preprocessing_,
             execution(clf),
@@ -97,12 +133,17 @@ def _run(clf: CXRClassifier, sequence: ImageSequence, width: int, run: Run = nn.
             progress=progress,
             run=run,
         )
-    report(found.skipped, stacklevel=6)
+    report(found.skipped, stacklevel=7)
     undefined = set(np.flatnonzero(~np.isfinite(found.values).all(axis=1)).tolist())
     broken = sorted(undefined - {item.position for item in found.skipped})
     if broken:  # so that NaN always means unreadable
-        raise ModelFolderError(f"The network gives no finite output for {sequence.source(broken[0])}: bad weights.")
+        raise not_finite(sequence.source(broken[0]))
     return found
+
+
+def not_finite(source: str) -> ModelFolderError:
+    """Return (not raise) the error for a network that gives NaN or infinity for an image that could be read."""
+    return ModelFolderError(f"The network gives no finite output for {source}: bad weights.")
 
 
 def report(skipped: tuple[SkippedImage, ...], *, stacklevel: int = 4) -> None:

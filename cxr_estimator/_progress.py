@@ -24,17 +24,17 @@ def bar(total: int, description: str, verbose: int) -> Iterator[Callable[[float]
         yield shown.update
 
 
-def check_callback(progress: Any) -> None:
+def check_callback(progress: Any, *, caller: str = "explain") -> None:
     """Raise unless `progress` is None or can be called."""
     if progress is not None and not callable(progress):
-        raise wrong_type("progress", "explain", "None or a function", progress)
+        raise wrong_type("progress", caller, "None or a function", progress)
 
 
 def told_how_far(
-    advance: Callable[[float], Any], progress: Callable[[float, int], Any] | None
+    advance: Callable[[float], Any], progress: Callable[[float, int], Any] | None, *, caller: str = "explain"
 ) -> Callable[[float, int], Any]:
     """Return a callback `(done, total)` that moves a bar on, and tells `progress` if there is one."""
-    check_callback(progress)
+    check_callback(progress, caller=caller)
     at = 0.0
 
     def tell(done: float, total: int) -> None:

@@ -32,9 +32,13 @@ class PlainCNN(nn.Module):
         Logits, input planes, and height and width of the input in pixels.
     width : int, default=24
         Channels of the first stage; each further stage has twice as many, at most 192.
+    dropout : float in [0, 1), default=0.1
+        Before the last layer.
     """
 
-    def __init__(self, num_outputs: int, channels: int, image_size: int, width: int = 24) -> None:
+    def __init__(
+        self, num_outputs: int, channels: int, image_size: int, width: int = 24, *, dropout: float = 0.1
+    ) -> None:
         super().__init__()
         widths = [min(width * 2**stage, 192) for stage in range(max(2, round(math.log2(image_size / 8))))]
         self.features = nn.Sequential()
@@ -42,7 +46,7 @@ class PlainCNN(nn.Module):
             self.features.add_module(f"stage{number + 1}", _plain_stage(before, after))
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
-        self.dropout = nn.Dropout(0.1)
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(widths[-1], num_outputs)
         self.head_hidden_size = widths[-1]
 
@@ -82,7 +86,13 @@ def check_backbone(name: str, *, caller: str) -> str:
 
 
 def build_backbone(
-    name: str, *, num_outputs: int, channels: int, image_size: int, pretrained: bool | str | Path = False
+    name: str,
+    *,
+    num_outputs: int,
+    channels: int,
+    image_size: int,
+    pretrained: bool | str | Path = False,
+    dropout: float | None = None,
 ) -> nn.Module:
     """Return a network that maps (N, channels, image_size, image_size) to logits (N, num_outputs).
 
@@ -93,32 +103,37 @@ def build_backbone(
     pretrained : bool or path
         True: timm's weights for this model, from its cache or the Hub. A path: a local `.safetensors` file of this
         architecture; a first layer and a head of another size are adapted as timm does it.
+    dropout : float in [0, 1), optional
+        Before the last layer; a few families drop in their blocks as well. Default: the backbone's own.
 
     Raises
     ------
     InvalidParameterError
-        Unknown backbone, or `pretrained` does not suit it.
+        Unknown backbone, or `pretrained` or `dropout` does not suit it.
     WeightsError
         The weights can be neither found nor downloaded, or do not fit the architecture.
     """
     caller = "build_backbone"
     check_backbone(name, caller=caller)
     weights = _check_pretrained(pretrained, name, caller)
+    own: dict[str, Any] = {} if dropout is None else {"dropout" if name == PLAIN_CNN else "drop_rate": dropout}
     if name == PLAIN_CNN:
-        return PlainCNN(num_outputs, channels, image_size)
+        return PlainCNN(num_outputs, channels, image_size, **own)
     import timm
 
-    options: dict[str, Any] = {"num_classes": num_outputs, "in_chans": channels, "pretrained": bool(weights)}
+    options: dict[str, Any] = {"num_classes": num_outputs, "in_chans": channels, "pretrained": bool(weights), **own}
     if isinstance(weights, Path):
         options["pretrained_cfg_overlay"] = {"file": str(weights)}
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         options["img_size"] = image_size  # transformers allocate their position embedding for one size
-    if not weights:
-        return timm.create_model(name, **options)
     try:
         model = timm.create_model(name, **options)
     except Exception as error:  # the network, the Hub's client, the file format: many classes, one remedy
+        if dropout is not None and isinstance(error, TypeError) and "drop_rate" in str(error):
+            raise invalid("dropout", caller, f"None for {name!r}, which takes none", dropout) from error
+        if not weights:
+            raise
         raise WeightsError(_weights_message(name, weights, error)) from error
     if isinstance(weights, Path):
         _check_overlap(model, name, weights)

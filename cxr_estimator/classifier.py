@@ -45,6 +45,9 @@ class CXRClassifier(
         Height and width of flat images, where X is a 2-D array of rows. Default: one line.
     pretrained : bool or path, default=False
         True: timm's weights for the backbone. A path: a local `.safetensors` file.
+    dropout : float in [0, 1), optional
+        Share of the features before the last layer that each training step leaves out, and that the uncertainty method
+        "mc_dropout" samples. Default: the backbone's own, 0.1 for "plain_cnn" and 0 for most of timm.
     label_names : sequence of K str, optional
         What several labels per image are called. Default: the columns of y, if it is a data frame, else 0 to K - 1.
     pos_label : label, optional
@@ -111,8 +114,13 @@ class CXRClassifier(
     background_ : ndarray (b, C, S, S), uint8, or None
         What SHAP methods compare with: means of at least 20 patients each, at model size, at most four per class.
         None where there were fewer patients.
+    ood_ : OodStatistics or None
+        What ordinary images are like, for `check_images`: averages of at least 20 patients, and the scores of others.
+        None where fewer than 20 patients trained or validated; `fit_ood` makes it afterwards.
     bfloat16_change_ : float
         How far bfloat16 moved a probability of 64 validation images at most (training images where there are none).
+    conformal_ : Conformal or None
+        What `predict_set` compares with, kept by `conformalize`.
     history_ : pandas.DataFrame
         One row per epoch: epoch, train_loss, val_loss, val_auroc, learning_rate, seconds, best.
     skipped_ : tuple of SkippedImage
@@ -140,6 +148,7 @@ class CXRClassifier(
         intensity=None,
         image_shape=None,
         pretrained=False,
+        dropout=None,
         label_names=None,
         pos_label=None,
         threshold=0.5,
@@ -169,6 +178,7 @@ class CXRClassifier(
         self.intensity = intensity
         self.image_shape = image_shape
         self.pretrained = pretrained
+        self.dropout = dropout
         self.label_names = label_names
         self.pos_label = pos_label
         self.threshold = threshold
@@ -224,6 +234,9 @@ class CXRClassifier(
 
     def _images(self, X: Any) -> ImageSequence:
         return _predicting.images(self, X)
+
+    def _members(self) -> list[CXRClassifier]:
+        return [self]
 
     def _run(self, X: Any) -> Logits:
         return _predicting.run_network(self, X)

@@ -51,11 +51,11 @@ class WeightsError(CXRError, OSError):
 
 
 class MissingPackageError(CXRError, ImportError):
-    """Something was asked for that needs a package of an extra; the message says how to install it."""
+    """An optional package is not installed; the message says how to get it."""
 
 
 class UnsupportedMethodError(CXRError, ValueError):
-    """An attribution method does not work on this network; the message names methods that do."""
+    """A method does not work on this network; the message names what does."""
 
 
 class ModelFolderError(CXRError, ValueError):
@@ -103,7 +103,7 @@ class ThresholdWarning(UserWarning):
 
 
 class SameDataWarning(UserWarning):
-    """A model is evaluated on images that chose an operating point of it or calibrated it."""
+    """A model is evaluated on images that chose an operating point, calibrated it or made its prediction sets."""
 
 
 class ScoreWarning(UserWarning):

@@ -196,6 +196,13 @@ def normalise(unit: Tensor, preprocessing: Preprocessing) -> Tensor:
     return (unit - mean) / std
 
 
+def denormalise(x: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return the pixels in [0, 1] of a network's input; undoes `normalise`."""
+    mean = torch.tensor(preprocessing.mean, device=x.device).view(1, -1, 1, 1)
+    std = torch.tensor(preprocessing.std, device=x.device).view(1, -1, 1, 1)
+    return x * std + mean
+
+
 def iter_inputs(
     images: ImageSequence, preprocessing: Preprocessing, execution: Execution, reading: Reading | None = None
 ) -> Iterator[tuple[PreparedImages, Tensor]]:
@@ -242,12 +249,16 @@ def predict_logits(
 
 
 def pixel_logits(
-    model: nn.Module, pixels: np.ndarray | PixelRows, preprocessing: Preprocessing, execution: Execution
+    model: nn.Module,
+    pixels: np.ndarray | PixelRows,
+    preprocessing: Preprocessing,
+    execution: Execution,
+    run: Run = nn.Module.__call__,
 ) -> np.ndarray:
-    """Return the logits (N, K) of images that are already at model size, uint8 or uint16 (N, C, S, S)."""
+    """Return the logits (N, K), or what `run` gives, of images at model size, uint8 or uint16 (N, C, S, S)."""
     limit = BatchLimit(execution.batch_size)
     outputs = [
-        forward(model, normalise(unit_tensor(pixels[rows], execution.device), preprocessing), execution, limit)
+        forward(model, normalise(unit_tensor(pixels[rows], execution.device), preprocessing), execution, limit, run)
         for rows in batches(len(pixels), execution.batch_size)
     ]
     return torch.cat(outputs).cpu().numpy()

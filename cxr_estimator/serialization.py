@@ -32,7 +32,7 @@ _KEYS = {
     "operating_points", "active_operating_points", "calibration",
     "class_weights", "task", "bfloat16_change", "training", "versions",
 }  # fmt: skip
-_OPTIONAL_KEYS = {"feature_names", "weights_sha256"}
+_OPTIONAL_KEYS = {"abstention", "conformal", "feature_names", "ood", "weights_sha256"}
 
 
 def writable_folder(path: str | Path) -> Path:

@@ -45,6 +45,7 @@ class TrainingSettings:
     seed: int
     device: torch.device
     precision: str = "float32"
+    dropout: float | None = None  # the network has it already; it tells the checkpoints of one from another's
 
     @property
     def execution(self) -> Execution:

@@ -165,6 +165,27 @@ def test_pretrained_file_that_is_missing_or_does_not_fit(tmp_path):
         build("resnet18", pretrained=tmp_path / "other.safetensors")
 
 
+def test_dropout_of_a_network():
+    assert build("plain_cnn").dropout.p == 0.1
+    assert build("plain_cnn", dropout=0.4).dropout.p == 0.4
+    assert build("resnet10t").drop_rate == 0.0
+    assert build("resnet10t", dropout=0.4).drop_rate == 0.4
+    assert build("densenet121", dropout=0.4).head_drop.p == 0.4
+
+
+def test_a_family_that_takes_no_dropout(monkeypatch):
+    def without(name, **options):
+        if "drop_rate" in options:
+            raise TypeError("Other.__init__() got an unexpected keyword argument 'drop_rate'")
+        raise TypeError("something else")
+
+    monkeypatch.setattr(timm, "create_model", without)
+    with pytest.raises(InvalidParameterError, match=r"'dropout' parameter .* must be None for 'resnet18'"):
+        build("resnet18", dropout=0.2)
+    with pytest.raises(TypeError, match="something else"):
+        build("resnet18")
+
+
 # -- pretrained=True: the real Hub client, in a process of its own, against a local server
 
 BUILD = """

@@ -7,7 +7,7 @@ import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from cxr_estimator import CXRClassifier
+from cxr_estimator import CXRClassifier, CXREnsemble
 
 # The checks fit without `groups`, which is what this one warning is about.
 pytestmark = pytest.mark.filterwarnings("ignore::cxr_estimator.errors.PatientLeakWarning")
@@ -44,7 +44,12 @@ FURTHER_CHECKS = [
 ]
 
 
-@parametrize_with_checks(CONFIGURATIONS, expected_failed_checks=lambda estimator: EXPECTED_FAILURES, xfail_strict=True)
+ENSEMBLE = CXREnsemble(CXRClassifier(**SMALL, validation_fraction=0.0), 2)
+
+
+@parametrize_with_checks(
+    [*CONFIGURATIONS, ENSEMBLE], expected_failed_checks=lambda estimator: EXPECTED_FAILURES, xfail_strict=True
+)
 def test_scikit_learn_checks(estimator, check, monkeypatch):
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # without it the array API check skips itself
     if check.func is estimator_checks.check_methods_subset_invariance:

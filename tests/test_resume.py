@@ -127,6 +127,13 @@ def test_other_runs_in_the_same_folder_are_left_alone(tmp_path, changes):
     assert_equal(run(tmp_path), run(None))
 
 
+def test_a_run_with_other_dropout_is_another_one(tmp_path):
+    run(tmp_path)
+    calls = []
+    run(tmp_path, lambda steps, row: calls.append(steps), dropout=0.2)
+    assert len(calls) > 1
+
+
 def test_a_full_disk_does_not_end_the_run(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

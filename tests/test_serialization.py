@@ -368,6 +368,21 @@ def test_saving_that_is_killed_between_the_two_files_is_noticed(folder, fitted, 
         load(folder)
 
 
+def test_dropout_is_saved_and_older_folders_have_none(fitted, folder, phantoms, tmp_path):
+    assert load(folder).dropout is None
+    edit(folder, lambda c: c["parameters"].pop("dropout"))
+    old = load(folder)
+    assert old.dropout is None
+    assert old.model_.dropout.p == 0.1
+    clf = copy.copy(fitted).set_params(dropout=0.3)
+    clf.architecture_ = {**clf.architecture_, "dropout": 0.3}
+    again = load(clf.save(tmp_path / "new"))
+    assert again.dropout == again.model_.dropout.p == 0.3
+    edit(tmp_path / "new", lambda c: c["parameters"].update(dropout=1.0))
+    with pytest.raises(ModelFolderError, match="'dropout' parameter"):
+        load(tmp_path / "new")
+
+
 # Swin and EVA keep tables outside of their weights, which have to be made anew.
 NETWORKS = ["plain_cnn", "resnet10t", "swin_tiny_patch4_window7_224", "eva02_tiny_patch14_224"]
 

@@ -38,6 +38,9 @@ def train(
     pretrained: Annotated[
         str, typer.Option(help="no; yes: timm's weights; or the path of a .safetensors file.")
     ] = "no",
+    dropout: Annotated[
+        float | None, typer.Option(help="Share of features left out before the last layer. Default: the backbone's.")
+    ] = None,
     pos_label: Annotated[
         str | None, typer.Option(help="The label that counts as positive. Default: the second.")
     ] = None,
@@ -79,6 +82,7 @@ def train(
         image_size=image_size,
         channels=channels,
         pretrained={"no": False, "yes": True}.get(pretrained, pretrained),
+        dropout=dropout,
         label_names=label_column if images.y.ndim == 2 else None,
         pos_label=label_of(pos_label, images.y),
         threshold=number_or_text(threshold),

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from cxr_estimator._folds import out_of_fold, patient_folds
+from cxr_estimator._optional import needed
 from cxr_estimator._validation import check_labels, invalid, is_label_matrix, wrong_type
 from cxr_estimator.classifier import CXRClassifier
-from cxr_estimator.curation._optional import needed
 from cxr_estimator.errors import DataError
 from cxr_estimator.images import as_images
 
@@ -69,7 +69,7 @@ def label_issues(
         raise invalid("y", _CALLER, "the labels of X", None)
     if is_label_matrix(y):
         raise DataError(f"{_CALLER}: y has several columns. Pass one of them, with the images of which it is known.")
-    needed("cleanlab", "cleanlab", caller=_CALLER)  # fails now rather than after the folds
+    needed("cleanlab", "cleanlab", extra="curation", caller=_CALLER)  # fails now rather than after the folds
     images = as_images(X)
     labels = check_labels(y, len(images), caller=_CALLER)
     folds = patient_folds(clf, images, labels, groups, cv, caller=_CALLER)
@@ -86,8 +86,8 @@ def _proba(clf: CXRClassifier, X: Any, y: np.ndarray, groups: np.ndarray) -> np.
 
 def rank_labels(labels: np.ndarray, proba: np.ndarray) -> pd.DataFrame:
     """Return the table of `label_issues` from out-of-fold probabilities (N, K); rows of NaN are left out."""
-    filters = needed("cleanlab.filter", "cleanlab", caller=_CALLER)
-    ranks = needed("cleanlab.rank", "cleanlab", caller=_CALLER)
+    filters = needed("cleanlab.filter", "cleanlab", extra="curation", caller=_CALLER)
+    ranks = needed("cleanlab.rank", "cleanlab", extra="curation", caller=_CALLER)
     classes, given = np.unique(labels, return_inverse=True)
     position = np.flatnonzero(~np.isnan(proba).any(axis=1))
     if not len(position):

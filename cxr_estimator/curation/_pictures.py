@@ -10,8 +10,8 @@ from joblib import effective_n_jobs
 from PIL import Image
 from scipy import ndimage
 
+from cxr_estimator._optional import needed
 from cxr_estimator._progress import bar
-from cxr_estimator.curation._optional import needed
 from cxr_estimator.errors import DataError, SkippedImage
 from cxr_estimator.images import as_images
 from cxr_estimator.preprocessing import Preprocessing
@@ -74,7 +74,7 @@ def hashes(pixels: np.ndarray, *, caller: str) -> tuple[np.ndarray, np.ndarray]:
 
     So written, 64 minus the product of two hashes is twice their Hamming distance, and a matrix product gives all.
     """
-    imagehash = needed("imagehash", "ImageHash", caller=caller)
+    imagehash = needed("imagehash", "ImageHash", extra="curation", caller=caller)
     pictures = [Image.fromarray(one) for one in pixels]
     found = ([each(one).hash.ravel() for one in pictures] for each in (imagehash.phash, imagehash.dhash))
     by_cosines, by_gradients = (np.where(np.array(bits), np.float32(1), np.float32(-1)) for bits in found)

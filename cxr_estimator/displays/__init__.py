@@ -2,5 +2,6 @@
 
 from cxr_estimator.displays.curves import DeletionCurveDisplay
 from cxr_estimator.displays.explanation import ExplanationDisplay
+from cxr_estimator.displays.risk_coverage import RiskCoverageDisplay
 
-__all__ = ["DeletionCurveDisplay", "ExplanationDisplay"]
+__all__ = ["DeletionCurveDisplay", "ExplanationDisplay", "RiskCoverageDisplay"]

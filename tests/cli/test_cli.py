@@ -64,6 +64,7 @@ def model(folder, tmp_path_factory):
     done = cxr(
         "train", "--data", folder, "--model", path, "--backbone", "plain_cnn", "--image-size", 32, "--epochs", 2,
         "--pos-label", "PNEUMONIA", "--validation-fraction", 0.2, "--threshold", "sensitivity>=0.9", "--quiet",
+        "--dropout", 0.1,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "classes: NORMAL, PNEUMONIA" in done.stdout
@@ -77,6 +78,7 @@ def test_trained_model_equals_the_python_way(folder, model):
 
     data = load_image_folder(folder)
     clf = CXRClassifier.load(model)
+    assert clf.dropout == 0.1
     again = CXRClassifier(**clf.get_params()).fit(data.X, data.y, groups=data.groups)
     np.testing.assert_allclose(again.predict_proba(data.X), clf.predict_proba(data.X), atol=1e-6)
 

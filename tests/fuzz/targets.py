@@ -157,6 +157,9 @@ def check_model(clf: Any) -> None:
     require(proba.shape == (1, len(clf.classes_)), f"probabilities of shape {proba.shape}")
     require(clf.predict(_GREY)[0] in clf.classes_, "a label is expected")
     require(np.isfinite(proba).all() and abs(proba.sum() - 1) < 1e-6, f"probabilities {proba}")
+    if clf.conformal_ is not None:
+        sets = clf.predict_set(_GREY, coverage=0.5)
+        require(sets.shape == proba.shape and sets.dtype == bool, f"sets {sets}")
 
 
 def read_explanation(folder: Path) -> Explanation:

@@ -1,0 +1,268 @@
+"""What `CXREnsemble` does with its members: fit them, join what they say and what explains it, save and load them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import _safe_indexing
+
+from cxr_estimator import _persistence
+from cxr_estimator._explaining import prediction_of
+from cxr_estimator._outputs import Task
+from cxr_estimator._predicting import run_members
+from cxr_estimator._progress import check_callback
+from cxr_estimator._targets import explained_classes
+from cxr_estimator._validation import check_number, check_seed, invalid, plain, wrong_type
+from cxr_estimator.classifier import CXRClassifier
+from cxr_estimator.errors import CXRError, DataError, ModelFolderError
+from cxr_estimator.explanation import Explanation
+from cxr_estimator.images import ImageSequence
+from cxr_estimator.inference import Logits, batches
+from cxr_estimator.serialization import CONFIG_NAME, atomic_write, read_json, writable_folder
+
+if TYPE_CHECKING:
+    from cxr_estimator.ensemble import CXREnsemble
+
+FORMAT, SCHEMA_VERSION = "cxr_estimator_ensemble", 1
+_CLASS = "CXREnsemble"
+_CALLER = "explain"
+_MOST = 100  # members
+# Parameters of the template that its members follow when they answer; the others belong to the networks as fitted.
+_RUN = ("batch_size", "precision", "device", "on_error", "cache_dir", "n_jobs", "verbose")
+_KEYS = {
+    "format", "schema_version", "members", "task", "classes", "pos_label", "operating_points",
+    "active_operating_points", "calibration", "class_weights",
+}  # fmt: skip
+_OPTIONAL_KEYS = {"abstention", "conformal"}
+
+
+def fitted_members(ensemble: CXREnsemble, X: Any, y: Any, **fit: Any) -> list[CXRClassifier]:
+    """Fit clones of the template with seeds of their own."""
+    template = ensemble.estimator
+    if not isinstance(template, CXRClassifier):
+        raise wrong_type("estimator", _CLASS, "a CXRClassifier", template)
+    check_number("n_estimators", ensemble.n_estimators, caller=_CLASS, low=2, high=_MOST, integer=True)
+    if isinstance(template.threshold, str):
+        constraint = "a number, since each member splits off other validation images; use set_threshold after fit"
+        raise invalid("estimator__threshold", _CLASS, constraint, template.threshold)
+    given = template.random_state if ensemble.random_state is None else ensemble.random_state
+    seeds = np.random.SeedSequence(check_seed(given, caller=_CLASS)).generate_state(ensemble.n_estimators)
+    members = []
+    for number, seed in enumerate(seeds.tolist()):
+        member = clone(template).set_params(random_state=seed)
+        if template.checkpoint_dir is not None:
+            member.set_params(checkpoint_dir=Path(template.checkpoint_dir) / f"member_{number}")
+        members.append(member.fit(X, y, **fit))
+    return members
+
+
+def check_members(models: Any) -> list[CXRClassifier]:
+    """Return fitted classifiers that can be joined, or raise an error that says how they differ."""
+    if not isinstance(models, Sequence) or not 2 <= len(models) <= _MOST:
+        raise invalid("models", _CLASS, f"a list of 2 to {_MOST} fitted classifiers", models)
+    for number, model in enumerate(models):
+        if not isinstance(model, CXRClassifier):
+            raise wrong_type("models", _CLASS, "a list of CXRClassifiers", model)
+        if not hasattr(model, "classes_"):
+            raise invalid("models", _CLASS, "a list of fitted classifiers", f"an unfitted one at index {number}")
+        rows = "image_shape of rows", model.image_shape_, models[0].image_shape_
+        for what, own, first in (*_must_agree(model, models[0]), rows):
+            if own != first:
+                raise DataError(
+                    f"{_CLASS}: the models must have the same {what}, but models[0] has {first!r} and models[{number}] "
+                    f"has {own!r}."
+                )
+    return list(models)
+
+
+def _must_agree(model: Any, first: CXRClassifier) -> Iterator[tuple[str, Any, Any]]:
+    yield "task", model.task_.value, first.task_.value
+    yield "classes, in the same order", model.classes_.tolist(), first.classes_.tolist()
+    yield "positive label", model.pos_label_, first.pos_label_
+
+
+def geometric_mean_of_weights(members: Sequence[CXRClassifier]) -> np.ndarray:
+    """Return the class weights (K,) whose shift of the mean log-odds is the mean of the members' shifts."""
+    with np.errstate(divide="ignore"):  # a weight of 0 stays 0
+        return np.exp(np.mean([np.log(member.class_weights_) for member in members], axis=0))
+
+
+def running(ensemble: CXREnsemble) -> list[CXRClassifier]:
+    """Return the members as they are to run now: with the template's device, batch size and treatment of errors."""
+    settings = {name: getattr(ensemble.estimator, name) for name in _RUN}
+    return [copy(member).set_params(**settings) for member in ensemble.estimators_]
+
+
+def run(ensemble: CXREnsemble, X: Any) -> Logits:
+    """Return the mean of the members' logits for each image."""
+    values, found = run_members(running(ensemble), X)
+    return found._replace(values=values.mean(axis=0))
+
+
+@dataclass(frozen=True)
+class EnsemblePlan:
+    """A checked request for explanations."""
+
+    ensemble: CXREnsemble
+    members: list[CXRClassifier]
+    X: Any
+    images: ImageSequence
+    method: Any
+    target: Any
+    index: np.ndarray | None  # of the class to explain, where it does not follow from the prediction
+    truth: np.ndarray | None
+    request: dict[str, Any]
+
+    @classmethod
+    def check(
+        cls, ensemble: CXREnsemble, X: Any, y: Any, method: Any, target: Any, request: dict[str, Any]
+    ) -> EnsemblePlan:
+        """Return the plan, or raise before any image is explained, but for faults that the members find."""
+        images = ensemble._images(X)
+        members = running(ensemble)
+        sizes = sorted({member.preprocessing_.image_size for member in members})
+        if len(sizes) > 1:
+            text = f"the members see images of {sizes} pixels, and maps of different sizes have no mean"
+            raise DataError(f"{_CALLER}: {text}. Explain each of `estimators_` by itself.")
+        if isinstance(target, str) and target == "margin":
+            raise invalid("target", _CALLER, "a class, 'predicted' or 'true' for an ensemble", target)
+        index, truth = explained_classes(ensemble, len(images), target, y)
+        return cls(ensemble, members, X, images, method, target, index, truth, request)
+
+    def all(self, progress: Callable[[float, int], Any] | None) -> Any:
+        """Return what `CXREnsemble.explain` returns."""
+        found = self._part(slice(0, len(self.images)), progress)
+        if found is None:
+            raise DataError(f"{_CALLER}: none of the {len(self.images)} images could be read.")
+        return found
+
+    def parts(self) -> Iterator[Any]:
+        """Yield the explanations of `batch_size` images at a time."""
+        for rows in batches(len(self.images), self.ensemble.estimator.batch_size):
+            found = self._part(rows)
+            if found is not None:
+                yield found
+
+    def _part(self, rows: slice, progress: Callable[[float, int], Any] | None = None) -> Any:
+        """Return the explanations of some of the images, or None where none of them could be read."""
+        ensemble, part = self.ensemble, _safe_indexing(self.X, rows)
+        found = ensemble._run(part)
+        readable = np.flatnonzero(~np.isnan(found.values).any(axis=1))
+        if not len(readable):
+            return None
+        logits, position = found.values[readable], readable + rows.start
+        index = ensemble._decide(logits) if self.index is None else self.index[position]
+        if ensemble.task_ is Task.MULTILABEL:
+            what: dict[str, Any] = {"target": ensemble.classes_.tolist()[index[0]]}
+        else:
+            what = {"target": "true", "y": ensemble.classes_[index]}
+        several = not isinstance(self.method, str)
+        each = [
+            member.explain(
+                _safe_indexing(part, readable),
+                method=self.method if several else [self.method],
+                progress=_share(progress, number, len(self.members)),
+                **{**what, **self.request},
+            )
+            for number, member in enumerate(self.members)
+        ]
+        fields = {
+            "index": position,
+            "prediction": prediction_of(ensemble, logits, index, None if self.truth is None else self.truth[position]),
+            "names": tuple(self.images.source(int(row)) for row in position),
+        }
+        joined = {name: _mean([one[name] for one in each], self._options, **fields) for name in each[0]}
+        return joined if several else joined[self.method]
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"target": plain(self.target), "members": len(self.members)}
+
+
+def _share(progress: Callable[[float, int], Any] | None, number: int, n_members: int) -> Any:
+    check_callback(progress)
+    if progress is None:
+        return None
+    return lambda done, total: progress((number * total + done) / n_members, total)
+
+
+def _mean(parts: list[Explanation], asked: dict[str, Any], **fields: Any) -> Explanation:
+    """Return the mean of the members' maps; their standard deviation is the spread."""
+    first, values = parts[0], np.stack([part.values for part in parts])
+    return replace(
+        first,
+        values=values.mean(axis=0),
+        spread=values.std(axis=0, ddof=1),
+        score=np.mean([part.score for part in parts], axis=0),
+        layer=first.layer if len({part.layer for part in parts}) == 1 else None,
+        completeness_residual=np.max([part.completeness_residual for part in parts], axis=0),
+        evaluations=np.sum([part.evaluations for part in parts], axis=0),
+        options={**first.options, **asked},
+        **fields,
+    )
+
+
+def save(ensemble: CXREnsemble, folder: Path) -> Path:
+    """Write each member as a model folder of its own, then the configuration, which knows what it belongs to."""
+    writable_folder(folder)
+    names = [f"member_{number}" for number in range(len(ensemble.estimators_))]
+    for name, member in zip(names, ensemble.estimators_, strict=True):
+        member.save(folder / name)
+    config = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "members": [_digest(folder / name) for name in names],
+        **_persistence.decisions_to_json(ensemble),
+    }
+    with atomic_write(folder / CONFIG_NAME) as file:
+        file.write(json.dumps(config, indent=1, allow_nan=False).encode())
+    return folder
+
+
+def load(cls: type[CXREnsemble], folder: Path, device: str) -> CXREnsemble:
+    """Read what `save` wrote; whatever is wrong is a ModelFolderError that names the file."""
+    path = folder / CONFIG_NAME
+    config = read_json(path)
+    if config.get("format") != FORMAT or config.get("schema_version") != SCHEMA_VERSION:
+        raise ModelFolderError(
+            f"{path}: not a {FORMAT} of schema version {SCHEMA_VERSION} (format {config.get('format')!r:.100}, version "
+            f"{config.get('schema_version')!r:.100}). CXRClassifier.load reads a single model."
+        )
+    if config.keys() - _OPTIONAL_KEYS != _KEYS:
+        raise ModelFolderError(f"{path}: wrong keys ({sorted(config.keys() - _OPTIONAL_KEYS ^ _KEYS)!r:.200}).")
+    digests = config["members"]
+    if not isinstance(digests, list) or not 2 <= len(digests) <= _MOST:
+        raise ModelFolderError(f"{path}: 'members' must be a list of 2 to {_MOST} digests.")
+    members = []
+    for number, digest in enumerate(digests):
+        place = folder / f"member_{number}"
+        members.append(CXRClassifier.load(place, device=device))
+        if _digest(place) != digest:
+            raise ModelFolderError(
+                f"{place}: not the member that {path} was written with. Saving was interrupted or a file was "
+                "exchanged; save or fetch the ensemble again."
+            )
+    try:
+        ensemble = cls.from_fitted(members)
+        _persistence.restore_decisions(ensemble, config)
+    except ModelFolderError:
+        raise
+    except (CXRError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ModelFolderError(f"{path}: not a valid configuration ({error}).") from error
+    for what, own, of_members in _must_agree(ensemble, members[0]):
+        if own != of_members:
+            raise ModelFolderError(f"{path}: the {what} ({own!r:.100}) differ from those of the members.")
+    return ensemble
+
+
+def _digest(folder: Path) -> str:
+    """Return what tells one member from another: its configuration holds the digest of its weights."""
+    return hashlib.sha256((folder / CONFIG_NAME).read_bytes()).hexdigest()

@@ -1,0 +1,290 @@
+"""Out-of-distribution statistics: distances, scores, p-values, cut-offs, and what may be kept of patients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn.covariance import EmpiricalCovariance
+from sklearn.decomposition import PCA
+
+from cxr_estimator.errors import InvalidParameterError, InvalidTypeError, ModelFolderError
+from cxr_estimator.ood import PATIENTS, ImageCheck, LowRankGaussian, OodStatistics
+
+WIDTHS = {"layout": 6, "texture": 5, "brightness": 3, "network": 4}
+
+
+def rows(n, seed, shift=0.0):
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(99).normal(size=(18, 18))
+    return (rng.normal(size=(n, 18)) @ mixing + 3 + shift).astype(np.float32)
+
+
+def statistics(n=100, n_held_out=60, seed=0):
+    return OodStatistics.learn(rows(n, seed), rows(n_held_out, seed + 1000), WIDTHS)
+
+
+def with_reference(reference):
+    return OodStatistics({}, np.zeros(0), np.ones(0), np.sort(np.asarray(reference, np.float32)), 20)
+
+
+# -- the Gaussian
+
+
+def test_distance_by_hand():
+    """z = (x - mean) / scale = (2, 1, -1); t = 2 along the first axis: 2^2 / 4 + (1 + 1) / 0.5 = 5."""
+    gaussian = LowRankGaussian(np.array([1.0, 0, 0]), np.array([1.0, 2, 1]), np.eye(3)[:1], np.array([4.0]), 0.5)
+    assert gaussian.distance(np.array([[3.0, 2.0, -1.0], [1.0, 0.0, 0.0]])).tolist() == [5.0, 0.0]
+
+
+def test_with_all_components_it_is_the_full_covariance():
+    z = rows(200, 3)[:, :5].astype(np.float64)
+    z = (z - z.mean(axis=0)) / z.std(axis=0)
+    values, vectors = np.linalg.eigh(EmpiricalCovariance().fit(z).covariance_)
+    gaussian = LowRankGaussian(np.zeros(5), np.ones(5), vectors.T[1:], values[1:], values[0])
+    np.testing.assert_allclose(gaussian.distance(z), EmpiricalCovariance().fit(z).mahalanobis(z), rtol=1e-9)
+
+
+def test_fit_is_probabilistic_pca():
+    features = np.random.default_rng(0).uniform(size=(60, 8)).astype(np.float32)  # nothing is 1.5 times too long
+    gaussian = LowRankGaussian.fit(features)
+    assert gaussian.components.shape == (3, 8)
+    z = (features - features.mean(axis=0)) / features.std(axis=0)
+    precision = PCA(3).fit(z).get_precision()
+    expected = np.einsum("ni,ij,nj->n", z, precision, z)
+    np.testing.assert_allclose(gaussian.distance(features), expected, rtol=1e-3)
+
+
+def test_features_that_never_change_do_no_harm():
+    features = np.concatenate([rows(40, 0)[:, :4], np.full((40, 2), 7.0, np.float32)], axis=1)
+    gaussian = LowRankGaussian.fit(features)
+    assert np.isfinite(gaussian.distance(features)).all()
+    changed = features[:1] + np.array([0, 0, 0, 0, 100, 0], np.float32)
+    assert gaussian.distance(changed) > 100 * gaussian.distance(features).max()
+    alike = LowRankGaussian.fit(np.full((20, 4), 3.0, np.float32))
+    assert alike.distance(np.full((1, 4), 3.0)).tolist() == [0.0]
+
+
+# -- scores
+
+
+def test_score_is_that_of_the_strangest_block():
+    known = statistics()
+    ordinary = rows(1, 5)
+    start = 0
+    for number, width in enumerate(WIDTHS.values()):
+        strange = ordinary.copy()
+        strange[:, start : start + width] += 50
+        score, block = known.scores(strange)
+        assert block.tolist() == [number]
+        assert score > known.scores(ordinary)[0]
+        assert score > known.reference[-1]
+        start += width
+
+
+def test_median_and_highest_of_held_out_patients_are_0_and_1():
+    held_out = rows(200, 7)
+    known = OodStatistics.learn(rows(100, 0), held_out, WIDTHS)
+    by_block = []
+    edges = np.cumsum([0, *WIDTHS.values()])
+    for number, gaussian in enumerate(known.gaussians.values()):
+        log = np.log1p(gaussian.distance(held_out[:, edges[number] : edges[number + 1]]))
+        by_block.append((log - np.median(log)) / (np.quantile(log, 0.95) - np.median(log)))
+    np.testing.assert_allclose(np.sort(np.max(by_block, axis=0)), known.reference, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(np.sort(known.scores(held_out)[0]), known.reference)
+
+
+# -- p-values
+
+
+def test_p_values_by_hand():
+    known = with_reference([1, 2, 2, 3])
+    found = known.p_values(np.array([0, 1, 2, 2.5, 3, 4, np.nan], np.float32))
+    np.testing.assert_allclose(found, [1, 1, 0.8, 0.4, 0.4, 0.2, np.nan])
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    reference=st.lists(st.floats(-5, 5, width=32), min_size=20, max_size=60),
+    scores=st.lists(st.floats(-6, 6, width=32), min_size=2, max_size=10),
+    rate=st.floats(0.05, 0.95),
+)
+def test_p_values_fall_as_scores_rise(reference, scores, rate):
+    known = with_reference(reference)
+    scores = np.sort(np.asarray(scores, np.float32))
+    p_values = known.p_values(scores)
+    assert (np.diff(p_values) <= 0).all()
+    assert ((p_values > 0) & (p_values <= 1)).all()
+    unusual = scores > known.cut_off(rate).score  # cut-off and p-value speak of the same order
+    assert p_values[unusual].max(initial=0) <= p_values[~unusual].min(initial=1)
+    assert (p_values[unusual] <= rate + 1e-9).all()
+
+
+def test_p_values_of_ordinary_images_are_uniform():
+    """Over 400 data sets of 39 held-out patients and one new image; standard errors are 0.011 to 0.025."""
+    found = []
+    for seed in range(400):
+        known = OodStatistics.learn(rows(40, 3 * seed), rows(39, 3 * seed + 1), WIDTHS)
+        found.append(known.p_values(known.scores(rows(1, 3 * seed + 2))[0])[0])
+    for level in (0.05, 0.1, 0.5):
+        assert abs(np.mean(np.array(found) <= level) - level) < 0.04
+
+
+# -- cut-offs
+
+
+@pytest.mark.parametrize(("n", "rate"), [(59, 0.05), (100, 0.05), (171, 0.05), (400, 0.01), (150, 0.2)])
+def test_cut_off_agrees_with_clopper_and_pearson(n, rate):
+    known = with_reference(np.arange(n))
+    cut_off = known.cut_off(rate)
+    assert cut_off.is_certain
+    allowed = int((known.reference > cut_off.score).sum())
+
+    def bound(k):
+        return binomtest(k, n, alternative="less").proportion_ci(0.95, "exact").high
+
+    assert bound(allowed) <= rate < bound(allowed + 1)
+
+
+def test_rate_is_kept_with_confidence():
+    """Scores are uniform, so the rate behind a cut-off c is 1 - c."""
+    rng = np.random.default_rng(0)
+    rates = np.array([1 - with_reference(rng.uniform(size=150)).cut_off(0.05).score for _ in range(2000)])
+    assert 0.01 < np.mean(rates > 0.05) < 0.065
+    assert rates.mean() > 0.015  # k + 1 = 3 of 151
+
+
+def test_with_few_patients_it_holds_on_average():
+    rng = np.random.default_rng(0)
+    found = [with_reference(rng.uniform(size=40)).cut_off(0.05) for _ in range(2000)]
+    assert not any(one.is_certain for one in found)
+    assert np.mean([1 - one.score for one in found]) == pytest.approx(2 / 41, abs=0.004)
+
+
+def test_a_rate_that_nobody_can_tell():
+    with pytest.raises(InvalidParameterError, match=r"at least 0.0244, for want of more than 40 held-out patients"):
+        with_reference(np.arange(40)).cut_off(0.01)
+    for bad in (0, 1, -0.1, float("nan")):
+        with pytest.raises(InvalidParameterError, match="false_alarm_rate"):
+            statistics().cut_off(bad)
+    with pytest.raises(InvalidTypeError, match="false_alarm_rate"):
+        statistics().cut_off("5%")
+
+
+# -- what is kept of patients
+
+
+@settings(max_examples=30, deadline=None)
+@given(n_patients=st.integers(PATIENTS, 130), seed=st.integers(0, 1000))
+def test_no_more_components_than_one_for_twenty_patients(n_patients, seed):
+    known = OodStatistics.learn(rows(n_patients, seed), rows(PATIENTS, seed + 1), WIDTHS)
+    assert known.n_patients == n_patients
+    for gaussian in known.gaussians.values():
+        assert len(gaussian.components) <= n_patients // PATIENTS
+
+
+def test_under_twenty_patients_nothing_is_kept():
+    for sizes in ((PATIENTS - 1, 100), (100, PATIENTS - 1)):
+        with pytest.raises(InvalidParameterError, match="of 20 patients at least"):
+            OodStatistics.learn(rows(sizes[0], 0), rows(sizes[1], 1), WIDTHS)
+
+
+@pytest.mark.parametrize("n_patients", [20, 40, 60, 100, 400])
+def test_an_odd_patient_makes_no_component(n_patients):
+    """Plain PCA has a component that is this patient, with a correlation above 0.9."""
+    rng = np.random.default_rng(0)
+    shape = rng.normal(size=(1, 64))
+    features = rng.normal(size=(n_patients, 1)) @ shape + 0.5 * rng.normal(size=(n_patients, 64))
+    features[0] = 100 * rng.normal(size=64)
+    gaussian = LowRankGaussian.fit(features)
+    own = (features[0] - gaussian.mean) / gaussian.scale
+    likeness = np.abs(gaussian.components @ own) / np.linalg.norm(own)
+    assert likeness.max(initial=0) < 0.6
+    plain = PCA(n_patients // PATIENTS).fit((features - gaussian.mean) / gaussian.scale).components_
+    assert np.abs(plain @ own).max() / np.linalg.norm(own) > 0.9
+
+
+def test_only_sorted_scores_are_kept_of_held_out_patients():
+    known = statistics(n_held_out=60)
+    sizes = {name: array.shape for name, array in known.arrays().items()}
+    assert sizes["reference"] == (60,)
+    assert (np.diff(known.reference) >= 0).all()
+    assert max(shape[0] for name, shape in sizes.items() if name.endswith("components")) <= 5
+
+
+# -- stored and read back
+
+
+def test_arrays_there_and_back():
+    known = statistics()
+    again = OodStatistics.from_arrays(known.arrays(), known.n_patients, WIDTHS)
+    for mine, theirs in zip(known.scores(rows(30, 8)), again.scores(rows(30, 8)), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert again.cut_off(0.05) == known.cut_off(0.05)
+
+
+def damaged(name, change):
+    arrays = dict(statistics().arrays())
+    arrays[name] = change(arrays[name])
+    return arrays
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("centre", lambda a: a[:-1], "not as the model needs"),
+        ("centre", lambda a: a + 1e6, "out of range"),
+        ("spread", lambda a: a * 0, "out of range"),
+        ("reference", lambda a: a[::-1].copy(), "ascending"),
+        ("reference", lambda a: a[:10], "scores of 20 patients"),
+        ("layout.mean", lambda a: a * np.nan, "not as the model needs"),
+        ("layout.mean", lambda a: a.astype(np.float64), "not as the model needs"),
+        ("layout.mean", lambda a: a[None], "not as the model needs"),
+        ("texture.scale", lambda a: a * 0, "must be above 0"),
+        ("network.noise", lambda a: -a, "must be above 0"),
+        ("network.variances", lambda a: a[:0], "not as the model needs"),
+        ("network.components", lambda a: a[:, :-1], "not as the model needs"),
+    ],
+)
+def test_damaged_arrays_are_refused(name, change, message):
+    with pytest.raises(ModelFolderError, match=message):
+        OodStatistics.from_arrays(damaged(name, change), 100, WIDTHS)
+
+
+def test_missing_and_unknown_arrays_and_too_many_components_are_refused():
+    arrays = statistics().arrays()
+    for wrong in ({**arrays, "more": arrays["centre"]}, {k: v for k, v in arrays.items() if k != "layout.variances"}):
+        with pytest.raises(ModelFolderError, match="missing or unknown"):
+            OodStatistics.from_arrays(wrong, 100, WIDTHS)
+    with pytest.raises(ModelFolderError, match="components of only 30 patients"):
+        OodStatistics.from_arrays(arrays, 30, WIDTHS)
+    with pytest.raises(InvalidParameterError, match="n_patients"):
+        OodStatistics.from_arrays(arrays, 3, WIDTHS)
+
+
+# -- sentences
+
+
+def test_sentences():
+    check = ImageCheck(
+        score=np.array([0.1, 9.0, 9.0, np.nan], np.float32),
+        p_value=np.array([0.36, 0.01, 0.02, np.nan]),
+        is_unusual=np.array([False, True, True, None]),
+        reason=np.array([None, "brightness", "layout", None]),
+        correction=np.array([None, "inverted", None, None]),
+        false_alarm_rate=0.05,
+        is_certain=True,
+        n_held_out=99,
+    )
+    assert len(check) == 4
+    ordinary, negative, other, unreadable = check.sentences
+    assert ordinary == "This image is like those the model was trained on: stranger than 64.6% of 99 held-out ones."
+    assert negative == (
+        "This image is unlike those the model was trained on: stranger than all 99 held-out ones, most of all in its "
+        "brightness and contrast. It becomes ordinary when inverted, so it may be a negative. Do not rely on the "
+        "probability."
+    )
+    assert "stranger than 99.0% of 99 held-out ones, most of all in where it is bright and dark. Do not" in other
+    assert unreadable == "This image could not be read."

@@ -3,8 +3,8 @@
 Each block of features (`_ood_blocks.BLOCKS`) has a Gaussian of low rank. An image's squared Mahalanobis distance (Lee
 et al. 2018, doi:10.48550/arXiv.1807.03888) says how strange it is by that block. One more row, the orientation, says
 how much less strange its pixels would be if it were inverted or turned: little of what is strange about a film on its
-head stands out by itself. All rows are brought to one scale, by held-out patients, and the largest is the score.
-Held-out patients also give p-values (conformal; Bates et al. 2023, doi:10.1214/22-AOS2244) and cut-offs.
+head stands out by itself. All rows are brought to one scale, by the same patients, and the largest is the score. Other
+patients, held out, give p-values (conformal; Bates et al. 2023, doi:10.1214/22-AOS2244) and cut-offs.
 
 Nothing that is kept shows a patient: every mean is of 20 patients at least, one image of each; a Gaussian has at most
 one component for 20 patients, and none that is mostly one patient's doing; of the held-out patients only sorted scores
@@ -28,7 +28,7 @@ _COMPONENTS = 40  # of a Gaussian at most
 _LONGEST = 1.5  # median lengths of a patient's standardised features, as far as components heed them
 _LARGEST_PART = 1 / 3  # of a component's variance that may be one patient's doing
 _NO_VARIANCE = 1e-6  # stands for none, where images are all alike
-_HIGH = 0.95  # the share of held-out patients who are at most 1 on the common scale
+_HIGH = 0.95  # the share of patients who are at most 1 on the common scale
 _CONFIDENCE = 0.95  # with which a cut-off keeps what it promises
 _NARROW, _FAR = 1e-3, 1e3  # the smallest spread, and the largest centre, of a row
 _FLAT = 0.01  # share of the typical spread below which a feature counts as constant
@@ -121,7 +121,7 @@ class Strangeness(NamedTuple):
     Attributes
     ----------
     score : ndarray (N,), float32
-        Higher = stranger: 0 is the median of held-out patients, 1 the highest 5% of them by one row.
+        Higher = stranger: where 5% of ordinary images lie by any one row, it is 1.
     reason : ndarray (N,), int64
         The row that says so: a place in `_ood_blocks.REASONS`.
     correction : ndarray (N,), int64
@@ -145,8 +145,8 @@ class OodStatistics:
     gaussians : dict of str to LowRankGaussian
         One for each of `BLOCKS`.
     centre, spread : ndarray (B + 1,)
-        Median of each row, one for each of `REASONS`, among held-out patients, and how far above it their 95% quantile
-        lies.
+        Median of each row, one for each of `REASONS`, among the patients of the Gaussians, and how far above it their
+        95% quantile lies.
     reference : ndarray (n,), float32
         Scores of held-out patients, one image each, ascending.
     n_patients : int
@@ -169,7 +169,8 @@ class OodStatistics:
             raise invalid("features", "OodStatistics.learn", f"of {PATIENTS} patients at least", len(features))
         parts = np.split(features, np.cumsum(list(widths.values())), axis=1)[: len(widths)]
         gaussians = {name: LowRankGaussian.fit(part) for name, part in zip(widths, parts, strict=True)}
-        rows = _compared(gaussians, held_out).rows
+        # not by the held-out patients: their scores must be like those of new ones
+        rows = _compared(gaussians, features).rows
         centre = np.median(rows, axis=0).astype(np.float32)
         spread = np.maximum(np.quantile(rows, _HIGH, axis=0) - centre, _NARROW).astype(np.float32)
         empty = cls(gaussians, centre, spread, np.empty(0, np.float32), len(features))
@@ -180,8 +181,6 @@ class OodStatistics:
 
         The score is (row - centre) / spread of the strangest row: log(1 + distance) by each block, and the margin of
         the orientation, sum(log(1 + distance)) over the blocks of pixels minus the least such sum of a correction.
-        Placing and scaling treats all held-out patients alike, but uses them, so their p-values are uniform up to the
-        noise of one quantile.
         """
         found = _compared(self.gaussians, features)
         scaled = (found.rows - self.centre) / self.spread
@@ -320,7 +319,7 @@ class ImageCheck:
     Attributes
     ----------
     score : ndarray (N,), float32
-        Higher = stranger; 0 is the median of held-out patients. NaN for an unreadable image, as is `p_value`.
+        Higher = stranger. NaN for an unreadable image, as is `p_value`.
     p_value : ndarray (N,)
         In (0, 1]: how often an image of a new patient is at least as strange, if it is like the held-out ones.
     is_unusual : ndarray (N,), bool

@@ -115,24 +115,31 @@ def test_an_image_that_is_itself_a_correction_of_ordinary_ones():
     assert (known.strangeness(right).correction == -1).mean() > 0.9
 
 
-def test_median_and_highest_of_held_out_patients_are_0_and_1():
-    held_out = rows(200, 7)
-    known = OodStatistics.learn(rows(100, 0), held_out, WIDTHS)
-    by_block, logs = [], []
-    edges = np.cumsum([0, *WIDTHS.values()])
-    for number, gaussian in enumerate(known.gaussians.values()):
-        log = np.log1p(gaussian.distance(held_out[:, edges[number] : edges[number + 1]]))
-        by_block.append((log - np.median(log)) / (np.quantile(log, 0.95) - np.median(log)))
-        logs.append(log)
-    corrected = held_out[:, 18:].reshape(200, len(CORRECTIONS), 14)
-    sums = sum(
-        np.log1p([known.gaussians[name].distance(one[:, start:stop]) for one in corrected])
-        for name, start, stop in (("layout", 0, 6), ("texture", 6, 11), ("brightness", 11, 14))
-    )
-    margin = sum(logs[:3]) - sums.min(axis=1)
-    by_block.append((margin - np.median(margin)) / (np.quantile(margin, 0.95) - np.median(margin)))
-    np.testing.assert_allclose(np.sort(np.max(by_block, axis=0)), known.reference, rtol=1e-4, atol=1e-4)
+def test_rows_are_placed_and_scaled_by_the_patients_of_the_gaussians():
+    features, held_out = rows(100, 0), rows(200, 7)
+    known = OodStatistics.learn(features, held_out, WIDTHS)
+    by_row = by_hand(known, held_out)
+    of_known = by_hand(known, features)
+    centre = np.median(of_known, axis=0)
+    scaled = (by_row - centre) / (np.quantile(of_known, 0.95, axis=0) - centre)
+    np.testing.assert_allclose(np.sort(scaled.max(axis=1)), known.reference, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(np.sort(known.strangeness(held_out).score), known.reference)
+
+
+def by_hand(known, features):
+    """Return the rows (n, 5), one image and one correction after the other."""
+    found = []
+    for image in features:
+        own, corrected = image[:18], image[18:].reshape(len(CORRECTIONS), 14)
+        edges = {"layout": (0, 6), "texture": (6, 11), "brightness": (11, 14), "network": (14, 18)}
+        by_block = {name: known.gaussians[name].distance(own[None, a:b])[0] for name, (a, b) in edges.items()}
+        logs = [np.log(1 + distance) for distance in by_block.values()]
+        sums = []
+        for one in corrected:
+            pixels = [known.gaussians[name].distance(one[None, a:b])[0] for name, (a, b) in [*edges.items()][:3]]
+            sums.append(sum(np.log(1 + distance) for distance in pixels))
+        found.append([*logs, sum(logs[:3]) - min(sums)])
+    return np.array(found)
 
 
 # -- p-values
@@ -162,13 +169,16 @@ def test_p_values_fall_as_scores_rise(reference, scores, rate):
 
 
 def test_p_values_of_ordinary_images_are_uniform():
-    """Over 400 data sets of 39 held-out patients and one new image; standard errors are 0.011 to 0.025."""
+    """Over 150 data sets of 39 held-out patients and 20 new images; standard errors are 0.003 to 0.007.
+
+    Scores placed and scaled by the held-out patients would be at most 0.1 for 15% of new images.
+    """
     found = []
-    for seed in range(400):
+    for seed in range(150):
         known = OodStatistics.learn(rows(40, 3 * seed), rows(39, 3 * seed + 1), WIDTHS)
-        found.append(known.p_values(known.strangeness(rows(1, 3 * seed + 2)).score)[0])
+        found.append(known.p_values(known.strangeness(rows(20, 3 * seed + 2)).score))
     for level in (0.05, 0.1, 0.5):
-        assert abs(np.mean(np.array(found) <= level) - level) < 0.04
+        assert abs(np.mean(np.array(found) <= level) - level) < 0.02
 
 
 # -- cut-offs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -9,13 +10,13 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from cxr_estimator._ood_blocks import BLOCKS, CORRECTIONS, features, widths
+from cxr_estimator._ood_blocks import CORRECTIONS, REASONS, features, widths
 from cxr_estimator._predicting import execution, images, reading, report, run_over
 from cxr_estimator._progress import bar
 from cxr_estimator._validation import check_per_image, check_seed
 from cxr_estimator.errors import DataError
-from cxr_estimator.inference import denormalise, normalise, pixel_logits
-from cxr_estimator.ood import PATIENTS, ImageCheck, OodStatistics
+from cxr_estimator.inference import pixel_logits
+from cxr_estimator.ood import PATIENTS, ImageCheck, OodStatistics, Strangeness
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.reading import PixelRows, prepare
 
@@ -98,7 +99,8 @@ def statistics_of(clf: Any, caller: str) -> OodStatistics:
 
 def ood_score(clf: CXRClassifier, X: Any) -> np.ndarray:
     """Return how strange images are, (N,), float32."""
-    return run_over(clf, images(clf, X), 1, _Judge(statistics_of(clf, "ood_score"), clf.preprocessing_)).values[:, 0]
+    judge = _Judge(statistics_of(clf, "ood_score"), clf.preprocessing_)
+    return run_over(clf, images(clf, X), judge.width, judge).values[:, 0]
 
 
 class Checked(NamedTuple):
@@ -112,24 +114,23 @@ def check_images(clf: CXRClassifier, X: Any, false_alarm_rate: float, *, with_lo
     """Judge images, and diagnose the unusual ones; with the network's logits in the same pass, if asked for."""
     statistics = statistics_of(clf, "check_images")
     cut_off = statistics.cut_off(false_alarm_rate)
-    judge = _Judge(statistics, clf.preprocessing_, cut_off.score, with_logits)
-    n_logits = clf.task_.num_outputs(len(clf.classes_)) if with_logits else 0
-    values = run_over(clf, images(clf, X), 3 + n_logits, judge).values
-    score, readable = values[:, 0], ~np.isnan(values[:, 0])
+    judge = _Judge(statistics, clf.preprocessing_, clf.task_.num_outputs(len(clf.classes_)) if with_logits else 0)
+    values = run_over(clf, images(clf, X), judge.width, judge).values
+    score, reason, correction, corrected = values[:, : len(Strangeness._fields)].T
     unusual = score > cut_off.score
-    names = np.array([*BLOCKS, None], dtype=object), np.array([*CORRECTIONS, None], dtype=object)
-    found = np.where(unusual[:, None], values[:, 1:3], -1).astype(np.int64)
+    # a photograph has a least strange correction too, but stays strange
+    puts_right = unusual & (corrected <= cut_off.score)
     check = ImageCheck(
         score,
         statistics.p_values(score),
-        _none_where(~readable, unusual),
-        names[0][found[:, 0]],
-        names[1][found[:, 1]],
+        _none_where(np.isnan(score), unusual),
+        _named(REASONS, np.where(unusual, reason, -1)),
+        _named(CORRECTIONS, np.where(puts_right, correction, -1)),
         float(false_alarm_rate),
         cut_off.is_certain,
         len(statistics.reference),
     )
-    return Checked(values[:, 3:], check)
+    return Checked(values[:, len(Strangeness._fields) :], check)
 
 
 def _none_where(unreadable: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -140,41 +141,21 @@ def _none_where(unreadable: np.ndarray, values: np.ndarray) -> np.ndarray:
     return values
 
 
+def _named(table: Mapping[str, Any], places: np.ndarray) -> np.ndarray:
+    """Return the keys at these places; None for -1."""
+    return np.array([*table, None], dtype=object)[places.astype(np.int64)]
+
+
 class _Judge:
-    """What to compute of a batch: score, block and correction of each image, and the logits.
+    """What to compute of a batch, (n, `width`): the columns of `Strangeness`, and `n_logits` logits or none."""
 
-    Corrections are tried in the same pass, so that an image is decoded once.
-    """
-
-    def __init__(
-        self,
-        statistics: OodStatistics,
-        preprocessing: Preprocessing,
-        cut_off: float | None = None,
-        logits: bool = False,
-    ) -> None:
+    def __init__(self, statistics: OodStatistics, preprocessing: Preprocessing, n_logits: int = 0) -> None:
         self._statistics = statistics
         self._preprocessing = preprocessing
-        self._cut_off = cut_off
-        self._logits = logits
+        self._n_logits = n_logits
+        self.width = len(Strangeness._fields) + n_logits
 
     def __call__(self, model: nn.Module, x: Tensor) -> Tensor:
-        score, block = self._scores(model, x)
-        if self._cut_off is None:
-            return torch.from_numpy(score)[:, None]
-        correction = np.full(len(score), -1)
-        unusual = np.flatnonzero(score > self._cut_off)
-        if len(unusual):
-            correction[unusual] = self._corrections(model, x[torch.from_numpy(unusual).to(x.device)])
-        found = torch.from_numpy(np.stack([score, block, correction], axis=1).astype(np.float32))
-        return torch.cat([found, model(x).float().cpu()], dim=1) if self._logits else found
-
-    def _scores(self, model: nn.Module, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        return self._statistics.scores(features(model, x, self._preprocessing).cpu().numpy())
-
-    def _corrections(self, model: nn.Module, x: Tensor) -> np.ndarray:
-        """Return the place of the correction after which each image is least strange; -1 if still unusual."""
-        unit = denormalise(x, self._preprocessing)
-        tried = (normalise(one.function(unit), self._preprocessing) for one in CORRECTIONS.values())
-        scores = np.stack([self._scores(model, one)[0] for one in tried])
-        return np.where(scores.min(axis=0) <= self._cut_off, scores.argmin(axis=0), -1)
+        found = self._statistics.strangeness(features(model, x, self._preprocessing).cpu().numpy())
+        columns = torch.from_numpy(np.column_stack(found).astype(np.float32))
+        return torch.cat([columns, model(x).float().cpu()], dim=1) if self._n_logits else columns

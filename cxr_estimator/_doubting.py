@@ -231,8 +231,7 @@ class Doubting:
     def ood_score(self: Any, X) -> np.ndarray:
         """Return how unlike images are to those the network was trained on, (N,), float32; higher = stranger.
 
-        0 is the median of held-out patients. With `on_error="skip"` that of an unreadable image is NaN, and a warning
-        lists it.
+        With `on_error="skip"` that of an unreadable image is NaN, and a warning lists it.
         """
         return _checking.ood_score(self._members()[0], X)
 

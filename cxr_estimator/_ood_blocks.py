@@ -1,8 +1,10 @@
-"""What an image is compared by: a table of feature blocks, and corrections that may make a strange image ordinary.
+"""What an image is compared by: a table of feature blocks, and the image once more after each of a few corrections.
 
 A network trained with augmentation, or on two classes of one kind of image, can be blind to what makes an image
 unsuitable. On real radiographs its embedding hardly told inverted or turned films from others (AUROC 0.5 to 0.8), while
 coarse views of the pixels did. So most blocks look at the pixels that enter the network.
+
+A film that is upside down is not strange in itself, but more ordinary when put right, which ordinary films never are.
 """
 
 from __future__ import annotations
@@ -71,6 +73,9 @@ BLOCKS: dict[str, Block] = {
     "brightness": Block(brightness, "its brightness and contrast"),
     "network": Block(None, "what the network sees"),
 }
+PIXEL_BLOCKS = tuple(name for name, block in BLOCKS.items() if block.function is not None)
+# what may make an image strange: a block, or that it is more ordinary when corrected
+REASONS = {**{name: block.what for name, block in BLOCKS.items()}, "orientation": "which way round it is"}
 
 
 def widths(model: nn.Module, preprocessing: Preprocessing) -> dict[str, int]:
@@ -82,13 +87,6 @@ def widths(model: nn.Module, preprocessing: Preprocessing) -> dict[str, int]:
     }
 
 
-def features(model: nn.Module, x: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Return the features of all blocks side by side, (n, F), for the network's input x (n, C, S, S)."""
-    unit = denormalise(x, preprocessing)
-    found = [embed(model, x) if block.function is None else block.function(unit) for block in BLOCKS.values()]
-    return torch.cat([one.float() for one in found], dim=1)
-
-
 class Correction(NamedTuple):
     """One line of the table `CORRECTIONS`: what it does to pixels (n, C, S, S) in [0, 1], and what it tells."""
 
@@ -97,20 +95,35 @@ class Correction(NamedTuple):
 
 
 CORRECTIONS: dict[str, Correction] = {
-    "inverted": Correction(lambda unit: 1 - unit, "It becomes ordinary when inverted, so it may be a negative."),
+    "inverted": Correction(lambda unit: 1 - unit, "It is more like them when inverted, so it may be a negative."),
     "rotated_90": Correction(
         lambda unit: torch.rot90(unit, 1, (2, 3)),
-        "It becomes ordinary when turned anticlockwise by 90 degrees, so it may lie on its side.",
+        "It is more like them when turned anticlockwise by 90 degrees, so it may lie on its side.",
     ),
     "rotated_180": Correction(
         lambda unit: torch.rot90(unit, 2, (2, 3)),
-        "It becomes ordinary when turned by 180 degrees, so it may stand on its head.",
+        "It is more like them when turned by 180 degrees, so it may stand on its head.",
     ),
     "rotated_270": Correction(
         lambda unit: torch.rot90(unit, 3, (2, 3)),
-        "It becomes ordinary when turned clockwise by 90 degrees, so it may lie on its side.",
+        "It is more like them when turned clockwise by 90 degrees, so it may lie on its side.",
     ),
     "flipped": Correction(
-        lambda unit: unit.flip(2), "It becomes ordinary when flipped upside down, so it may be mirrored top to bottom."
+        lambda unit: unit.flip(2),
+        "It is more like them when flipped upside down, so it may be mirrored top to bottom.",
     ),
 }
+
+
+def features(model: nn.Module, x: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return what is compared of the network's input x (n, C, S, S), side by side: (n, F + 5 P), float32.
+
+    First the F features of all blocks, then the P features of `PIXEL_BLOCKS` after each of the `CORRECTIONS`.
+    """
+    unit = denormalise(x, preprocessing)
+    corrected = [_pixel_features(one.function(unit)) for one in CORRECTIONS.values()]
+    return torch.cat([_pixel_features(unit), embed(model, x).float(), *corrected], dim=1)
+
+
+def _pixel_features(unit: Tensor) -> Tensor:
+    return torch.cat([block.function(unit).float() for block in BLOCKS.values() if block.function is not None], dim=1)

@@ -1,9 +1,10 @@
 """Out of distribution: how unlike an image is to those a network was trained on, and a cut-off that says "unusual".
 
 Each block of features (`_ood_blocks.BLOCKS`) has a Gaussian of low rank. An image's squared Mahalanobis distance (Lee
-et al. 2018, doi:10.48550/arXiv.1807.03888) is brought to one scale for all blocks, by held-out patients, and the
-largest is the score. Held-out patients also give p-values (conformal; Bates et al. 2023, doi:10.1214/22-AOS2244) and
-cut-offs.
+et al. 2018, doi:10.48550/arXiv.1807.03888) says how strange it is by that block. One more row, the orientation, says
+how much less strange its pixels would be if it were inverted or turned: little of what is strange about a film on its
+head stands out by itself. All rows are brought to one scale, by the same patients, and the largest is the score. Other
+patients, held out, give p-values (conformal; Bates et al. 2023, doi:10.1214/22-AOS2244) and cut-offs.
 
 Nothing that is kept shows a patient: every mean is of 20 patients at least, one image of each; a Gaussian has at most
 one component for 20 patients, and none that is mostly one patient's doing; of the held-out patients only sorted scores
@@ -12,13 +13,13 @@ remain. And the finest view of the pixels is one of 8 x 8 cells.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cxr_estimator._ood_blocks import BLOCKS, CORRECTIONS
+from cxr_estimator._ood_blocks import CORRECTIONS, PIXEL_BLOCKS, REASONS
 from cxr_estimator._validation import check_number, invalid
 from cxr_estimator.errors import ModelFolderError
 
@@ -27,9 +28,9 @@ _COMPONENTS = 40  # of a Gaussian at most
 _LONGEST = 1.5  # median lengths of a patient's standardised features, as far as components heed them
 _LARGEST_PART = 1 / 3  # of a component's variance that may be one patient's doing
 _NO_VARIANCE = 1e-6  # stands for none, where images are all alike
-_HIGH = 0.95  # the share of held-out patients whose distance is at most 1 on the common scale
+_HIGH = 0.95  # the share of patients who are at most 1 on the common scale
 _CONFIDENCE = 0.95  # with which a cut-off keeps what it promises
-_NARROW, _FAR = 1e-3, 1e3  # the smallest spread, and the largest centre, of log-distances
+_NARROW, _FAR = 1e-3, 1e3  # the smallest spread, and the largest centre, of a row
 _FLAT = 0.01  # share of the typical spread below which a feature counts as constant
 
 
@@ -84,7 +85,7 @@ class LowRankGaussian:
         )
 
     def distance(self, features: np.ndarray) -> np.ndarray:
-        """Return squared Mahalanobis distances (N,) of features (N, F) from the mean; higher = stranger.
+        """Return squared Mahalanobis distances (...) of features (..., F) from the mean; higher = stranger.
 
         sum_k t_k^2 / variance_k + |z - sum_k t_k component_k|^2 / noise, with standardised z and t = components z.
 
@@ -96,8 +97,8 @@ class LowRankGaussian:
         """
         z = (features.astype(np.float64) - self.mean) / self.scale
         t = z @ self.components.T.astype(np.float64)
-        rest = np.maximum((z**2).sum(axis=1) - (t**2).sum(axis=1), 0.0)
-        return (t**2 / self.variances).sum(axis=1) + rest / self.noise
+        rest = np.maximum((z**2).sum(axis=-1) - (t**2).sum(axis=-1), 0.0)
+        return (t**2 / self.variances).sum(axis=-1) + rest / self.noise
 
 
 class CutOff(NamedTuple):
@@ -114,6 +115,27 @@ class CutOff(NamedTuple):
     is_certain: bool
 
 
+class Strangeness(NamedTuple):
+    """How strange N images are, and what would make them less so.
+
+    Attributes
+    ----------
+    score : ndarray (N,), float32
+        Higher = stranger: where 5% of ordinary images lie by any one row, it is 1.
+    reason : ndarray (N,), int64
+        The row that says so: a place in `_ood_blocks.REASONS`.
+    correction : ndarray (N,), int64
+        Place in `_ood_blocks.CORRECTIONS` of what makes the pixels least strange; -1 where none makes them less so.
+    corrected : ndarray (N,), float32
+        How strange the strangest block of pixels is after it.
+    """
+
+    score: np.ndarray
+    reason: np.ndarray
+    correction: np.ndarray
+    corrected: np.ndarray
+
+
 @dataclass(frozen=True)
 class OodStatistics:
     """What is known of ordinary images.
@@ -122,8 +144,9 @@ class OodStatistics:
     ----------
     gaussians : dict of str to LowRankGaussian
         One for each of `BLOCKS`.
-    centre, spread : ndarray (B,)
-        Median of each block's log-distance among held-out patients, and how far above it their 95% quantile lies.
+    centre, spread : ndarray (B + 1,)
+        Median of each row, one for each of `REASONS`, among the patients of the Gaussians, and how far above it their
+        95% quantile lies.
     reference : ndarray (n,), float32
         Scores of held-out patients, one image each, ascending.
     n_patients : int
@@ -138,29 +161,37 @@ class OodStatistics:
 
     @classmethod
     def learn(cls, features: np.ndarray, held_out: np.ndarray, widths: Mapping[str, int]) -> OodStatistics:
-        """Return the statistics of features (n, F) and of held-out ones (m, F), one row per patient; both n, m >= 20.
+        """Return the statistics of `features`, and of held-out ones, one row per patient; at least 20 rows of each.
 
-        `widths` are the numbers of features of each block.
+        They are as `_ood_blocks.features` gives them; `widths` are the numbers of features of each block.
         """
         if min(len(features), len(held_out)) < PATIENTS:
             raise invalid("features", "OodStatistics.learn", f"of {PATIENTS} patients at least", len(features))
-        parts = np.split(features, np.cumsum(list(widths.values()))[:-1], axis=1)
+        parts = np.split(features, np.cumsum(list(widths.values())), axis=1)[: len(widths)]
         gaussians = {name: LowRankGaussian.fit(part) for name, part in zip(widths, parts, strict=True)}
-        logs = _log_distances(gaussians, held_out)
-        centre = np.median(logs, axis=0).astype(np.float32)
-        spread = np.maximum(np.quantile(logs, _HIGH, axis=0) - centre, _NARROW).astype(np.float32)
+        # not by the held-out patients: their scores must be like those of new ones
+        rows = _compared(gaussians, features).rows
+        centre = np.median(rows, axis=0).astype(np.float32)
+        spread = np.maximum(np.quantile(rows, _HIGH, axis=0) - centre, _NARROW).astype(np.float32)
         empty = cls(gaussians, centre, spread, np.empty(0, np.float32), len(features))
-        return cls(gaussians, centre, spread, np.sort(empty.scores(held_out)[0]), len(features))
+        return cls(gaussians, centre, spread, np.sort(empty.strangeness(held_out).score), len(features))
 
-    def scores(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return how strange images are (N,), float32, higher = stranger, and which block says so (N,), int64.
+    def strangeness(self, features: np.ndarray) -> Strangeness:
+        """Return how strange images are, of what `_ood_blocks.features` gives.
 
-        (log(1 + distance) - centre) / spread of the strangest block: 0 is the median of held-out patients, 1 the
-        highest 5% of them. Placing and scaling treats all held-out patients alike, but uses them, so their p-values
-        are uniform up to the noise of one quantile.
+        The score is (row - centre) / spread of the strangest row: log(1 + distance) by each block, and the margin of
+        the orientation, sum(log(1 + distance)) over the blocks of pixels minus the least such sum of a correction.
         """
-        by_block = (_log_distances(self.gaussians, features) - self.centre) / self.spread
-        return by_block.max(axis=1).astype(np.float32), by_block.argmax(axis=1)
+        found = _compared(self.gaussians, features)
+        scaled = (found.rows - self.centre) / self.spread
+        n_blocks = found.corrected.shape[1]
+        corrected = (found.corrected - self.centre[:n_blocks]) / self.spread[:n_blocks]
+        return Strangeness(
+            scaled.max(axis=1).astype(np.float32),
+            scaled.argmax(axis=1),
+            np.where(found.rows[:, -1] > 0, found.correction, -1),
+            corrected.max(axis=1).astype(np.float32),
+        )
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
         """Return (1 + held-out scores >= score) / (1 + held-out patients), (N,), in (0, 1]; NaN for NaN.
@@ -230,16 +261,34 @@ def _is_shared(t: np.ndarray) -> np.ndarray:
     return squares.max(axis=0) <= _LARGEST_PART * np.maximum(squares.sum(axis=0), 1e-12)
 
 
-def _log_distances(gaussians: Mapping[str, LowRankGaussian], features: np.ndarray) -> np.ndarray:
-    """Return log(1 + distance) by each block, (N, B)."""
-    edges = np.cumsum([len(gaussian.mean) for gaussian in gaussians.values()])[:-1]
-    parts = np.split(features, edges, axis=1)
-    return np.log1p(np.stack([one.distance(part) for one, part in zip(gaussians.values(), parts, strict=True)], axis=1))
+class _Compared(NamedTuple):
+    rows: np.ndarray  # (N, B + 1), log-distances by all blocks, and the margin
+    correction: np.ndarray  # (N,), the best
+    corrected: np.ndarray  # (N, number of pixel blocks), log-distances after it
+
+
+def _compared(gaussians: Mapping[str, LowRankGaussian], features: np.ndarray) -> _Compared:
+    """Compare images as they are, and with their corrections."""
+    pixels = [gaussians[name] for name in PIXEL_BLOCKS]
+    width = sum(len(one.mean) for one in gaussians.values())
+    as_it_is = _log_distances([*gaussians.values()], features[:, :width])
+    corrected = features[:, width:].reshape(len(features), len(CORRECTIONS), sum(len(one.mean) for one in pixels))
+    logs = _log_distances(pixels, corrected)
+    sums = logs.sum(axis=2)
+    best = sums.argmin(axis=1)
+    margin = as_it_is[:, : len(pixels)].sum(axis=1) - sums.min(axis=1)
+    return _Compared(np.column_stack([as_it_is, margin]), best, logs[np.arange(len(best)), best])
+
+
+def _log_distances(gaussians: Sequence[LowRankGaussian], features: np.ndarray) -> np.ndarray:
+    """Return log(1 + distance), (..., B), of the features (..., F) of B blocks side by side."""
+    parts = np.split(features, np.cumsum([len(one.mean) for one in gaussians])[:-1], axis=-1)
+    return np.log1p(np.stack([one.distance(part) for one, part in zip(gaussians, parts, strict=True)], axis=-1))
 
 
 def _check_arrays(arrays: Mapping[str, np.ndarray], n_patients: int, widths: Mapping[str, int]) -> None:
     """Raise for the first array that is missing, unknown, of a wrong type or shape, not finite or out of range."""
-    shapes: dict[str, tuple[int, ...]] = {name: (len(widths),) for name in ("centre", "spread", "reference")}
+    shapes: dict[str, tuple[int, ...]] = {name: (len(REASONS),) for name in ("centre", "spread", "reference")}
     for block, width in widths.items():
         k = arrays[f"{block}.variances"].size if f"{block}.variances" in arrays else 0
         shapes |= {f"{block}.mean": (width,), f"{block}.scale": (width,), f"{block}.noise": (1,)}
@@ -270,16 +319,16 @@ class ImageCheck:
     Attributes
     ----------
     score : ndarray (N,), float32
-        Higher = stranger; 0 is the median of held-out patients. NaN for an unreadable image, as is `p_value`.
+        Higher = stranger. NaN for an unreadable image, as is `p_value`.
     p_value : ndarray (N,)
         In (0, 1]: how often an image of a new patient is at least as strange, if it is like the held-out ones.
     is_unusual : ndarray (N,), bool
         Whether the score lies above the cut-off; of objects, with None, where an image could not be read.
     reason : ndarray (N,) of str or None
-        The strangest block of an unusual image: a key of `_ood_blocks.BLOCKS`, "layout", "texture", ...
+        What is strangest about an unusual image: "layout", "texture", "brightness", "network" or "orientation".
     correction : ndarray (N,) of str or None
-        What makes an unusual image ordinary: "inverted", "rotated_90" (anticlockwise), "rotated_180", "rotated_270" or
-        "flipped" (upside down).
+        What makes the pixels of an unusual image ordinary: "inverted", "rotated_90" (anticlockwise), "rotated_180",
+        "rotated_270" or "flipped" (upside down).
     false_alarm_rate : float
         Asked for: the share of ordinary images, of new patients, that are called unusual.
     is_certain : bool
@@ -318,7 +367,7 @@ class ImageCheck:
             return f"This image is like those the model was trained on: stranger than {among}."
         said = (
             f"This image is unlike those the model was trained on: stranger than {among}, most of all in "
-            f"{BLOCKS[self.reason[number]].what}."
+            f"{REASONS[self.reason[number]]}."
         )
         name = self.correction[number]
         advice = "Do not rely on the probability."

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from cxr_estimator._ood_blocks import BLOCKS, CORRECTIONS, brightness, features, layout, texture, widths
+from cxr_estimator._ood_blocks import (
+    BLOCKS,
+    CORRECTIONS,
+    PIXEL_BLOCKS,
+    REASONS,
+    brightness,
+    features,
+    layout,
+    texture,
+    widths,
+)
 from cxr_estimator.backbones import build_backbone, embed
 from cxr_estimator.inference import denormalise, normalise
 from cxr_estimator.preprocessing import Preprocessing
@@ -57,10 +67,29 @@ def test_widths_are_those_of_the_features(size, channels):
     x = normalise(torch.rand(2, channels, size, size), preprocessing)
     with torch.no_grad():
         found = features(model, x, preprocessing)
-        assert (found[:, -model.head_hidden_size :] == embed(model, x)).all()
-    assert list(widths(model, preprocessing)) == list(BLOCKS)
-    assert found.shape == (2, sum(widths(model, preprocessing).values()))
+        embedding = embed(model, x)
+    found_widths = widths(model, preprocessing)
+    assert list(found_widths) == list(BLOCKS) == [*PIXEL_BLOCKS, "network"]
+    assert list(REASONS) == [*BLOCKS, "orientation"]
+    n_pixel = sum(found_widths[name] for name in PIXEL_BLOCKS)
+    assert (found[:, n_pixel : n_pixel + model.head_hidden_size] == embedding).all()
+    assert found.shape == (2, sum(found_widths.values()) + len(CORRECTIONS) * n_pixel)
     assert np.isfinite(found.numpy()).all()
+
+
+def test_each_correction_is_seen_as_the_corrected_image_would_be():
+    torch.manual_seed(0)
+    model = build_backbone("plain_cnn", num_outputs=1, channels=1, image_size=32).eval()
+    preprocessing = Preprocessing(32, mean=(0.4,), std=(0.2,))
+    unit = torch.rand(2, 1, 32, 32)
+    own = sum(widths(model, preprocessing).values())
+    n_pixel = own - model.head_hidden_size
+    with torch.no_grad():
+        found = features(model, normalise(unit, preprocessing), preprocessing)
+        for number, one in enumerate(CORRECTIONS.values()):
+            corrected = features(model, normalise(one.function(unit), preprocessing), preprocessing)[:, :n_pixel]
+            start = own + number * n_pixel
+            torch.testing.assert_close(found[:, start : start + n_pixel], corrected, atol=1e-4, rtol=1e-4)
 
 
 def test_an_image_has_the_features_it_has_alone():

@@ -52,7 +52,8 @@ class Doubting:
         random_state : int, optional
             Default: that of the classifier.
         progress : callable, optional
-            Called as `progress(done, total)`, in images and fractions of one. What it raises stops the work.
+            Called as `progress(done, total)`, in images and fractions of one. What it raises stops the work; of an
+            ensemble it is called once, at the end.
         **options
             `augment` in {"light", "strong"} for "test_time_augmentation".
 
@@ -106,8 +107,9 @@ class Doubting:
 
         Of the patients to come, a random image of at least this share will have its true class in its set, if they
         are as those of `conformalize`: on average over such sets of patients, over all classes together, and not for
-        each class by itself. The share is exceeded by at most 1 / (n + 1); but by "aps" also where the likeliest class
-        alone is right more often than that, since it is always in the set.
+        each class by itself. The share is exceeded by at most 1 / (n + 1), unless many probabilities are equal, as
+        after isotonic calibration; by "aps" also where the likeliest class alone is right more often than that, since
+        it is always in the set.
 
         A set of several classes, or an empty one (no class fits the image; "lac" only), is a reason not to answer. All
         classes are in the set of an image that could not be read with `on_error="skip"`.
@@ -139,7 +141,9 @@ class Doubting:
         confidence=0.95,
         groups=None,
         operating_point=None,
+        answer_unusual=False,
         random_state=None,
+        progress=None,
     ) -> Any:
         """Choose from how much doubt on `predict_with_abstention` gives no answer.
 
@@ -150,11 +154,11 @@ class Doubting:
         X, y : images and labels
             Not the images the network was trained on, nor those it will be judged on.
         doubt : str or list of str, default="probability"
-            Keys of `abstention.DOUBTS`: "probability" (near the operating point), "test_time_augmentation",
+            Keys of `doubts.DOUBTS`: "probability" (near the operating point), "test_time_augmentation",
             "mc_dropout", "ensemble" (where repeated answers differ) and "explanation" (where the Grad-CAM map changes
             with small shifts of the image). Several are ranked among these images, and averaged.
         coverage : float in (0, 1], optional
-            Share of such images that is to be answered.
+            Share of the images that is to be answered, of those that are not unusual.
         max_error : float in (0, 1), optional
             Instead: answer as many as possible while at most this share of the answers is wrong.
         confidence : float in (0, 1), default=0.95
@@ -163,8 +167,13 @@ class Doubting:
             For the intervals, and for `max_error`, which then rests on one random image of each patient.
         operating_point : str, optional
             Key of `operating_points_` that decides between two classes; default: the one that was set last.
+        answer_unusual : bool, default=False
+            Whether images are answered that `check_images` calls unusual, where the estimator can tell (`ood_`).
+            However sure a network is of them, nothing is known of its errors there.
         random_state : int, optional
             Default: that of the estimator.
+        progress : callable, optional
+            Called as `progress(done, total)`, in images. What it raises stops the work.
 
         Raises
         ------
@@ -182,19 +191,20 @@ class Doubting:
             confidence=confidence,
             groups=groups,
             operating_point=operating_point,
+            answer_unusual=answer_unusual,
             random_state=random_state,
+            progress=progress,
         )
         return self
 
-    def predict_with_abstention(self: Any, X, *, answer_unusual=False) -> SelectivePrediction:
+    def predict_with_abstention(self: Any, X, *, progress=None) -> SelectivePrediction:
         """Return labels where the estimator is sure enough, as `set_abstention` has chosen, and None elsewhere.
 
         Parameters
         ----------
         X : images
-        answer_unusual : bool, default=False
-            Whether images are answered that `check_images` calls unusual, where the estimator can tell (`ood_`).
-            However sure a network is of them, nothing is known of its errors there.
+        progress : callable, optional
+            As for `set_abstention`.
 
         Returns
         -------
@@ -202,7 +212,7 @@ class Doubting:
             `labels` (N,), `answered` (N,), `doubt` (N,) and `reasons`: why there is no answer.
         """
         check_is_fitted(self, "classes_")
-        return abstention.predict(self, X, answer_unusual=answer_unusual)
+        return abstention.predict(self, X, progress)
 
     def fit_ood(self: Any, X, *, groups=None, random_state=None) -> Any:
         """Learn what ordinary images are like, for `check_images`; `fit` does so by itself where it can.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -15,10 +16,10 @@ from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
 from cxr_estimator import _persistence
-from cxr_estimator._explaining import prediction_of
+from cxr_estimator._explaining import ExplanationPlan, prediction_of
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import run_members
-from cxr_estimator._progress import check_callback
+from cxr_estimator._progress import check_callback, shared_progress
 from cxr_estimator._targets import explained_classes
 from cxr_estimator._validation import check_number, check_seed, invalid, plain, wrong_type
 from cxr_estimator.classifier import CXRClassifier
@@ -26,7 +27,15 @@ from cxr_estimator.errors import CXRError, DataError, ModelFolderError
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.inference import Logits, batches
-from cxr_estimator.serialization import CONFIG_NAME, atomic_write, read_json, writable_folder
+from cxr_estimator.serialization import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    atomic_write,
+    from_json,
+    read_json,
+    to_json,
+    writable_folder,
+)
 
 if TYPE_CHECKING:
     from cxr_estimator.ensemble import CXREnsemble
@@ -38,10 +47,12 @@ _MOST = 100  # members
 # Parameters of the template that its members follow when they answer; the others belong to the networks as fitted.
 _RUN = ("batch_size", "precision", "device", "on_error", "cache_dir", "n_jobs", "verbose")
 _KEYS = {
-    "format", "schema_version", "members", "task", "classes", "pos_label", "operating_points",
+    "format", "schema_version", "members", "parameters", "task", "classes", "pos_label", "operating_points",
     "active_operating_points", "calibration", "class_weights",
 }  # fmt: skip
 _OPTIONAL_KEYS = {"abstention", "conformal"}
+# where members do not have what the ensemble or its template was made with
+_PARAMETERS = ("random_state", "estimator__random_state", "estimator__threshold")
 
 
 def fitted_members(ensemble: CXREnsemble, X: Any, y: Any, **fit: Any) -> list[CXRClassifier]:
@@ -53,8 +64,9 @@ def fitted_members(ensemble: CXREnsemble, X: Any, y: Any, **fit: Any) -> list[CX
     if isinstance(template.threshold, str):
         constraint = "a number, since each member splits off other validation images; use set_threshold after fit"
         raise invalid("estimator__threshold", _CLASS, constraint, template.threshold)
-    given = template.random_state if ensemble.random_state is None else ensemble.random_state
-    seeds = np.random.SeedSequence(check_seed(given, caller=_CLASS)).generate_state(ensemble.n_estimators)
+    seeds = np.random.SeedSequence(check_seed(ensemble._default_seed, caller=_CLASS)).generate_state(
+        ensemble.n_estimators
+    )
     members = []
     for number, seed in enumerate(seeds.tolist()):
         member = clone(template).set_params(random_state=seed)
@@ -128,17 +140,23 @@ class EnsemblePlan:
         """Return the plan, or raise before any image is explained, but for faults that the members find."""
         images = ensemble._images(X)
         members = running(ensemble)
-        sizes = sorted({member.preprocessing_.image_size for member in members})
-        if len(sizes) > 1:
-            text = f"the members see images of {sizes} pixels, and maps of different sizes have no mean"
+        views = sorted({f"{one.preprocessing_.resize} to {one.preprocessing_.image_size} pixels" for one in members})
+        if len(views) > 1:
+            text = f"the members see images in different ways ({', '.join(views)}), and such maps have no mean"
             raise DataError(f"{_CALLER}: {text}. Explain each of `estimators_` by itself.")
         if isinstance(target, str) and target == "margin":
             raise invalid("target", _CALLER, "a class, 'predicted' or 'true' for an ensemble", target)
+        if "error_bars" in request:
+            raise invalid("error_bars", _CALLER, "left out for an ensemble, whose members differ anyway", True)
         index, truth = explained_classes(ensemble, len(images), target, y)
+        methods = [method] if isinstance(method, str) else method
+        asked = request | {"target": ensemble.classes_.tolist()[0]}
+        ExplanationPlan.check(members[0], X, None, methods, **asked)  # wrong options fail now
         return cls(ensemble, members, X, images, method, target, index, truth, request)
 
     def all(self, progress: Callable[[float, int], Any] | None) -> Any:
         """Return what `CXREnsemble.explain` returns."""
+        check_callback(progress)
         found = self._part(slice(0, len(self.images)), progress)
         if found is None:
             raise DataError(f"{_CALLER}: none of the {len(self.images)} images could be read.")
@@ -146,7 +164,8 @@ class EnsemblePlan:
 
     def parts(self) -> Iterator[Any]:
         """Yield the explanations of `batch_size` images at a time."""
-        for rows in batches(len(self.images), self.ensemble.estimator.batch_size):
+        size = self.request.get("batch_size")
+        for rows in batches(len(self.images), size if isinstance(size, int) else self.ensemble.estimator.batch_size):
             found = self._part(rows)
             if found is not None:
                 yield found
@@ -169,7 +188,7 @@ class EnsemblePlan:
             member.explain(
                 _safe_indexing(part, readable),
                 method=self.method if several else [self.method],
-                progress=_share(progress, number, len(self.members)),
+                progress=shared_progress(progress, number, len(self.members)),
                 **{**what, **self.request},
             )
             for number, member in enumerate(self.members)
@@ -185,13 +204,6 @@ class EnsemblePlan:
     @property
     def _options(self) -> dict[str, Any]:
         return {"target": plain(self.target), "members": len(self.members)}
-
-
-def _share(progress: Callable[[float, int], Any] | None, number: int, n_members: int) -> Any:
-    check_callback(progress)
-    if progress is None:
-        return None
-    return lambda done, total: progress((number * total + done) / n_members, total)
 
 
 def _mean(parts: list[Explanation], asked: dict[str, Any], **fields: Any) -> Explanation:
@@ -213,6 +225,8 @@ def _mean(parts: list[Explanation], asked: dict[str, Any], **fields: Any) -> Exp
 def save(ensemble: CXREnsemble, folder: Path) -> Path:
     """Write each member as a model folder of its own, then the configuration, which knows what it belongs to."""
     writable_folder(folder)
+    if (folder / WEIGHTS_NAME).exists():
+        raise DataError(f"{folder}: holds a single model; save the ensemble in a folder of its own.")
     names = [f"member_{number}" for number in range(len(ensemble.estimators_))]
     for name, member in zip(names, ensemble.estimators_, strict=True):
         member.save(folder / name)
@@ -220,10 +234,14 @@ def save(ensemble: CXREnsemble, folder: Path) -> Path:
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
         "members": [_digest(folder / name) for name in names],
+        "parameters": {name: to_json(ensemble.get_params()[name]) for name in _PARAMETERS},
         **_persistence.decisions_to_json(ensemble),
     }
     with atomic_write(folder / CONFIG_NAME) as file:
         file.write(json.dumps(config, indent=1, allow_nan=False).encode())
+    for number in range(len(names), _MOST):  # of a larger ensemble that was here before
+        if (folder / f"member_{number}" / CONFIG_NAME).exists():
+            shutil.rmtree(folder / f"member_{number}")
     return folder
 
 
@@ -252,6 +270,11 @@ def load(cls: type[CXREnsemble], folder: Path, device: str) -> CXREnsemble:
             )
     try:
         ensemble = cls.from_fitted(members)
+        if set(config["parameters"]) != set(_PARAMETERS):
+            raise ModelFolderError(f"{path}: 'parameters' must hold {list(_PARAMETERS)}.")
+        ensemble.set_params(**{name: from_json(value) for name, value in config["parameters"].items()})
+        check_seed(ensemble._default_seed, caller=_CLASS)
+        check_number("threshold", ensemble.estimator.threshold, caller=_CLASS, low=0, high=1)
         _persistence.restore_decisions(ensemble, config)
     except ModelFolderError:
         raise

@@ -18,7 +18,7 @@ from cxr_estimator._validation import check_number
 from cxr_estimator.abstention import Abstention
 from cxr_estimator.calibration import Calibration
 from cxr_estimator.conformal import Conformal
-from cxr_estimator.errors import CXRError, ModelFolderError
+from cxr_estimator.errors import CXRError, DataError, ModelFolderError
 from cxr_estimator.ood import OodStatistics
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.serialization import (
@@ -50,6 +50,8 @@ _LOCAL = {"checkpoint_dir", "cache_dir", "n_jobs", "verbose"}
 
 def save(clf: CXRClassifier, folder: Path) -> Path:
     """Write a fitted classifier; file names and patients are not part of it."""
+    if (folder / "member_0").exists():
+        raise DataError(f"{folder}: holds an ensemble; save the model in a folder of its own.")
     parameters = clf.get_params() | clf.architecture_
     config = {
         "parameters": {key: to_json(value) for key, value in parameters.items() if key not in _LOCAL},
@@ -157,8 +159,10 @@ def restore_decisions(clf: Any, config: dict[str, Any]) -> None:
     if clf.calibration_ is not None and not clf.calibration_.fits(clf.task_, n_classes):
         raise ModelFolderError(f"the calibration does not fit {n_classes} classes.")
     clf.abstention_ = Abstention.from_dict(config["abstention"]) if "abstention" in config else None
-    if clf.abstention_ is not None and (clf.abstention_.point is None) != (clf.task_ is not Task.BINARY):
-        raise ModelFolderError("the abstention names an operating point for two classes only, and there it must.")
+    if clf.abstention_ is not None:
+        named = clf.abstention_.point in clf.operating_points_ and clf.abstention_.threshold is not None
+        if named != (clf.task_ is Task.BINARY):
+            raise ModelFolderError("the abstention names an operating point for two classes only, and there it must.")
     sets = config.get("conformal")
     clf.conformal_ = None if sets is None else Conformal.from_dict(sets, clf.task_, n_classes)
 

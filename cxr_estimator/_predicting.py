@@ -97,12 +97,24 @@ def run_members(members: Sequence[CXRClassifier], X: Any) -> tuple[np.ndarray, L
     for place, member in enumerate(members):
         alike.setdefault(member.preprocessing_, []).append(place)
     values: dict[int, np.ndarray] = {}
+    read: list[Logits] = []
     for places in alike.values():
         own = [members[place] for place in places]
         # the networks are held one by one, inside: to hold one while waiting for the next could wait for ever
         found = run_over(own[0], images(own[0], X), width * len(own), _side_by_side(own), model=nn.Identity())
         values |= dict(zip(places, np.split(found.values, len(own), axis=1), strict=True))
-    return np.stack([values[place] for place in range(len(members))]), found
+        read.append(found)
+    return np.stack([values[place] for place in range(len(members))]), _read_by_all(read)
+
+
+def _read_by_all(found: Sequence[Logits]) -> Logits:
+    """Return the ids of the images that all could read, and those that one could not; the values are the first's."""
+    skipped = {item.position: item for one in found for item in one.skipped}
+    first = found[0]
+    own = {item.position for item in first.skipped}
+    positions = [row for row in range(len(first.values)) if row not in own]
+    ids = [each for row, each in zip(positions, first.content_ids, strict=True) if row not in skipped]
+    return Logits(first.values, tuple(skipped[row] for row in sorted(skipped)), tuple(ids))
 
 
 def _side_by_side(members: Sequence[CXRClassifier]) -> Run:

@@ -30,6 +30,15 @@ def check_callback(progress: Any, *, caller: str = "explain") -> None:
         raise wrong_type("progress", caller, "None or a function", progress)
 
 
+def shared_progress(
+    progress: Callable[[float, int], Any] | None, number: int, n_parts: int
+) -> Callable[[float, int], Any] | None:
+    """Return the callback of one of several equal parts of the work, of which `number` are done."""
+    if progress is None:
+        return None
+    return lambda done, total: progress((number * total + done) / n_parts, total)
+
+
 def told_how_far(
     advance: Callable[[float], Any], progress: Callable[[float, int], Any] | None, *, caller: str = "explain"
 ) -> Callable[[float, int], Any]:

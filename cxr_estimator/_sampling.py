@@ -121,7 +121,8 @@ def _probabilities(clf: CXRClassifier, X: Any, sampling: Sampling, *, n_samples:
                 for number in range(n_samples):
                     found = draw(number).float().cpu().numpy()
                     if not np.isfinite(found).all():
-                        raise not_finite(images.source(int(prepared.index[0])))
+                        broken = np.flatnonzero(~np.isfinite(found).all(axis=1))[0]
+                        raise not_finite(images.source(int(prepared.index[broken])))
                     logits[number, prepared.index] = found
                     tell(done + len(x) * (number + 1) / n_samples, n_images)
 

@@ -238,6 +238,10 @@ class CXRClassifier(
     def _members(self) -> list[CXRClassifier]:
         return [self]
 
+    @property
+    def _default_seed(self) -> Any:
+        return self.random_state
+
     def _run(self, X: Any) -> Logits:
         return _predicting.run_network(self, X)
 

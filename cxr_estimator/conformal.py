@@ -112,7 +112,7 @@ def conformalized(clf: CXRClassifier, X: Any, y: Any, *, groups: Any, method: An
             "labels. Operating points decide on each label by itself: see set_threshold."
         )
     _check_method(method, len(clf.classes_), caller)
-    seed = check_seed(getattr(clf, "random_state", None) if random_state is None else random_state, caller=caller)
+    seed = check_seed(clf._default_seed if random_state is None else random_state, caller=caller)
     data = judged(clf, X, y, groups, caller=caller)
     rows = data.one_of_each_patient(seed)
     target = np.searchsorted(clf.classes_, data.labels[rows]).astype(np.int64)

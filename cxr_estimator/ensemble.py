@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +96,14 @@ class CXREnsemble(Deciding, Doubting, ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         models : sequence of 2 to 100 CXRClassifier
-            Of the same task and classes. They are not copied; how they run is taken from the first.
+            Of the same task and classes. Their networks are shared, not copied; how they run is taken from the first.
 
         Raises
         ------
         DataError
             The models have different classes, or differ in what else must agree.
         """
-        members = _ensembling.check_members(models)
+        members = [copy(model) for model in _ensembling.check_members(models)]
         template = CXRClassifier(**members[0].get_params(deep=False)).set_params(threshold=0.5)
         return cls(template, len(members))._join(members)
 
@@ -139,6 +140,10 @@ class CXREnsemble(Deciding, Doubting, ClassifierMixin, BaseEstimator):
     def ood_(self, statistics: OodStatistics | None) -> None:
         self.estimators_[0].ood_ = statistics
 
+    @property
+    def _default_seed(self) -> Any:
+        return self.estimator.random_state if self.random_state is None else self.random_state
+
     def _members(self) -> list[CXRClassifier]:
         check_is_fitted(self, "classes_")
         return _ensembling.running(self)
@@ -153,7 +158,7 @@ class CXREnsemble(Deciding, Doubting, ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X, y, method, progress, **request
-            As for `CXRClassifier.explain`.
+            As for `CXRClassifier.explain`, but without `error_bars`: the spread between members is what there is.
         target : label, "predicted" or "true", default="predicted"
             "predicted" is what the ensemble decides, whatever its members would.
 

@@ -14,7 +14,7 @@ import numpy as np
 from cxr_estimator._validation import check_number, invalid
 from cxr_estimator.errors import DataError
 
-_STEPS = 50  # shares of images that are tried one after the other for a limit of the error
+_SHARES = np.arange(1, 11) / 10  # of the images, that are tried for a limit of the error
 
 
 class RiskCoverage(NamedTuple):
@@ -71,9 +71,8 @@ def cutoff_for_coverage(doubt: Any, coverage: float) -> float:
 def cutoff_for_error(wrong: Any, doubt: Any, max_error: float, confidence: float = 0.95) -> float:
     """Return the largest cut-off found at which, with this confidence, at most the share `max_error` is wrong.
 
-    Growing shares of the least doubtful images are tested in a fixed order, from the smallest that could pass with no
-    error at all: an exact binomial test of "more than `max_error` are wrong", until the first that does not reject it.
-    So the confidence holds for the result although many were tried.
+    Ten shares of the images, the least doubtful 10%, 20%, ..., 100%, are each given an exact upper limit of their error
+    that holds with confidence 1 - (1 - confidence) / 10, so that all ten hold together.
 
     Parameters
     ----------
@@ -90,34 +89,33 @@ def cutoff_for_error(wrong: Any, doubt: Any, max_error: float, confidence: float
 
     References
     ----------
-    Geifman & El-Yaniv (2017), Selective classification for deep neural networks, arXiv:1705.08500; the fixed order of
-    tests after Angelopoulos et al. (2021), Learn then test, arXiv:2110.01052.
+    Geifman & El-Yaniv (2017), Selective classification for deep neural networks, arXiv:1705.08500, who search the same
+    way; limits of Clopper & Pearson (1934), doi:10.1093/biomet/26.4.404
     """
-    limits: dict[str, Any] = {"low": 0, "high": 1, "open_low": True, "open_high": True}
-    check_number("max_error", max_error, caller="set_abstention", **limits)
-    check_number("confidence", confidence, caller="set_abstention", **limits)
+    check_max_error(max_error, confidence)
     wrong, doubt = _checked(wrong, doubt)
     order = np.argsort(doubt, kind="stable")
     wrong, doubt = wrong[order], doubt[order]
-    fewest = math.ceil(math.log(1.0 - confidence) / math.log1p(-max_error))  # that pass without an error
-    if fewest > len(wrong):
+    found: dict[float, float] = {}
+    for share in _SHARES:
+        cutoff = cutoff_for_coverage(doubt, share)
+        n = int(np.searchsorted(doubt, cutoff, side="right"))  # all that are as doubtful come along
+        found[cutoff] = _upper_limit(int(wrong[:n].sum()), n, 1.0 - (1.0 - confidence) / len(_SHARES))
+    kept = [cutoff for cutoff, limit in found.items() if limit <= max_error]
+    if not kept:
         raise DataError(
-            f"set_abstention: {len(wrong)} independent images are too few to promise an error of at most {max_error:g} "
-            f"with {confidence:.0%} confidence; {fewest} without a wrong answer would be needed."
+            f"set_abstention: no share of these {len(wrong)} independent images has an error of at most {max_error:g} "
+            f"with a confidence of {confidence:g}; {min(found.values()):.2g} is attainable. More images, or patients, "
+            "allow less."
         )
-    found = None
-    for n in np.unique(np.linspace(fewest, len(wrong), _STEPS).round().astype(int)):
-        last = np.searchsorted(doubt, doubt[n - 1], side="right")  # all that are as doubtful come along
-        if _upper_limit(int(wrong[:last].sum()), int(last), confidence) > max_error:
-            break
-        found = float(doubt[n - 1])
-    if found is None:
-        limit = min(_upper_limit(int(wrong[:n].sum()), int(n), confidence) for n in range(fewest, len(wrong) + 1))
-        raise DataError(
-            f"set_abstention: no share of these {len(wrong)} images has an error of at most {max_error:g} with "
-            f"{confidence:.0%} confidence; about {limit:.2g} is attainable."
-        )
-    return found
+    return max(kept)
+
+
+def check_max_error(max_error: Any, confidence: Any) -> None:
+    """Raise unless both are numbers in (0, 1)."""
+    limits: dict[str, Any] = {"low": 0, "high": 1, "open_low": True, "open_high": True}
+    check_number("max_error", max_error, caller="set_abstention", **limits)
+    check_number("confidence", confidence, caller="set_abstention", **limits)
 
 
 def _upper_limit(errors: int, n: int, confidence: float) -> float:

@@ -132,7 +132,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     config = read_json(folder / CONFIG_NAME)
     if config.get("format") != FORMAT:
         raise ModelFolderError(
-            f"{folder / CONFIG_NAME}: not a {FORMAT} model (its 'format' is {config.get('format')!r})."
+            f"{folder / CONFIG_NAME}: not a {FORMAT} model (its 'format' is {config.get('format')!r:.100}). "
+            "CXREnsemble.load reads an ensemble; the commands take single models."
         )
     if config.get("schema_version") != SCHEMA_VERSION or isinstance(config["schema_version"], bool | float):
         raise ModelFolderError(

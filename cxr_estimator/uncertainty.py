@@ -121,7 +121,7 @@ def sample(
     for name, value in options.items():
         if name not in known:
             raise invalid(name, _CALLER, f"left out: the options of {method!r} are {known}", value)
-    own = getattr(clf, "random_state", None) if random_state is None else random_state
+    own = clf._default_seed if random_state is None else random_state
     seed = check_seed(own, caller=_CALLER)
     samples = function(clf, X, n_samples=int(n_samples), seed=seed, progress=progress, **options)
     return Uncertainty.of(samples, clf.task_, method=method, seed=seed)

@@ -39,7 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> str:
     settings = {"image_size": options.image_size, "max_epochs": options.epochs, "random_state": 0}
     one = CXRClassifier(options.backbone, learning_rate=3e-3, pos_label="PNEUMONIA", **settings)
     ensemble = CXREnsemble(one, n_estimators=2).fit(train[0], train[1], groups=train[2])
-    ensemble.calibrate(choose[0], choose[1], groups=choose[2])
     ensemble.conformalize(choose[0], choose[1], groups=choose[2])
     ensemble.set_abstention(choose[0], choose[1], groups=choose[2], doubt=["ensemble", "explanation"], coverage=0.8)
     ensemble.save(Path(options.out) / "ensemble")

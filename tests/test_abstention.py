@@ -12,13 +12,13 @@ from scipy.special import expit, logit
 from sklearn.exceptions import NotFittedError
 
 from cxr_estimator import CXRClassifier, CXREnsemble, make_phantoms
-from cxr_estimator.abstention import DOUBTS, Abstention, Answers, combined, otherwise
+from cxr_estimator.abstention import Abstention
+from cxr_estimator.doubts import DOUBTS, Answers, combined, otherwise
 from cxr_estimator.errors import (
     DataError,
     InvalidParameterError,
     ModelFolderError,
     SkippedImagesWarning,
-    UnsupportedMethodError,
 )
 from tests.conftest import small_classifier
 
@@ -99,6 +99,13 @@ def test_several_doubts_count_by_rank(own, held_out):
     assert own.predict_with_abstention(held_out["X"]).answered.mean() >= 0.6
 
 
+def test_equally_doubtful_images_have_the_middle_rank():
+    """Half of the known images share a doubt of 1, the others lie evenly from 1 to 2."""
+    known = {"a": (1.0,) * 51 + tuple(np.linspace(1, 2, 51)[1:]), "b": tuple(np.linspace(0, 1, 101))}
+    found = combined({"a": np.array([1.0, 2.0, 0.0]), "b": np.zeros(3)}, known)
+    np.testing.assert_allclose(found, [0.25 / 2, 1 / 2, 0.25 / 2])
+
+
 def test_the_map_of_an_unsteady_explanation_is_doubted(own, hard):
     """By hand: 1 - the metric of each image, 2 for a map without structure."""
     answers = Answers(hard.X[:4], own._logits(hard.X[:4]), np.array([0, 1, 0, 1]), own.operating_points_["default"], 0)
@@ -146,14 +153,48 @@ def test_comes_back_from_a_folder_and_belongs_to_its_point_and_calibration(own, 
     assert loaded.abstention_ == own.abstention_
     X = held_out["X"][:20]
     assert loaded.predict_with_abstention(X).labels.tolist() == own.predict_with_abstention(X).labels.tolist()
-    loaded.set_threshold(0.3, name="screening")  # another point: the old one still decides here
-    assert loaded.predict_with_abstention(X).labels.tolist() == own.predict_with_abstention(X).labels.tolist()
+    loaded.set_threshold(0.3, name="screening")
+    with pytest.raises(DataError, match=r"is 'screening' by now.*chosen for 'default'.*set_abstention again"):
+        loaded.predict_with_abstention(X)
+    named = loaded.set_abstention(**held_out, coverage=0.7, operating_point="default").predict_with_abstention(X)
+    assert set(named.labels[named.answered]) <= set(own.predict(X))
     loaded.set_threshold(0.3)
     with pytest.raises(DataError, match="'default' has changed since; call set_abstention again"):
         loaded.predict_with_abstention(X)
     own.calibrate(**held_out)
-    with pytest.raises(DataError, match="no cut-off was chosen"):
+    with pytest.raises(NotFittedError, match="no cut-off was chosen"):
         own.predict_with_abstention(X)
+
+
+def test_tells_how_far_it_is_and_can_be_stopped(own, held_out):
+    told = []
+    doubts = ["probability", "test_time_augmentation", "explanation"]
+    own.set_abstention(**held_out, doubt=doubts, coverage=0.7, progress=lambda *at: told.append(at))
+    assert told == sorted(told)
+    assert told[-1] == (pytest.approx(120), 120)
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        own.predict_with_abstention(held_out["X"], progress=stop)
+
+
+def test_numbers_of_numpy_are_saved(own, held_out, tmp_path):
+    own.set_abstention(**held_out, max_error=np.float32(0.6), confidence=np.float64(0.9)).save(tmp_path)
+    assert CXRClassifier.load(tmp_path).abstention_ == own.abstention_
+
+
+def test_bad_numbers_fail_before_the_work(own, held_out, monkeypatch):
+    monkeypatch.setattr(CXRClassifier, "_run", lambda *_: pytest.fail("the network ran"))
+    for bad in (
+        {"coverage": 2},
+        {"max_error": 0},
+        {"max_error": 0.1, "confidence": 2},
+        {"coverage": 0.5, "confidence": 0},
+    ):
+        with pytest.raises(InvalidParameterError):
+            own.set_abstention(**held_out, **bad)
 
 
 def test_a_model_without_one_saves_as_before(own, tmp_path):
@@ -172,6 +213,9 @@ def test_a_model_without_one_saves_as_before(own, tmp_path):
         {"cutoff": "high"},
         {"cutoff": None},
         {"point": None},
+        {"point": "nonsense"},
+        {"threshold": None},
+        {"answer_unusual": 1},
         {"coverage": [0.5, 0.4]},
         {"coverage": [2.0, 0.4, 0.5]},
         {"n_images": -1},
@@ -224,8 +268,10 @@ def test_bad_input(own, held_out):
         own.set_abstention(**held_out, coverage=0.5, operating_point="other")
     with pytest.raises(InvalidParameterError, match="'y'"):
         own.set_abstention(held_out["X"], None, coverage=0.5)
-    with pytest.raises(UnsupportedMethodError, match="ensemble"):
+    with pytest.raises(InvalidParameterError, match=r"'doubt'.*for a single network"):
         own.set_abstention(**held_out, doubt="ensemble", coverage=0.5)
+    with pytest.raises(InvalidParameterError, match=r"'doubt'.*for an ensemble"):
+        CXREnsemble.from_fitted([own, own]).set_abstention(**held_out, doubt="mc_dropout", coverage=0.5)
     with pytest.raises(NotFittedError):
         CXRClassifier().set_abstention(**held_out, coverage=0.5)
     with pytest.raises(NotFittedError):
@@ -234,6 +280,9 @@ def test_bad_input(own, held_out):
 
 def test_unusual_images_get_no_answer_however_sure_the_network_is(own, hard, held_out):
     own.fit_ood(hard.X, groups=hard.groups).set_abstention(**held_out, coverage=1.0)
+    seen = own.predict_with_abstention(held_out["X"])
+    assert seen.answered.mean() == pytest.approx(own.abstention_.coverage.value)  # what was promised, and no more
+    assert seen.answered.tolist() == [not one for one in own.check_images(held_out["X"]).is_unusual]
     noise = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
     images = np.concatenate([noise, held_out["X"][:4]])
     found = own.predict_with_abstention(images)
@@ -241,7 +290,9 @@ def test_unusual_images_get_no_answer_however_sure_the_network_is(own, hard, hel
     assert check.is_unusual[:3].all()
     assert (found.answered == ~check.is_unusual.astype(bool)).all()
     assert found.reasons[0] == check.sentences[0]
-    assert own.predict_with_abstention(images[:1], answer_unusual=True).doubt.shape == (1,)
+    own.set_abstention(**held_out, coverage=1.0, answer_unusual=True)
+    assert own.abstention_.coverage.value == 1.0
+    assert own.predict_with_abstention(held_out["X"]).answered.all()
     joined = CXREnsemble.from_fitted([own, own])
     joined.set_abstention(**held_out, coverage=1.0)
     assert joined.predict_with_abstention(images[:3]).reasons == found.reasons[:3]

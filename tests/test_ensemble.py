@@ -114,6 +114,7 @@ def test_explains_by_several_methods_and_in_parts(shared, phantoms):
     assert list(whole) == methods
     parts = list(shared.iter_explain(phantoms.X[:20], method=methods))
     assert len(parts) == 2
+    assert [len(part) for part in shared.iter_explain(phantoms.X[:8], batch_size=4)] == [4, 4]
     for method in methods:
         joined = np.concatenate([part[method].values for part in parts])
         np.testing.assert_allclose(joined, whole[method].values, atol=1e-5)
@@ -163,6 +164,10 @@ def test_tells_unusual_images_by_its_first_member(own, phantoms, tmp_path):
     own.fit_ood(phantoms.X, groups=phantoms.groups)
     first = own.estimators_[0]
     assert own.ood_ is first.ood_
+    alone = copy.deepcopy(first)
+    alone.ood_ = None
+    CXREnsemble.from_fitted([alone, first]).fit_ood(phantoms.X, groups=phantoms.groups)
+    assert alone.ood_ is None  # the model itself is left as it was
     np.testing.assert_array_equal(own.ood_score(phantoms.X), first.ood_score(phantoms.X))
     loaded = CXREnsemble.load(own.save(tmp_path))
     assert loaded.check_images(255 - phantoms.X[:3]).sentences == own.check_images(255 - phantoms.X[:3]).sentences
@@ -180,8 +185,39 @@ def test_comes_back_from_a_folder(own, phantoms, tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(phantoms.X), own.predict_proba(phantoms.X))
     assert loaded.operating_points_ == own.operating_points_
     assert loaded.n_estimators == 3
-    own.save(tmp_path / "model")  # over itself
-    CXREnsemble.load(tmp_path / "model")
+    assert loaded.get_params()["estimator__random_state"] == 0
+    assert clone(loaded).estimator.get_params() == own.estimator.get_params() | {"device": "cpu"}
+    CXREnsemble.from_fitted(own.estimators_[:2]).save(tmp_path / "model")  # a smaller one in its place
+    assert len(CXREnsemble.load(tmp_path / "model").estimators_) == 2
+    assert not (tmp_path / "model" / "member_2").exists()
+    with pytest.raises(DataError, match="holds an ensemble"):
+        own.estimators_[0].save(tmp_path / "model")
+    own.estimators_[0].save(tmp_path / "one")
+    with pytest.raises(DataError, match="holds a single model"):
+        own.save(tmp_path / "one")
+
+
+def test_a_seeded_template_makes_all_that_follows_reproducible(own, phantoms):
+    first, again = (
+        own.conformalize(phantoms.X, phantoms.y, groups=phantoms.groups).conformal_.logits for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, again)
+
+
+def test_members_that_cannot_read_the_same_images(phantoms):
+    """A float image above 1 is refused where no range is set; only what all members read counts."""
+    train = {"X": phantoms.X[:40], "y": phantoms.y[:40], "groups": phantoms.groups[:40]}
+    strict, wide = (small_classifier(max_epochs=1, intensity=one).fit(**train) for one in (None, (0, 255)))
+    images = [*phantoms.X[40:59], phantoms.X[59].astype(float)]
+    for members in ([strict, wide], [wide, strict]):
+        joined = CXREnsemble.from_fitted(members).set_params(estimator__on_error="skip")
+        with pytest.warns(SkippedImagesWarning):
+            found = joined._run(images)
+        assert np.isnan(found.values).any(axis=1).tolist() == [False] * 19 + [True]
+        assert len(found.content_ids) == 19
+        assert [item.position for item in found.skipped] == [19]
+        with pytest.warns(SkippedImagesWarning):
+            joined.conformalize(images, phantoms.y[40:60], groups=np.arange(20))
 
 
 def broken_config(folder, **changes):
@@ -201,6 +237,7 @@ def broken_config(folder, **changes):
         (lambda folder: broken_config(folder, members="../../x"), "list of 2 to 100"),
         (lambda folder: broken_config(folder, classes={"dtype": "str", "values": ["A", "PNEUMONIA"]}), "classes"),
         (lambda folder: broken_config(folder, class_weights=[1.0]), "class_weights"),
+        (lambda folder: broken_config(folder, parameters={}), "'parameters' must hold"),
         (lambda folder: broken_config(folder, operating_points=[3]), "not a valid configuration"),
         (lambda folder: (folder / "member_1" / "config.json").unlink(), "no such file"),
         (lambda folder: (folder / "member_1" / "model.safetensors").write_bytes(b""), "damaged"),
@@ -245,8 +282,14 @@ def test_other_backbones_and_sizes_can_join(fitted, phantoms):
     joined = CXREnsemble.from_fitted([fitted, other])
     mean = (fitted._logits(phantoms.X) + other._logits(phantoms.X)) / 2
     np.testing.assert_allclose(joined._logits(phantoms.X), mean, atol=1e-5)
-    with pytest.raises(DataError, match="maps of different sizes have no mean"):
+    with pytest.raises(DataError, match="such maps have no mean"):
         joined.explain(phantoms.X[:2])
+
+
+def test_maps_of_images_seen_in_different_ways_have_no_mean(fitted, phantoms):
+    padded = small_classifier(resize="pad", max_epochs=1).fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+    with pytest.raises(DataError, match=r"pad to 32 pixels, stretch to 32 pixels"):
+        CXREnsemble.from_fitted([fitted, padded]).explain(phantoms.X[:2])
 
 
 def test_joined_models_keep_their_own_settings_and_points(fitted, phantoms):
@@ -360,6 +403,10 @@ def test_what_is_asked_too_early_or_of_the_wrong_thing(shared, phantoms):
             ask(CXREnsemble(small_classifier()), phantoms.X)
     with pytest.raises(NotFittedError):
         CXREnsemble(small_classifier()).save("nowhere")
+    with pytest.raises(InvalidParameterError, match="'error_bars'"):
+        shared.explain(phantoms.X[:1], error_bars=True)
+    with pytest.raises(InvalidTypeError, match="'progress'"):
+        shared.explain(phantoms.X[:1], progress=3)
     with pytest.raises(InvalidParameterError, match="'target'"):
         shared.explain(phantoms.X[:1], target="margin")
     with pytest.raises(InvalidParameterError, match="'method'"):

@@ -21,7 +21,7 @@ ORDER = [
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
     "datasets", "_ood_blocks", "ood", "_rows", "_predicting", "_checking", "_decisions", "_operating", "_background",
     "_labels", "_fitting", "_batches", "_sampling", "uncertainty", "conformal", "_targets", "_explaining", "_measuring",
-    "abstention", "_persistence", "_deciding", "_doubting", "classifier", "_ensembling", "ensemble", "_folds",
+    "doubts", "abstention", "_persistence", "_deciding", "_doubting", "classifier", "_ensembling", "ensemble", "_folds",
     "model_selection", "clinical", "scorers", "_benchmark_folder", "benchmark", "displays", "evaluation", "curation",
     "quickstart", "cli",
 ]  # fmt: skip

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 
 from cxr_estimator import CXREnsemble, RiskCoverageDisplay
-from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError
+from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError, SameDataWarning
 from cxr_estimator.selective import risk_coverage
+from tests.conftest import small_classifier
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +58,14 @@ def test_intervals_are_those_of_patients(fitted, phantoms):
 
 def test_an_ensemble(fitted, phantoms):
     joined = CXREnsemble.from_fitted([fitted, fitted])
-    display = RiskCoverageDisplay.from_estimator(joined, phantoms.X, phantoms.y, doubt="ensemble", n_resamples=5)
-    assert list(display.lines_) == ["ensemble"]
+    display = RiskCoverageDisplay.from_estimator(joined, phantoms.X[:20], phantoms.y[:20], n_resamples=5)
+    assert list(display.lines_) == ["probability", "ensemble", "explanation"]
+
+
+def test_warns_of_images_that_chose_the_cutoff(fitted, phantoms):
+    own = copy.deepcopy(fitted).set_abstention(phantoms.X, phantoms.y, coverage=0.5)
+    with pytest.warns(SameDataWarning, match="chose when to abstain"):
+        RiskCoverageDisplay.from_estimator(own, phantoms.X, phantoms.y, doubt="probability", n_resamples=5)
 
 
 def test_no_answer_is_wrong():
@@ -72,6 +82,11 @@ def test_bad_input(fitted, phantoms):
         RiskCoverageDisplay.from_estimator(fitted, X, y, ax=3)
     with pytest.raises(InvalidParameterError, match="'doubt'"):
         RiskCoverageDisplay.from_estimator(fitted, X, y, doubt=["nothing"])
+    for wrong in (["no", "yes"], [np.nan, 1.0], [0, 2]):
+        with pytest.raises(InvalidParameterError, match="'wrong'"):
+            RiskCoverageDisplay(wrong, {"a": [1.0, 2.0]})
+    with pytest.raises(NotFittedError):
+        RiskCoverageDisplay.from_estimator(small_classifier(), X, y)
     with pytest.raises(InvalidParameterError, match="'doubts'"):
         RiskCoverageDisplay([True], {})
     with pytest.raises(InvalidParameterError, match="'doubt'"):

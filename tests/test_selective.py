@@ -60,23 +60,28 @@ def test_at_least_that_share_is_answered_and_no_smaller_cutoff_does(doubt, cover
 
 
 def test_the_cutoff_for_an_error_worked_out_by_hand():
-    """No errors among 59: 0.95 ** 59 = 0.0485 < 0.05, and 0.95 ** 58 = 0.0510 is not."""
-    doubt = np.arange(59)
-    assert cutoff_for_error(np.zeros(59), doubt, 0.05) == 58
-    with pytest.raises(DataError, match=r"58 independent images are too few .* 59 without a wrong answer"):
-        cutoff_for_error(np.zeros(58), doubt[:58], 0.05)
-    wrong = np.zeros(200)
-    wrong[100:] = 1
-    cutoff = cutoff_for_error(wrong, np.arange(200), 0.05)
-    assert 98 <= cutoff <= 102
-    n = int(cutoff) + 1
-    assert binom.cdf(wrong[:n].sum(), n, 0.05) <= 0.05  # the test by which it passed
+    """No error among 104: 0.95 ** 104 = 0.0048 < 0.05 / 10, a tenth of what may go wrong; 0.95 ** 103 is more."""
+    assert cutoff_for_error(np.zeros(104), np.arange(104), 0.05) == 103
+    with pytest.raises(DataError, match=r"103 independent images .* at most 0.05 .* 0.95; 0.05 is attainable"):
+        cutoff_for_error(np.zeros(103), np.arange(103), 0.05)
+    wrong = np.zeros(400)
+    wrong[200:] = 1
+    assert cutoff_for_error(wrong, np.arange(400), 0.05) == 199  # of 240, 40 are wrong
+    assert binom.cdf(40, 240, 0.05) > 0.995
+
+
+def test_one_sure_error_does_not_stop_the_search():
+    wrong = np.zeros(1000)
+    wrong[0] = 1
+    assert cutoff_for_error(wrong, np.arange(1000), 0.01) == 999
 
 
 def test_an_error_that_cannot_be_promised():
     wrong = np.arange(200) % 3 == 0
-    with pytest.raises(DataError, match=r"about 0\.39 is attainable"):
+    with pytest.raises(DataError, match=r"; (0\.\d+) is attainable") as refused:
         cutoff_for_error(wrong, np.arange(200), 0.05)
+    attainable = float(str(refused.value).split("; ")[1].split()[0])
+    assert cutoff_for_error(wrong, np.arange(200), attainable + 0.005) >= 0
 
 
 def test_equally_doubtful_images_are_answered_together():
@@ -90,9 +95,9 @@ def test_the_promise_holds_as_often_as_it_says():
     rng = np.random.default_rng(0)
     broken = given_up = 0
     for _ in range(300):
-        doubt = rng.random(150)
+        doubt = rng.random(600)
         try:
-            cutoff = cutoff_for_error(rng.random(150) < 0.4 * doubt, doubt, 0.1, 0.9)
+            cutoff = cutoff_for_error(rng.random(600) < 0.4 * doubt, doubt, 0.1, 0.9)
         except DataError:
             given_up += 1
             continue

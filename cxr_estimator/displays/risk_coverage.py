@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from cxr_estimator._doubting import Doubting
 from cxr_estimator._figure_style import LINES, MARKERS, MUTED
+from cxr_estimator._operating import known_images
 from cxr_estimator._validation import check_number, check_per_image, check_seed, invalid, wrong_type
-from cxr_estimator.abstention import check_doubts, judged_doubts
+from cxr_estimator.abstention import judged_doubts
 from cxr_estimator.displays._axes import check_ax, new_figure
+from cxr_estimator.doubts import check_doubts, default_doubts
 from cxr_estimator.selective import best_possible, risk_coverage
 from cxr_estimator.statistics import Estimate, patient_bootstrap
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _NAME = "RiskCoverageDisplay"
+_SHOWN = 0.05  # the share answered from which on the curves fit into the axes; before it they are noise
 
 
 class RiskCoverageDisplay:
@@ -61,7 +65,10 @@ class RiskCoverageDisplay:
     ) -> None:
         if not isinstance(doubts, Mapping) or not doubts:
             raise invalid("doubts", _NAME, "a dict of name to N numbers, one at least", doubts)
-        self.wrong_ = np.asarray(wrong, dtype=bool)
+        given = np.asarray(wrong)
+        if given.dtype.kind not in "bui" or not np.isin(given, (0, 1)).all():
+            raise invalid("wrong", _NAME, "N times True or False", wrong)
+        self.wrong_ = given.astype(bool)
         self.curves_ = {name: risk_coverage(self.wrong_, doubt) for name, doubt in doubts.items()}
         self.best_ = best_possible(self.wrong_)
         check_number("n_resamples", n_resamples, caller=_NAME, low=1, integer=True)
@@ -80,7 +87,7 @@ class RiskCoverageDisplay:
         X: Any,
         y: Any,
         *,
-        doubt: str | Sequence[str] = ("probability", "test_time_augmentation", "explanation"),
+        doubt: str | Sequence[str] | None = None,
         groups: Any = None,
         operating_point: str | None = None,
         n_resamples: int = 1000,
@@ -94,8 +101,9 @@ class RiskCoverageDisplay:
         clf : CXRClassifier or CXREnsemble
         X, y : images and labels
             Not those the network was trained on.
-        doubt : str or sequence of str
-            Keys of `abstention.DOUBTS`.
+        doubt : str or sequence of str, optional
+            Keys of `doubts.DOUBTS`. Default: "probability", "test_time_augmentation" ("ensemble" for one) and
+            "explanation".
         groups : sequence of N patients, optional
         operating_point : str, optional
             That decides between two classes; default: the one that was set last.
@@ -108,9 +116,11 @@ class RiskCoverageDisplay:
             raise wrong_type("clf", _NAME, "a CXRClassifier or a CXREnsemble", clf)
         if ax is not None:
             check_ax(ax)
-        names = check_doubts(doubt if isinstance(doubt, str) else list(doubt), caller=_NAME)
+        check_is_fitted(clf, "classes_")
+        names = default_doubts(clf) if doubt is None else check_doubts(doubt, caller=_NAME, clf=clf)
         seed = check_seed(random_state, caller=_NAME)
         wrong, doubts, data = judged_doubts(clf, X, y, groups, names, operating_point, seed, caller=_NAME)
+        known_images(clf, data.content_ids.tolist(), caller=_NAME)
         patients = None if groups is None else data.groups
         return cls(wrong, doubts, groups=patients, n_resamples=n_resamples, random_state=seed).plot(ax)
 
@@ -132,7 +142,8 @@ class RiskCoverageDisplay:
         error = self.wrong_.mean()
         self.ax_.axhline(error, linestyle=":", label=f"nothing known: AURC {error:.4f}", **style)
         self.ax_.set(xlim=(0, 1.01), xlabel="share of the images that is answered, the surest first")
-        self.ax_.set_ylim(bottom=0, top=max(1.5 * error, 0.01))
+        shown = [curve.risk[curve.coverage >= _SHOWN].max() for curve in self.curves_.values()]
+        self.ax_.set_ylim(bottom=0, top=max(1.1 * max(shown), 1.3 * error, 0.01))
         self.ax_.set_ylabel("share of wrong answers among them")
         title = f"{len(self.wrong_)} images, {int(self.wrong_.sum())} answers wrong; 95% intervals over {self._over}"
         self.ax_.set_title(title, fontsize=10)

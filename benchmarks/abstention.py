@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from benchmarks._common import machine, write
 from cxr_estimator import CXRClassifier, CXREnsemble, load_image_folder, patient_split
 from cxr_estimator.abstention import judged_doubts
 from cxr_estimator.displays import RiskCoverageDisplay
+from cxr_estimator.doubts import PERCENTILES, combined
 from cxr_estimator.errors import DataError
+from cxr_estimator.selective import cutoff_for_coverage, cutoff_for_error
 from cxr_estimator.statistics import proportion
 
 NETWORK = ["probability", "test_time_augmentation", "mc_dropout", "explanation"]
@@ -55,28 +57,53 @@ def main() -> None:
 
 
 def measured(model: Any, choose: dict[str, Any], judge: dict[str, Any], kinds: list[list[str]]) -> dict[str, Any]:
-    """Return the figures of one estimator."""
+    """Return the figures of one estimator; each doubt of each image is found once, for all cut-offs."""
     names = sorted({name for kind in kinds for name in kind})
-    wrong, doubts, data = judged_doubts(model, *judge.values(), names, None, 0, caller="benchmark")
-    areas = RiskCoverageDisplay(wrong, doubts, groups=data.groups).areas_
-    error = proportion(wrong, data.groups)
-    result: dict[str, Any] = {"error_of_all": error._asdict(), "aurc": {k: v._asdict() for k, v in areas.items()}}
-    for limit in ({"coverage": 0.9}, {"max_error": 0.03}):
-        for kind in kinds:
-            place = f"{' + '.join(kind)}, {next(iter(limit))} {next(iter(limit.values()))}"
+    chosen, judged = (Doubted.of(model, part, names) for part in (choose, judge))
+    areas = RiskCoverageDisplay(judged.wrong, judged.doubts, groups=judged.groups).areas_
+    error = proportion(judged.wrong, judged.groups)
+    result: dict[str, Any] = {
+        "error_of_all": error._asdict(),
+        "unusual": float(1.0 - judged.usual.mean()),
+        "aurc": {name: area._asdict() for name, area in areas.items()},
+    }
+    for kind in kinds:
+        percentiles = {name: np.quantile(chosen.doubts[name], PERCENTILES) for name in kind}
+        known, new = (combined({n: one.doubts[n] for n in kind}, percentiles) for one in (chosen, judged))
+        one = chosen.first[chosen.usual[chosen.first]]
+        for limit in ("coverage 0.9", "max_error 0.03"):
             try:
-                model.set_abstention(**choose, doubt=kind, random_state=0, **limit)
+                if limit.startswith("coverage"):
+                    cutoff = cutoff_for_coverage(known[chosen.usual], 0.9)
+                else:
+                    cutoff = cutoff_for_error(chosen.wrong[one], known[one], 0.03)
             except DataError as refusal:
-                result[place] = {"refused": str(refusal)}
+                result[f"{' + '.join(kind)}, {limit}"] = {"refused": str(refusal)}
                 continue
-            answers = model.predict_with_abstention(judge["X"])
-            mistaken = (answers.labels != judge["y"])[answers.answered]
-            result[place] = {
-                "answered": proportion(answers.answered, judge["groups"])._asdict(),
-                "error": proportion(mistaken, judge["groups"][answers.answered])._asdict(),
-                "wrong": int(np.sum(mistaken)),
+            answered = judged.usual & (new <= cutoff)
+            result[f"{' + '.join(kind)}, {limit}"] = {
+                "answered": proportion(answered, judged.groups)._asdict(),
+                "error": proportion(judged.wrong[answered], judged.groups[answered])._asdict(),
+                "wrong": int(judged.wrong[answered].sum()),
             }
     return result
+
+
+class Doubted(NamedTuple):
+    """Images, whether their answers are wrong, how doubtful these are, and one image of each patient (`first`)."""
+
+    wrong: np.ndarray
+    doubts: dict[str, np.ndarray]
+    groups: np.ndarray
+    usual: np.ndarray
+    first: np.ndarray
+
+    @classmethod
+    def of(cls, model: Any, part: dict[str, Any], names: list[str]) -> Doubted:
+        """Return what an estimator says to labelled images."""
+        wrong, doubts, data = judged_doubts(model, *part.values(), names, None, 0, caller="benchmark")
+        usual = ~model.check_images(part["X"]).is_unusual.astype(bool)
+        return cls(wrong, doubts, data.groups, usual, data.one_of_each_patient(0))
 
 
 if __name__ == "__main__":

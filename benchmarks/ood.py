@@ -24,6 +24,7 @@ from strange_images import CORRECTION, drawings, noise, photographs, spoiled
 from cxr_estimator import CXRClassifier, load_image_folder, patient_split
 from cxr_estimator._checking import learn_from_sides
 from cxr_estimator._fitting import validation_split
+from cxr_estimator._predicting import execution
 from cxr_estimator.ood import ImageCheck
 from cxr_estimator.reading import prepare
 from cxr_estimator.roc import auroc
@@ -89,7 +90,10 @@ def as_fit_does(clf: CXRClassifier, data: Any, training: np.ndarray) -> Any:
     owners = data.groups[training]
     sides = validation_split(clf.classes_, encoded, owners, clf.validation_fraction, clf.random_state)
     pixels = prepare(clf._images(data.X[training]), clf.preprocessing_).pixels
-    return learn_from_sides(clf, pixels, sides, tuple(owners[side] for side in sides), clf.random_state)
+    how = execution(clf)
+    return learn_from_sides(
+        clf.model_, clf.preprocessing_, how, pixels, sides, tuple(owners[side] for side in sides), clf.random_state
+    )
 
 
 def figures(ordinary: ImageCheck, patients: np.ndarray, checks: dict[str, ImageCheck], owners: dict) -> dict[str, Any]:

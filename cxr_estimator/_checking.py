@@ -15,7 +15,7 @@ from cxr_estimator._predicting import execution, images, reading, report, run_ov
 from cxr_estimator._progress import bar
 from cxr_estimator._validation import check_per_image, check_seed
 from cxr_estimator.errors import DataError
-from cxr_estimator.inference import pixel_logits
+from cxr_estimator.inference import Execution, pixel_logits
 from cxr_estimator.ood import PATIENTS, ImageCheck, OodStatistics, Strangeness
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.reading import PixelRows, prepare
@@ -38,7 +38,9 @@ def one_per_patient(rows: np.ndarray, patients: np.ndarray | None, rng: np.rando
 
 
 def learn_from_sides(
-    clf: CXRClassifier,
+    model: nn.Module,
+    preprocessing: Preprocessing,
+    how: Execution,
     pixels: np.ndarray,
     sides: tuple[np.ndarray, np.ndarray],
     owners: tuple[np.ndarray | None, np.ndarray | None],
@@ -49,7 +51,7 @@ def learn_from_sides(
     chosen = [one_per_patient(rows, owner, rng) for rows, owner in zip(sides, owners, strict=True)]
     if min(map(len, chosen)) < PATIENTS:
         return None
-    return _learn(clf, pixels, chosen[0][:_MOST], chosen[1][:_MOST_HELD_OUT])
+    return _learn(model, preprocessing, how, pixels, chosen[0][:_MOST], chosen[1][:_MOST_HELD_OUT])
 
 
 def learn_from_images(clf: CXRClassifier, X: Any, groups: Any, random_state: Any) -> OodStatistics:
@@ -71,19 +73,22 @@ def learn_from_images(clf: CXRClassifier, X: Any, groups: Any, random_state: Any
         )
     half = max(n_patients - n_patients // 2, n_patients - _MOST_HELD_OUT)
     rows = np.arange(n_patients)
-    return _learn(clf, found.pixels, rows[:half], rows[half:])
+    return _learn(clf.model_, clf.preprocessing_, execution(clf), found.pixels, rows[:half], rows[half:])
 
 
-def _learn(clf: CXRClassifier, pixels: np.ndarray, rows: np.ndarray, held_out: np.ndarray) -> OodStatistics:
-    how = execution(clf)
+def _learn(
+    model: nn.Module,
+    preprocessing: Preprocessing,
+    how: Execution,
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    held_out: np.ndarray,
+) -> OodStatistics:
+    def run(network: nn.Module, x: Tensor) -> Tensor:
+        return features(network, x, preprocessing)
 
-    def run(model: nn.Module, x: Tensor) -> Tensor:
-        return features(model, x, clf.preprocessing_)
-
-    known, new = (
-        pixel_logits(clf.model_, PixelRows(pixels, part), clf.preprocessing_, how, run) for part in (rows, held_out)
-    )
-    return OodStatistics.learn(known, new, widths(clf.model_, clf.preprocessing_))
+    known, new = (pixel_logits(model, PixelRows(pixels, part), preprocessing, how, run) for part in (rows, held_out))
+    return OodStatistics.learn(known, new, widths(model, preprocessing))
 
 
 def statistics_of(clf: Any, caller: str) -> OodStatistics:

@@ -40,7 +40,7 @@ from cxr_estimator.errors import (
 )
 from cxr_estimator.fingerprints import fingerprint
 from cxr_estimator.images import ImageSequence, as_images
-from cxr_estimator.inference import bfloat16_change, check_device, check_precision, pixel_logits
+from cxr_estimator.inference import BFLOAT16_TOLERANCE, bfloat16_change, check_device, check_precision, pixel_logits
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.reading import PixelRows, PreparedImages, prepare
 from cxr_estimator.serialization import writable_folder
@@ -103,8 +103,13 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     background = make_background(data.pixels, data.target, owners[0], seed)
     pixels = data.pixels if judged is None else judged.pixels
     sample = pixels[np.unique(np.linspace(0, len(pixels) - 1, _PRECISION_IMAGES, dtype=np.int64))]
-    clf.bfloat16_change_ = bfloat16_change(model, sample, preprocessing, settings.execution, task)
-    clf.background_ = background
+    change = bfloat16_change(model, sample, preprocessing, settings.execution, task)
+    # as it will predict, see `_predicting.execution`
+    is_exact = clf.precision == "auto" and not change <= BFLOAT16_TOLERANCE
+    how = replace(settings.execution, precision="float32") if is_exact else settings.execution
+    pictures = prepared.pixels, tuple(rows[side] for side in sides)
+    ood = learn_from_sides(model, preprocessing, how, *pictures, owners, seed)
+    clf.bfloat16_change_, clf.background_, clf.ood_ = change, background, ood
     clf.calibration_ = clf.conformal_ = clf.abstention_ = None
     clf.class_weights_ = class_weights(clf.class_weight, classes, encoded[kept])
     clf.task_, clf.classes_, clf.pos_label_, clf.model_ = task, classes, pos_label, model
@@ -113,7 +118,6 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     clf.operating_points_ = {point.name: point for point in points}
     clf.active_points_ = tuple(clf.operating_points_)
     clf.history_, clf.skipped_ = pd.DataFrame(history), prepared.skipped
-    clf.ood_ = learn_from_sides(clf, prepared.pixels, tuple(rows[side] for side in sides), owners, seed)
     remember(clf, X, is_rows=image_shape is not None)
     return clf
 

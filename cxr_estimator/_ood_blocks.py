@@ -75,7 +75,7 @@ BLOCKS: dict[str, Block] = {
 }
 PIXEL_BLOCKS = tuple(name for name, block in BLOCKS.items() if block.function is not None)
 # what may make an image strange: a block, or that it is more ordinary when corrected
-REASONS = {**{name: block.what for name, block in BLOCKS.items()}, "orientation": "which way round it is"}
+REASONS = {**{name: block.what for name, block in BLOCKS.items()}, "orientation": "its orientation or polarity"}
 
 
 def widths(model: nn.Module, preprocessing: Preprocessing) -> dict[str, int]:

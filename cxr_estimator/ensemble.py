@@ -134,6 +134,7 @@ class CXREnsemble(Deciding, Doubting, ClassifierMixin, BaseEstimator):
     @property
     def ood_(self) -> OodStatistics | None:
         """What `check_images` compares with: the statistics of the first member, whose network it asks."""
+        check_is_fitted(self, "classes_")
         return self.estimators_[0].ood_
 
     @ood_.setter

@@ -67,8 +67,9 @@ class LowRankGaussian:
         n_patients, width = features.shape
         features = features.astype(np.float64)
         scale = features.std(axis=0)
-        scale = np.maximum(scale, max(_FLAT * float(np.median(scale)), 1e-6))
         mean = features.mean(axis=0)
+        # below 1e-4 of the mean lies what float32 makes of the size of a batch
+        scale = np.maximum(scale, np.maximum(1e-4 * np.abs(mean), max(_FLAT * float(np.median(scale)), 1e-6)))
         z = _shortened((features - mean) / scale)
         n_components = max(1, min(_COMPONENTS, n_patients // PATIENTS, width // 2))
         with np.errstate(invalid="ignore"):  # shares of a variance of 0, where all images are alike

@@ -35,20 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> str:
     data = load_image_folder(options.data) if options.data else make_phantoms(600, 48, difficulty=0.0, random_state=0)
     parts = patient_split(data.y, data.groups, fractions=(0.6, 0.2, 0.2), random_state=0)
     train, choose, (X, y, patients) = ((data.X[rows], data.y[rows], data.groups[rows]) for rows in parts)
-
     settings = {"image_size": options.image_size, "max_epochs": options.epochs, "random_state": 0}
     one = CXRClassifier(options.backbone, learning_rate=3e-3, pos_label="PNEUMONIA", **settings)
     ensemble = CXREnsemble(one, n_estimators=2).fit(train[0], train[1], groups=train[2])
     ensemble.conformalize(choose[0], choose[1], groups=choose[2])
     ensemble.set_abstention(choose[0], choose[1], groups=choose[2], doubt=["ensemble", "explanation"], coverage=0.8)
     ensemble.save(Path(options.out) / "ensemble")
-
     sets = ensemble.predict_set(X, coverage=0.9)
     covered = sets[np.arange(len(y)), np.searchsorted(ensemble.classes_, y)].mean()
     found = ensemble.predict_with_abstention(X)
     wrong = ensemble.predict(X) != y
-    kinds = ["probability", "ensemble", "explanation"]
-    display = RiskCoverageDisplay.from_estimator(ensemble, X, y, doubt=kinds, groups=patients)
+    display = RiskCoverageDisplay.from_estimator(ensemble, X, y, groups=patients)
     display.figure_.savefig(Path(options.out) / "risk_coverage.png", dpi=150)
     answered = found.answered
     return (

@@ -337,5 +337,5 @@ def test_sentences():
         "probability."
     )
     assert "stranger than 99.0% of 99 held-out ones, most of all in where it is bright and dark. Do not" in other
-    assert "most of all in which way round it is. It is more like them when turned by 180 degrees, so it may" in turned
+    assert "most of all in its orientation or polarity. It is more like them when turned by 180 degrees" in turned
     assert unreadable == "This image could not be read."

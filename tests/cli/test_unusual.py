@@ -56,7 +56,7 @@ def test_json_and_a_model_without_statistics(watchful, images, fitted, tmp_path)
     assert 0 < row["ood_p_value"] <= 1
     done = cxr("predict", "--model", watchful, images / "odd_way_up.png", "--format", "json", "--quiet")
     assert json.loads(done.stdout)[0]["unusual"] is True
-    assert "most of all in which way round it is. It is more like them when flipped upside down" in done.stderr
+    assert "most of all in its orientation or polarity. It is more like them when flipped upside down" in done.stderr
     done = cxr("predict", "--model", fitted.save(tmp_path / "plain"), path, "--format", "json", "--quiet")
     (row,) = json.loads(done.stdout)
     assert "unusual" not in row

@@ -81,7 +81,10 @@ def patient_folds(
     check_folds(labels, owners, cv, caller=caller)
     is_grouped = known is not None or len(np.unique(owners)) < len(owners)
     splitter = _splitter(cv, is_grouped, clf.random_state, caller)
-    pairs = list(splitter.split(np.zeros(len(labels)), labels, owners if is_grouped else None))
+    try:
+        pairs = list(splitter.split(np.zeros(len(labels)), labels, owners if is_grouped else None))
+    except ValueError as error:  # more folds than images, or a splitter that needs patients
+        raise DataError(f"{caller}: cv cannot split these images: {error}") from error
     _check(pairs, labels, owners, caller)
     return Folds(pairs, owners)
 
@@ -151,8 +154,8 @@ def _check(pairs: list[tuple[np.ndarray, np.ndarray]], labels: np.ndarray, owner
         shared = np.intersect1d(owners[train], owners[test])
         if len(shared):
             raise DataError(
-                f"{caller}: cv puts images of {len(shared)} patients, or of one picture, on both sides; use a "
-                "grouped splitter, or a number."
+                f"{caller}: cv puts images of {len(shared)} patients on both sides, or copies of one "
+                "picture; use a grouped splitter, or a number."
             )
         lost = np.setdiff1d(labels, labels[train]).tolist()
         if lost:

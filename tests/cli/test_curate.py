@@ -151,7 +151,7 @@ def test_the_number_of_cases_is_checked_before_the_model_is_read(folder, tmp_pat
 def test_file_names_that_are_no_utf_8(folder, saved, tmp_path):  # noqa: F811
     root = shutil.copytree(folder / "train", tmp_path / "data")
     image = next((root / "NORMAL").iterdir())
-    image = image.rename(image.with_name(os.fsdecode(b"caf\xe9.png")))
+    image = image.rename(image.with_name(os.fsdecode(b"IM-0001-0001-caf\xe9.png")))
     arguments = ("similar", image, "--data", root, "--model", saved, "-k", 1, "-q", "--names")
     assert "caf\\udce9.png" in cxr(*arguments).stdout
     for name in ("found.csv", "found.html"):

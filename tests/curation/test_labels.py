@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from cleanlab.filter import find_label_issues
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from cxr_estimator import make_phantoms
 from cxr_estimator.curation import _labels, label_issues
@@ -83,7 +83,8 @@ def test_planted_errors_are_found():
         ({"y": ["NORMAL"] * 70}, DataError, "X has 80 images but y has 70"),
         ({"cv": 41}, DataError, "but there are 40"),
         ({"y": ["a", "a", *["b"] * 78], "cv": 2}, DataError, r"without images of \['a'\] to fit on"),
-        ({"groups": [1, 2]}, DataError, "groups"),
+        ({"groups": [1, 2]}, DataError, "label_issues: groups"),
+        ({"cv": GroupKFold(50)}, DataError, "label_issues: cv cannot split these images"),
         ({"X": []}, DataError, "X is empty"),
     ],
 )
@@ -128,5 +129,5 @@ def test_pairs_that_part_a_picture_are_refused(phantoms):
     X, y = phantoms.X[[*range(20), 0]], [*phantoms.y[:20], phantoms.y[0]]
     halves = np.arange(10), np.arange(10, 21)
     groups = [*phantoms.groups[:20], "x"]
-    with pytest.raises(DataError, match="label_issues: cv puts images of 1 patients, or of one picture, on both"):
+    with pytest.raises(DataError, match="label_issues: cv puts images of 1 patients on both sides, or copies"):
         label_issues(small_classifier(), X, y, groups=groups, cv=[halves, halves[::-1]])

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cxr_estimator._folds import out_of_fold, patient_folds
+from cxr_estimator._folds import known_patients, out_of_fold, patient_folds
 from cxr_estimator._operating import judged, point_label
 from cxr_estimator._outputs import Task
 from cxr_estimator._validation import check_labels, check_number, invalid, wrong_type
@@ -76,7 +76,8 @@ def cross_val_threshold(
         raise invalid("y", _CALLER, "the labels of X", None)
     images = as_images(X)  # also of rows: here they are only counted
     labels = check_labels(y, len(images), caller=_CALLER)
-    folds = patient_folds(clf, images, labels, groups, cv, caller=_CALLER)
+    known = known_patients(clf, images, groups, caller=_CALLER)
+    folds = patient_folds(clf, labels, known, cv, caller=_CALLER)
     found = out_of_fold(clf, X, labels, folds, partial(_judge, label=label), n_jobs=n_jobs)
     point = choose_point(
         np.concatenate([one.scores for one in found]),

@@ -78,6 +78,8 @@ def load_data(
     patient_column: str | None = None,
     label_pattern: str | None = None,
     label_columns: Sequence[str] | None = None,
+    *,
+    patient_pattern: str | None = None,
 ) -> ImageDataset:
     """Return the images of a folder or of a CSV file; several label columns give y (N, K)."""
     from cxr_estimator.datasets import load_image_folder, load_image_table
@@ -85,12 +87,15 @@ def load_data(
     if data.suffix.lower() == ".csv":
         if label_pattern is not None:
             raise DataError("--label-pattern is for a folder of images; a CSV file has a column of labels.")
+        if patient_pattern is not None:
+            raise DataError("--patient-pattern is for a folder of images; for a CSV file use --patient-column.")
         columns = list(label_columns or ["label"])
         label = columns if len(columns) > 1 else columns[0]
         return load_image_table(data, label_column=label, patient_column=patient_column)
     if label_columns:
         raise DataError("--label-column is for a CSV file; in a folder, sub-folders and file names are the labels.")
-    found = load_image_folder(data, split=split, label_pattern=label_pattern)
+    pattern = patient_pattern or "auto"
+    found = load_image_folder(data, split=split, label_pattern=label_pattern, patient_pattern=pattern)
     typer.echo(f"{len(found.X)} images, split {split!r} of {data}", err=True)
     return found
 
@@ -219,7 +224,8 @@ def write_rows(rows: Sequence[dict[str, Any]], output: Path | None, format: Form
 
 
 def write_text(text: str, output: Path | None) -> None:
-    """Write to a file or to standard output."""
+    """Write to a file or to standard output; bytes of names that are no UTF-8 are written as escapes."""
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     if output is None:
         typer.echo(text, nl=False)
         return

@@ -46,6 +46,10 @@ def curate(
         str | None, typer.Option(help="Column of a CSV file that names the split; splits are compared.")
     ] = None,
     patient_column: PatientColumnOption = None,
+    patient_pattern: Annotated[
+        str | None,
+        typer.Option(help="Regular expression on the file names of a folder whose group is the patient."),
+    ] = None,
     label_pattern: LabelPatternOption = None,
     label_column: LabelOption = None,
     folds: Annotated[int, typer.Option(help="So many networks are trained, each on the other folds.")] = 5,
@@ -72,7 +76,10 @@ def curate(
     from cxr_estimator.serialization import writable_folder
 
     writable_folder(output)
-    images = load_data(data, split, patient_column, label_pattern, [label_column] if label_column else None)
+    columns = [label_column] if label_column else None
+    check_split(data, split, split_column)
+    images = load_data(data, split, patient_column, label_pattern, columns, patient_pattern=patient_pattern)
+    images, splits = _splits(data, images, split, split_column)
     if model is None:
         clf = CXRClassifier(backbone, image_size=image_size, max_epochs=epochs, learning_rate=learning_rate)
     else:
@@ -81,26 +88,43 @@ def curate(
     if cache_dir is not None:
         clf.set_params(cache_dir=cache_dir)
     with collect_skipped():  # unreadable images are listed by the report, under their position among all
-        report = search(
-            clf, images.X, images.y, groups=images.groups, splits=_splits(data, images, split_column), cv=folds
-        )
+        report = search(clf, images.X, images.y, groups=images.groups, splits=splits, cv=folds)
     report.save(output, root=data if data.is_dir() else data.parent, show_names=names)
     typer.echo(str(report))
     typer.echo(f"saved to {output}")
     report_skipped(report.unreadable)
 
 
-def _splits(data: Path, images: ImageDataset, column: str | None) -> np.ndarray | None:
-    """Return the split of each image; None where there is one only."""
+def check_split(data: Path, split: str, split_column: str | None = None) -> None:
+    """Raise where `--split` is asked of a CSV file whose splits nobody named."""
+    if data.suffix.lower() == ".csv" and split != "all" and split_column is None:
+        raise DataError(f"--split {split}: a CSV file has splits only where --split-column names their column.")
+
+
+def _splits(data: Path, images: ImageDataset, split: str, column: str | None) -> tuple[ImageDataset, np.ndarray | None]:
+    """Return the images of the split, of a CSV file too, and the split of each; None where there is one only."""
     import numpy as np
 
+    from cxr_estimator.datasets import ImageDataset
     from cxr_estimator.datasets.folder import split_folders
     from cxr_estimator.datasets.table import read_columns
 
     if data.suffix.lower() == ".csv":
-        return None if column is None else read_columns(data, [column])[column]
+        if column is None:
+            return images, None
+        names = read_columns(data, [column])[column]
+        if split == "all":
+            return images, names
+        kept = np.flatnonzero(names == split)
+        if not len(kept):
+            found = sorted(set(map(str, names)))
+            raise DataError(f"{data}: column {column!r} names no split {split!r}; it has {found!r:.500}.")
+        groups = None if images.groups is None else images.groups[kept]
+        return ImageDataset(images.X[kept], images.y[kept], groups), None
     if column is not None:
         raise DataError("--split-column is for a CSV file; in a folder, sub-folders are the splits.")
     folders = split_folders(data)
-    names = [next((name for name, one in folders.items() if Path(path).is_relative_to(one)), "") for path in images.X]
-    return np.array(names) if len(set(names)) > 1 else None
+    names = np.array(
+        [next((name for name, one in folders.items() if Path(path).is_relative_to(one)), "") for path in images.X]
+    )
+    return images, names if len(set(names)) > 1 else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cxr_estimator._validation import check_number
 from cxr_estimator.cli._common import (
     DeviceOption,
     Format,
@@ -22,8 +23,9 @@ from cxr_estimator.cli._common import (
     load_data,
     report_skipped,
     write_rows,
+    write_text,
 )
-from cxr_estimator.cli.curate import AnySplitOption, LabelOption, NamesOption
+from cxr_estimator.cli.curate import AnySplitOption, LabelOption, NamesOption, check_split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,17 +62,19 @@ def similar(
     from cxr_estimator.curation import SimilarCases
 
     check_output(output)
+    check_split(data, split)
+    known = load_data(data, split, None, label_pattern, [label_column] if label_column else None)
+    check_number("k", k, caller="cxr similar", low=1, high=len(known.X), integer=True)
     clf = CXRClassifier.load(model, device=device)
     clf.set_params(n_jobs=jobs, verbose=0 if quiet else 1, on_error="raise")
     files = [str(image)]
     clf._embed(files)  # fails now rather than after the known cases
-    known = load_data(data, split, None, label_pattern, [label_column] if label_column else None)
     clf.set_params(on_error="skip")
     with collect_skipped() as skipped:
         cases = SimilarCases(clf, known.X, known.y)
     found = cases.query(files, k=k, exclude_same=exclude_same)
     if output is not None and output.suffix.lower() == ".html":
-        output.write_text(_page(files, known.X, found, names), encoding="utf-8")
+        write_text(_page(files, known.X, found, names), output)
     else:
         root = data if data.is_dir() else data.parent
         found["path"] = [os.path.relpath(known.X[position], root) for position in found["position"]]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr_estimator._validation import check_labels, check_per_image, invalid, wrong_type
+from cxr_estimator._validation import check_labels, check_per_image, invalid, plain, wrong_type
 from cxr_estimator.curation._pictures import read_pictures
-from cxr_estimator.errors import DataError, SkippedImagesWarning
+from cxr_estimator.errors import DataError, InvalidTypeError, SkippedImagesWarning
 from cxr_estimator.images import as_images
 
 _CALLER = "split_overlap"
@@ -41,7 +41,9 @@ def split_overlap(splits: Mapping[str, Any], *, n_jobs: int | None = None, verbo
     Raises
     ------
     DataError
-        Fewer than two splits, groups of some splits only, or entries that do not fit their images.
+        Groups of some splits only, or entries that do not fit their images.
+    InvalidParameterError
+        Fewer than two splits, or names of splits that are equal as text.
 
     Examples
     --------
@@ -56,13 +58,15 @@ def split_overlap(splits: Mapping[str, Any], *, n_jobs: int | None = None, verbo
         raise wrong_type("splits", _CALLER, "a dict of name to (X, y, groups)", splits)
     if len(splits) < 2:
         raise invalid("splits", _CALLER, "a dict of two splits at least", list(splits))
-    parts = {str(name): _checked(name, part) for name, part in splits.items()}
+    if len(set(map(str, splits))) < len(splits):
+        raise invalid("splits", _CALLER, "a dict whose names differ as text", list(splits))
+    parts = {str(name): _checked(str(name), part) for name, part in splits.items()}
     known = [groups is not None for _, _, groups in parts.values()]
     if any(known) and not all(known):
         raise DataError(f"{_CALLER}: either all splits have groups or none has.")
     position, ids = [], []
-    for X, _, _ in parts.values():
-        pictures = read_pictures(X, n_jobs=n_jobs, verbose=verbose, caller=_CALLER)
+    for name, (X, _, _) in parts.items():
+        pictures = read_pictures(X, n_jobs=n_jobs, verbose=verbose, caller=f"{_CALLER}: {name}")
         if pictures.skipped:
             warnings.warn(SkippedImagesWarning(pictures.skipped), stacklevel=2)
         found = np.full(len(as_images(X)), None, dtype=object)
@@ -75,7 +79,7 @@ def split_overlap(splits: Mapping[str, Any], *, n_jobs: int | None = None, verbo
         np.concatenate(position),
         np.array([label for _, y, _ in parts.values() for label in y], dtype=object),
         np.concatenate(ids),
-        np.array([str(one) for _, _, groups in parts.values() for one in groups]) if all(known) else None,
+        np.array([_patient(one) for _, _, groups in parts.values() for one in groups]) if all(known) else None,
     )
 
 
@@ -85,9 +89,18 @@ def _checked(name: str, part: Any) -> tuple[Any, Any, Any]:
         raise wrong_type("splits", _CALLER, f"a dict of name to (X, y) or (X, y, groups), also for {name!r}", part)
     X, y, groups = part[0], part[1], part[2] if len(part) > 2 else None
     caller = f"{_CALLER}: {name}"
-    n_images = len(as_images(X))
+    try:
+        n_images = len(as_images(X))
+    except (DataError, InvalidTypeError) as error:
+        raise type(error)(f"{caller}: {error}") from error
     labels = check_labels(y, n_images, caller=caller)
     return X, labels, None if groups is None else check_per_image("groups", groups, n_images, caller=caller)
+
+
+def _patient(value: Any) -> str:
+    """Return a patient as text; 3 and 3.0, as pandas reads a column with gaps, are one."""
+    value = plain(value)
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def overlap_table(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from cxr_estimator.errors import SkippedImage
 from cxr_estimator.images import ImageSequence
@@ -51,6 +53,11 @@ class CurationReport:
     images: ImageSequence
 
     @property
+    def unseen(self) -> str:
+        """What no network that judged a label had seen: "patient", or "image" where patients are unknown."""
+        return "image" if self.n_patients is None else "patient"
+
+    @property
     def summary(self) -> dict[str, int]:
         """How many there are of each kind; of splits only where they were compared."""
         groups = self.duplicates.groupby("group")
@@ -64,7 +71,8 @@ class CurationReport:
         }
         if "split" in self.counts:
             shared = self.overlap.groupby("kind")["group"].nunique()
-            found |= {f"{kind}s_in_several_splits": int(shared.get(kind, 0)) for kind in ("patient", "image")}
+            kinds = ("image",) if self.n_patients is None else ("patient", "image")
+            found |= {f"{kind}s_in_several_splits": int(shared.get(kind, 0)) for kind in kinds}
         for what in ("labels", "patients", "splits"):
             if f"{what}_differ" in self.duplicates:
                 found[f"duplicate_groups_whose_{what}_differ"] = int(groups[f"{what}_differ"].first().sum())
@@ -112,9 +120,9 @@ class CurationReport:
         """
         folder = writable_folder(folder)
         for name in TABLES:
-            self._with_paths(getattr(self, name), root).to_csv(folder / f"{name}.csv", index=False)
+            _write(self._with_paths(getattr(self, name), root), folder / f"{name}.csv")
         unreadable = pd.DataFrame(json.loads(self.to_json())["unreadable"], columns=["position", "reason"])
-        self._with_paths(unreadable, root).to_csv(folder / "unreadable.csv", index=False)
+        _write(self._with_paths(unreadable, root), folder / "unreadable.csv")
         (folder / "curation.json").write_text(self.to_json(), encoding="utf-8")
         (folder / "curation.html").write_text(self.to_html(show_names=show_names), encoding="utf-8")
         return folder
@@ -134,8 +142,21 @@ class CurationReport:
 
 def anonymous(one: SkippedImage) -> str:
     """Return why an image is unreadable, without its name: the system's messages may repeat it."""
-    return one.reason.replace(one.source, "the file").replace(os.path.basename(one.source), "the file")
+    text = one.reason.replace(one.source, "the file") if one.source else one.reason
+    name = os.path.basename(one.source)
+    return re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "the file", text) if name else text
+
+
+def printable(text: str) -> str:
+    r"""Return text that UTF-8 can hold: a byte of a name that is no UTF-8 becomes "\udcff" or the like."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False, errors="backslashreplace")  # of names that are no UTF-8
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return json.loads(table.to_json(orient="records"))
+    names = [str(name) for name in table if not is_numeric_dtype(table[name])]
+    text = {name: [printable(one) if isinstance(one, str) else one for one in table[name]] for name in names}
+    return json.loads(table.assign(**text).to_json(orient="records"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,8 @@ class SimilarCases:
     Parameters
     ----------
     clf : CXRClassifier
-        Fitted. With `on_error="skip"` unreadable images are left out, and listed in a warning.
+        Fitted; a later `fit` of it changes nothing here. With `on_error="skip"` unreadable images are left out, and
+        listed in a warning.
     X : N images
         The known cases. Only their embeddings are kept, in memory.
     y : sequence of N labels, optional
@@ -43,11 +46,11 @@ class SimilarCases:
     def __init__(self, clf: Any, X: Any, y: Any = None) -> None:
         if not hasattr(clf, "_embed"):
             raise wrong_type("clf", _CALLER, "a CXRClassifier", clf)
-        found = clf._embed(X)
+        self._clf = copy.copy(clf)
+        found = self._clf._embed(X)
         embeddings = found.values  # noqa: PD011 - no data frame
         if y is not None:
             y = check_per_image("y", y, len(embeddings), caller=_CALLER)
-        self._clf = clf
         self._index, self._labels = readable_rows(embeddings), y
         if not len(self._index):
             raise DataError(f"{_CALLER}: none of the {len(embeddings)} images could be read.")
@@ -77,6 +80,8 @@ class SimilarCases:
         ------
         InvalidParameterError
             `k` is larger than the number of known cases that are left.
+        DataError
+            All known cases have the pixels of an image, and `exclude_same` leaves none.
         """
         check_number("k", k, caller=f"{_CALLER}.query", low=1, high=len(self), integer=True)
         found = self._clf._embed(X)
@@ -85,16 +90,16 @@ class SimilarCases:
         columns = ["query", "rank", "position", "similarity", "same_image", *(["label"] * (self._labels is not None))]
         if not len(asked):
             return pd.DataFrame(columns=columns)
-        same = np.array(found.content_ids)[:, None] == self._content_ids
-        most = int(same.sum(axis=1).max()) if exclude_same else 0
-        check_number("k", k, caller=f"{_CALLER}.query", high=max(len(self) - most, 0), integer=True)
+        ids = np.array(found.content_ids)
+        most = self._most_same(ids) if exclude_same else 0
+        check_number("k", k, caller=f"{_CALLER}.query", high=len(self) - most, integer=True)
         distance, neighbour = self._neighbours.kneighbors(embeddings[asked], n_neighbors=k + most)
         table = pd.DataFrame(
             {
                 "query": np.repeat(asked, k + most),
                 "position": self._index[neighbour].ravel(),
                 "similarity": 1.0 - distance.ravel(),
-                "same_image": np.take_along_axis(same, neighbour, axis=1).ravel(),
+                "same_image": (self._content_ids[neighbour] == ids[:, None]).ravel(),
             }
         )
         if exclude_same:
@@ -103,6 +108,17 @@ class SimilarCases:
         if self._labels is not None:
             table["label"] = self._labels[table["position"]]
         return table[table["rank"] <= k].reset_index(drop=True)[columns]
+
+    def _most_same(self, ids: np.ndarray) -> int:
+        """Return the largest number of known cases with the pixels of one of the images; fail if none is left."""
+        known = Counter(self._content_ids.tolist())
+        most = max(known[one] for one in ids.tolist())
+        if most == len(self):
+            raise DataError(
+                f"{_CALLER}.query: all {len(self)} known images have the pixels of an image that is asked about, so "
+                "that exclude_same=True leaves 0 other images."
+            )
+        return most
 
 
 def readable_rows(embeddings: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr_estimator.curation._report import anonymous
+from cxr_estimator.curation._report import anonymous, printable
 from cxr_estimator.errors import ImageError
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.preprocessing import Preprocessing
@@ -55,7 +55,7 @@ def report_page(report: CurationReport, *, show_names: bool) -> str:
     counts = report.counts.astype(str)
     sections = [
         Section("Images", f"{report.n_images} in all.", table=counts),
-        _labels(report.label_issues, shown),
+        _labels(report, shown),
         _duplicates(report.duplicates, shown),
     ]
     if len(report.overlap):
@@ -83,7 +83,7 @@ def page(title: str, facts: list[tuple[str, str]], notes: tuple[str, ...], secti
     loader = PackageLoader("cxr_estimator", "curation")
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = pages.get_template("curation.html.jinja")
-    return template.render(title=title, facts=facts, notes=notes, sections=sections, disclaimer=DISCLAIMER)
+    return printable(template.render(title=title, facts=facts, notes=notes, sections=sections, disclaimer=DISCLAIMER))
 
 
 class Shown:
@@ -117,11 +117,12 @@ def thumbnail(images: ImageSequence, position: int) -> str | None:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _labels(table: pd.DataFrame, shown: Shown) -> Section:
+def _labels(report: CurationReport, shown: Shown) -> Section:
+    table = report.label_issues
     suspects = table[table["suspected"]]
     text = (
         f"{len(suspects)} suspects among {len(table)} labels, the least believed first{_limited(len(suspects))}. "
-        "Probabilities are of networks that had not seen the patient."
+        f"Probabilities are of networks that had not seen the {report.unseen}."
     )
     cards = [
         shown.card(

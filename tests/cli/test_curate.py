@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 
 import pytest
@@ -106,3 +107,53 @@ def test_similar_with_bad_input(folder, saved, tmp_path):  # noqa: F811
     image = next((folder / "train" / "NORMAL").iterdir())
     done = cxr("similar", image, "--data", folder, "--model", saved, "-k", 81, "-q")
     assert (done.returncode, "'k' parameter" in done.stderr) == (2, True)
+
+
+def test_a_split_of_a_table(spoiled, tmp_path):
+    paths = sorted(spoiled.glob("t*/*/*.png"))
+    table, out = tmp_path / "table.csv", tmp_path / "out"
+    rows = [f"{path},{path.parent.name},{path.parts[-3]}" for path in paths]
+    table.write_text("path,label,part\n" + "\n".join(rows) + "\n")
+    done = cxr("curate", table, "-o", out, "--split", "test", *QUICK)
+    assert (done.returncode, "only where --split-column names" in done.stderr) == (2, True)
+    done = cxr("curate", table, "-o", out, "--split", "val", "--split-column", "part", *QUICK)
+    assert (done.returncode, "names no split 'val'; it has ['test', 'train']" in done.stderr) == (2, True)
+    done = cxr("curate", table, "-o", out, "--split", "test", "--split-column", "part", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert {row["path"] for row in rows_of(out / "label_issues.csv")} == {
+        os.path.relpath(path, tmp_path) for path in paths if path.parts[-3] == "test"
+    }
+    assert "in several splits" not in done.stdout
+    done = cxr("similar", paths[0], "--data", table, "--model", tmp_path, "--split", "test", "-q")
+    assert (done.returncode, "only where --split-column names" in done.stderr) == (2, True)
+
+
+def test_a_patient_pattern(spoiled, tmp_path):
+    out = tmp_path / "out"
+    pattern = r"(?:IM-|person)0*(\d+)"
+    arguments = ("curate", spoiled, "-o", out, "--split", "test", "--patient-pattern")
+    assert cxr(*arguments, pattern, *QUICK).returncode == 0
+    assert json.loads((out / "curation.json").read_text())["n_patients"] == 11
+    assert "matches nothing" in cxr(*arguments, "doe", *QUICK).stderr
+    table = tmp_path / "table.csv"
+    table.write_text("path,label\na.png,1\n")
+    done = cxr("curate", table, "-o", out, "--patient-pattern", pattern, *QUICK)
+    assert (done.returncode, "use --patient-column" in done.stderr) == (2, True)
+
+
+def test_the_number_of_cases_is_checked_before_the_model_is_read(folder, tmp_path):  # noqa: F811
+    image = next((folder / "train" / "NORMAL").iterdir())
+    for k in (0, 81):
+        done = cxr("similar", image, "--data", folder, "--model", tmp_path / "none", "-k", k, "-q")
+        assert (done.returncode, "'k' parameter of cxr similar" in done.stderr) == (2, True)
+
+
+def test_file_names_that_are_no_utf_8(folder, saved, tmp_path):  # noqa: F811
+    root = shutil.copytree(folder / "train", tmp_path / "data")
+    image = next((root / "NORMAL").iterdir())
+    image = image.rename(image.with_name(os.fsdecode(b"IM-0001-0001-caf\xe9.png")))
+    arguments = ("similar", image, "--data", root, "--model", saved, "-k", 1, "-q", "--names")
+    assert "caf\\udce9.png" in cxr(*arguments).stdout
+    for name in ("found.csv", "found.html"):
+        assert cxr(*arguments, "--output", tmp_path / name).returncode == 0
+        assert "caf\\udce9.png" in (tmp_path / name).read_text(encoding="utf-8")

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 from cleanlab.filter import find_label_issues
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from cxr_estimator import make_phantoms
-from cxr_estimator.curation import label_issues
+from cxr_estimator.curation import _labels, label_issues
 from cxr_estimator.curation._labels import rank_labels
 from cxr_estimator.errors import DataError, InvalidTypeError, MissingPackageError, PatientLeakWarning
 from tests.conftest import small_classifier
@@ -83,7 +83,8 @@ def test_planted_errors_are_found():
         ({"y": ["NORMAL"] * 70}, DataError, "X has 80 images but y has 70"),
         ({"cv": 41}, DataError, "but there are 40"),
         ({"y": ["a", "a", *["b"] * 78], "cv": 2}, DataError, r"without images of \['a'\] to fit on"),
-        ({"groups": [1, 2]}, DataError, "groups"),
+        ({"groups": [1, 2]}, DataError, "label_issues: groups"),
+        ({"cv": GroupKFold(50)}, DataError, "label_issues: cv cannot split these images"),
         ({"X": []}, DataError, "X is empty"),
     ],
 )
@@ -104,3 +105,29 @@ def test_a_missing_package_is_named_before_anything_is_trained(phantoms, monkeyp
     monkeypatch.setitem(sys.modules, "cleanlab", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'cxr_estimator\[curation\]'"):
         label_issues(small_classifier(), phantoms.X, phantoms.y, groups=phantoms.groups)
+
+
+@pytest.mark.parametrize("as_rows", [False, True])
+def test_the_same_pixels_share_a_fold(phantoms, monkeypatch, as_rows):
+    """Image 0 comes again as 20 of patient "x", and 5 as 21: the patients of 0 and 5 and "x" are one owner."""
+    X = phantoms.X[[*range(20), 0, 5]]
+    groups = np.array([*phantoms.groups[:20], "x", "x"])
+    seen = []
+
+    def judged(clf, X, labels, folds, *, n_jobs):
+        seen.append(folds.owners)
+
+    monkeypatch.setattr(_labels, "judged_labels", judged)
+    X = X.reshape(22, -1) if as_rows else X
+    label_issues(small_classifier(), X, [*phantoms.y[:20], *phantoms.y[[0, 5]]], groups=groups, cv=2)
+    joined = np.isin(groups, [groups[0], groups[5], "x"])
+    assert len(set(seen[0][joined])) == 1
+    assert len(set(seen[0])) == len(set(groups)) - 2
+
+
+def test_pairs_that_part_a_picture_are_refused(phantoms):
+    X, y = phantoms.X[[*range(20), 0]], [*phantoms.y[:20], phantoms.y[0]]
+    halves = np.arange(10), np.arange(10, 21)
+    groups = [*phantoms.groups[:20], "x"]
+    with pytest.raises(DataError, match="label_issues: cv puts images of 1 patients on both sides, or copies"):
+        label_issues(small_classifier(), X, y, groups=groups, cv=[halves, halves[::-1]])

@@ -46,6 +46,13 @@ def test_nothing_shared(splits):
     assert found.columns.tolist() == ["kind", "group", "split", "position", "label", "labels_differ"]
 
 
+def test_whole_numbers_name_one_patient_whatever_their_type(splits):
+    X, y, _ = splits["train"]
+    kinds = [3], np.array([3.0]), ["3"], [4.5]
+    found = split_overlap({str(i): (X[i : i + 1], y[:1], groups) for i, groups in enumerate(kinds)})
+    assert found["kind"].tolist() == ["patient"] * 3
+
+
 def test_copies_within_a_split_do_not_count(splits):
     X, y, groups = splits["train"]
     twice = (X[[0, 0]], y[[0, 0]], groups[[0, 0]])
@@ -66,6 +73,10 @@ def test_unreadable_images_are_warned_of(splits, tmp_path):
         (lambda s: [s["train"], s["val"]], InvalidTypeError, "a dict"),
         (lambda s: {"train": s["train"]}, InvalidParameterError, "two splits"),
         (lambda s: s | {"val": s["val"][:2]}, DataError, "either all splits have groups or none"),
+        (lambda s: {1: s["train"], "1": s["val"]}, InvalidParameterError, "names differ as text"),
+        (lambda s: s | {"val": ([], [], [])}, DataError, "split_overlap: val: X is empty"),
+        (lambda s: s | {"val": ("a.png", [1], [1])}, InvalidTypeError, "split_overlap: val: X must be a sequence"),
+        (lambda s: s | {"val": (["no.png"], [1], [1])}, DataError, "split_overlap: val: none of the 1 images"),
         (lambda s: s | {"val": s["val"][0]}, InvalidTypeError, "also for 'val'"),
         (lambda s: s | {"val": (s["val"][0], ["NORMAL"])}, DataError, "split_overlap: val: X has 2 images"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
@@ -42,6 +43,18 @@ def test_more_neighbours_than_cases(fitted, phantoms):
     for k, exclude_same in ((6, False), (5, True), (0, False)):
         with pytest.raises(InvalidParameterError, match=r"'k' parameter of SimilarCases\.query"):
             cases.query(phantoms.X[:1], k=k, exclude_same=exclude_same)
+    twice = SimilarCases(fitted, phantoms.X[[0, 0]])
+    with pytest.raises(DataError, match=r"all 2 known images .* leaves 0 other images"):
+        twice.query(phantoms.X[:2], k=1, exclude_same=True)
+    assert len(twice.query(phantoms.X[1:2], k=2, exclude_same=True)) == 2
+
+
+def test_fitting_the_classifier_again_changes_nothing(phantoms):
+    clf = small_classifier(max_epochs=1, validation_fraction=0).fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+    cases = SimilarCases(clf, phantoms.X[:10])
+    before = cases.query(phantoms.X[:12], k=3)
+    clf.set_params(random_state=1, image_size=40).fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+    pd.testing.assert_frame_equal(cases.query(phantoms.X[:12], k=3), before)
 
 
 @pytest.mark.filterwarnings("ignore::cxr_estimator.errors.SkippedImagesWarning")

@@ -79,23 +79,25 @@ def load_data(
     label_pattern: str | None = None,
     label_columns: Sequence[str] | None = None,
     *,
-    patient_pattern: str | None = None,
+    patient_pattern: str | None = "auto",
 ) -> ImageDataset:
-    """Return the images of a folder or of a CSV file; several label columns give y (N, K)."""
+    """Return the images of a folder or of a CSV file; several label columns give y (N, K).
+
+    With `patient_pattern=None` the patients of a folder are left unknown, for commands that do not need them.
+    """
     from cxr_estimator.datasets import load_image_folder, load_image_table
 
     if data.suffix.lower() == ".csv":
         if label_pattern is not None:
             raise DataError("--label-pattern is for a folder of images; a CSV file has a column of labels.")
-        if patient_pattern is not None:
+        if patient_pattern not in ("auto", None):
             raise DataError("--patient-pattern is for a folder of images; for a CSV file use --patient-column.")
         columns = list(label_columns or ["label"])
         label = columns if len(columns) > 1 else columns[0]
         return load_image_table(data, label_column=label, patient_column=patient_column)
     if label_columns:
         raise DataError("--label-column is for a CSV file; in a folder, sub-folders and file names are the labels.")
-    pattern = patient_pattern or "auto"
-    found = load_image_folder(data, split=split, label_pattern=label_pattern, patient_pattern=pattern)
+    found = load_image_folder(data, split=split, label_pattern=label_pattern, patient_pattern=patient_pattern)
     typer.echo(f"{len(found.X)} images, split {split!r} of {data}", err=True)
     return found
 

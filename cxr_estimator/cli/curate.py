@@ -78,7 +78,7 @@ def curate(
     writable_folder(output)
     columns = [label_column] if label_column else None
     check_split(data, split, split_column)
-    images = load_data(data, split, patient_column, label_pattern, columns, patient_pattern=patient_pattern)
+    images = load_data(data, split, patient_column, label_pattern, columns, patient_pattern=patient_pattern or "auto")
     images, splits = _splits(data, images, split, split_column)
     if model is None:
         clf = CXRClassifier(backbone, image_size=image_size, max_epochs=epochs, learning_rate=learning_rate)

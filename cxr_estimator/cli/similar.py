@@ -63,7 +63,8 @@ def similar(
 
     check_output(output)
     check_split(data, split)
-    known = load_data(data, split, None, label_pattern, [label_column] if label_column else None)
+    columns = [label_column] if label_column else None
+    known = load_data(data, split, None, label_pattern, columns, patient_pattern=None)
     check_number("k", k, caller="cxr similar", low=1, high=len(known.X), integer=True)
     clf = CXRClassifier.load(model, device=device)
     clf.set_params(n_jobs=jobs, verbose=0 if quiet else 1, on_error="raise")

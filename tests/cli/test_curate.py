@@ -9,6 +9,7 @@ import os
 import shutil
 
 import pytest
+from PIL import Image
 
 from tests.cli.test_cli import cxr, folder  # noqa: F401 - a fixture
 
@@ -97,6 +98,17 @@ def test_similar(folder, saved, tmp_path):  # noqa: F811
     assert ".png" not in page.read_text()
     cxr(*arguments, "--output", page, "--names")
     assert page.read_text().count(image.name) >= 2
+
+
+def test_similar_needs_no_patients(saved, phantoms, tmp_path):
+    """Names of the Kaggle set tell patients; one odd name among them would stop a command that needs these."""
+    for number, label in enumerate(["NORMAL", "PNEUMONIA"] * 2):
+        (tmp_path / "data" / label).mkdir(parents=True, exist_ok=True)
+        name = "odd.png" if number == 3 else f"IM-{number:04}-0001.png"
+        Image.fromarray(phantoms.X[number]).save(tmp_path / "data" / label / name)
+    image = tmp_path / "data" / "NORMAL" / "IM-0000-0001.png"
+    done = cxr("similar", image, "--data", tmp_path / "data", "--model", saved, "-k", 1, "-q")
+    assert done.returncode == 0, done.stderr
 
 
 def test_similar_with_bad_input(folder, saved, tmp_path):  # noqa: F811

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from cxr_estimator.statistics import N_RESAMPLES
 from cxr_estimator.thresholds import OperatingPoint
 
 
-class Deciding:
+class Deciding(ABC):
     """Probabilities, operating points, calibration, decisions, from `_images` and `_run` of the estimator.
 
     Where work is handed on together with the estimator, `self` is of any type: a `CXRClassifier` or a `CXREnsemble`.
@@ -205,13 +206,13 @@ class Deciding:
         self.calibration_, self.abstention_ = new, None
         return self
 
+    @abstractmethod
     def _images(self, X: Any) -> ImageSequence:
         """Return X as images that this fitted estimator can judge."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _run(self, X: Any) -> Logits:
         """Return the raw logits of each image, and which images could be read; the others are reported."""
-        raise NotImplementedError
 
     def _logits(self, X: Any) -> np.ndarray:
         """Return the network's own logits (N, 1) or (N, K), float32; a row of NaN for an unreadable image."""

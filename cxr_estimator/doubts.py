@@ -13,7 +13,7 @@ from cxr_estimator._measuring import MeasuringPlan
 from cxr_estimator._progress import shared_progress
 from cxr_estimator._validation import check_choice, invalid
 from cxr_estimator.metrics import Request
-from cxr_estimator.uncertainty import SAMPLERS
+from cxr_estimator.uncertainty import SAMPLERS, suitable_samplers
 
 if TYPE_CHECKING:
     from cxr_estimator.thresholds import OperatingPoint
@@ -115,14 +115,11 @@ def check_doubts(doubt: Any, *, caller: str, clf: Any = None) -> tuple[str, ...]
     if not isinstance(names, Sequence) or not names or len(set(map(str, names))) < len(names):
         raise invalid("doubt", caller, f"one of {list(DOUBTS)}, or a list of different ones", doubt)
     found = tuple(check_choice("doubt", name, DOUBTS, caller=caller) for name in names)
-    if clf is not None:
-        is_ensemble = hasattr(clf, "_member_logits")
-        unsuitable = set(SAMPLERS) - {"ensemble"} if is_ensemble else {"ensemble"}
-        suitable = [name for name in DOUBTS if name not in unsuitable]
-        for name in found:
-            if name in unsuitable:
-                kind = "an ensemble" if is_ensemble else "a single network"
-                raise invalid("doubt", caller, f"one of {suitable} for {kind}", name)
+    samplers = SAMPLERS if clf is None else suitable_samplers(clf)
+    suitable = [name for name in DOUBTS if name in samplers or name not in SAMPLERS]
+    for name in found:
+        if name not in suitable:
+            raise invalid("doubt", caller, f"one of {suitable} for a {type(clf).__name__}", name)
     return found
 
 
@@ -137,7 +134,7 @@ def doubts_of(clf: Any, names: Sequence[str], answers: Answers) -> dict[str, np.
 
 def default_doubts(clf: Any) -> tuple[str, ...]:
     """Return the kinds of doubt that suit an estimator, but those that need something special of its network."""
-    return ("probability", "ensemble" if hasattr(clf, "_member_logits") else "test_time_augmentation", "explanation")
+    return ("probability", suitable_samplers(clf)[0], "explanation")
 
 
 def combined(found: Mapping[str, np.ndarray], percentiles: Mapping[str, Sequence[float]]) -> np.ndarray:

@@ -101,6 +101,11 @@ class Uncertainty:
         return cls(proba, samples, samples.std(axis=0), entropy, expected, information, method, seed)
 
 
+def suitable_samplers(clf: Any) -> list[str]:
+    """Return the keys of `SAMPLERS` that suit a single network, or an ensemble; the default is the first."""
+    return ["ensemble"] if hasattr(clf, "_member_logits") else ["test_time_augmentation", "mc_dropout"]
+
+
 def _entropy(proba: np.ndarray, task: Task) -> np.ndarray:
     if task is Task.MULTILABEL:
         return entr(proba) + entr(1.0 - proba)
@@ -112,8 +117,7 @@ def sample(
 ) -> Uncertainty:
     """Return what `Doubting.uncertainty` is asked for."""
     clf._images(X)  # an unfitted estimator or wrong images, before wrong options
-    if method is None:
-        method = "ensemble" if hasattr(clf, "_member_logits") else "test_time_augmentation"
+    method = suitable_samplers(clf)[0] if method is None else method
     check_choice("method", method, SAMPLERS, caller=_CALLER)
     check_number("n_samples", n_samples, caller=_CALLER, low=1, integer=True)
     function = SAMPLERS[method].function

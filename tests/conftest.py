@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from sklearn import config_context
 
-from cxr_estimator import CXRClassifier, load_image_folder, make_phantoms
+from cxr_estimator import CXRClassifier, CXREnsemble, load_image_folder, make_phantoms
 from cxr_estimator._explaining import ExplanationPlan
 from cxr_estimator.metrics import Context
 
@@ -45,6 +45,12 @@ def phantoms():
 def fitted(phantoms):
     """A classifier fitted on the phantoms; tests must not change it (copy it first)."""
     return small_classifier().fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+
+
+@pytest.fixture(scope="session")
+def ensemble(phantoms):
+    """An ensemble of three; tests must not change it (copy it first)."""
+    return CXREnsemble(small_classifier(), 3).fit(phantoms.X, phantoms.y, groups=phantoms.groups)
 
 
 @pytest.fixture(scope="session")

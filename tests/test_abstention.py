@@ -268,9 +268,9 @@ def test_bad_input(own, held_out):
         own.set_abstention(**held_out, coverage=0.5, operating_point="other")
     with pytest.raises(InvalidParameterError, match="'y'"):
         own.set_abstention(held_out["X"], None, coverage=0.5)
-    with pytest.raises(InvalidParameterError, match=r"'doubt'.*for a single network"):
+    with pytest.raises(InvalidParameterError, match=r"'doubt'.*for a CXRClassifier"):
         own.set_abstention(**held_out, doubt="ensemble", coverage=0.5)
-    with pytest.raises(InvalidParameterError, match=r"'doubt'.*for an ensemble"):
+    with pytest.raises(InvalidParameterError, match=r"'doubt'.*for a CXREnsemble"):
         CXREnsemble.from_fitted([own, own]).set_abstention(**held_out, doubt="mc_dropout", coverage=0.5)
     with pytest.raises(NotFittedError):
         CXRClassifier().set_abstention(**held_out, coverage=0.5)

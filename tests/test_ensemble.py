@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,21 +21,14 @@ from cxr_estimator.errors import (
     DataError,
     InvalidParameterError,
     InvalidTypeError,
-    ModelFolderError,
     SkippedImagesWarning,
 )
 from tests.conftest import small_classifier
 
 
-@pytest.fixture(scope="module")
-def shared(phantoms):
-    """An ensemble of three; tests must not change it."""
-    return CXREnsemble(small_classifier(), 3).fit(phantoms.X, phantoms.y, groups=phantoms.groups)
-
-
 @pytest.fixture
-def own(shared):
-    return copy.deepcopy(shared)
+def own(ensemble):
+    return copy.deepcopy(ensemble)
 
 
 @pytest.fixture
@@ -49,22 +41,22 @@ def files(phantoms, tmp_path):
     return paths
 
 
-def test_the_logit_is_the_mean_of_the_members_logits(shared, phantoms):
-    each = [member._logits(phantoms.X) for member in shared.estimators_]
+def test_the_logit_is_the_mean_of_the_members_logits(ensemble, phantoms):
+    each = [member._logits(phantoms.X) for member in ensemble.estimators_]
     assert not np.allclose(each[0], each[1])
     mean = np.mean(each, axis=0)[:, 0]
-    np.testing.assert_allclose(shared.decision_function(phantoms.X), mean, atol=1e-6)
-    np.testing.assert_allclose(shared.predict_proba(phantoms.X), np.stack([expit(-mean), expit(mean)], 1), atol=1e-6)
-    assert (shared.predict(phantoms.X) == np.where(mean >= 0, "PNEUMONIA", "NORMAL")).all()
+    np.testing.assert_allclose(ensemble.decision_function(phantoms.X), mean, atol=1e-6)
+    np.testing.assert_allclose(ensemble.predict_proba(phantoms.X), np.stack([expit(-mean), expit(mean)], 1), atol=1e-6)
+    assert (ensemble.predict(phantoms.X) == np.where(mean >= 0, "PNEUMONIA", "NORMAL")).all()
 
 
-def test_members_differ_by_seed_only_and_are_those_of_a_fit_by_hand(shared, phantoms):
-    seeds = [member.random_state for member in shared.estimators_]
+def test_members_differ_by_seed_only_and_are_those_of_a_fit_by_hand(ensemble, phantoms):
+    seeds = [member.random_state for member in ensemble.estimators_]
     assert len(set(seeds)) == 3
-    same = [member.get_params() | {"random_state": 0} for member in shared.estimators_]
+    same = [member.get_params() | {"random_state": 0} for member in ensemble.estimators_]
     assert same == [small_classifier().get_params()] * 3
     again = small_classifier(random_state=seeds[1]).fit(phantoms.X, phantoms.y, groups=phantoms.groups)
-    np.testing.assert_array_equal(again._logits(phantoms.X), shared.estimators_[1]._logits(phantoms.X))
+    np.testing.assert_array_equal(again._logits(phantoms.X), ensemble.estimators_[1]._logits(phantoms.X))
 
 
 def test_seeds_come_from_the_template_or_from_the_ensemble(phantoms):
@@ -79,42 +71,42 @@ def test_seeds_come_from_the_template_or_from_the_ensemble(phantoms):
 
 
 @pytest.mark.parametrize("method", ["integrated_gradients", "occlusion", "deep_shap"])
-def test_the_map_of_a_linear_method_is_complete_for_the_ensemble(shared, phantoms, method):
+def test_the_map_of_a_linear_method_is_complete_for_the_ensemble(ensemble, phantoms, method):
     """sum of the mean map = mean of the members' (score - score of the baseline)."""
     X = phantoms.X[:3]
-    found = shared.explain(X, method=method, target="PNEUMONIA")
-    each = [member.explain(X, method=method, target="PNEUMONIA", random_state=0) for member in shared.estimators_]
+    found = ensemble.explain(X, method=method, target="PNEUMONIA")
+    each = [member.explain(X, method=method, target="PNEUMONIA", random_state=0) for member in ensemble.estimators_]
     np.testing.assert_allclose(found.values, np.mean([one.values for one in each], axis=0), atol=1e-6)
     spread = np.std([one.values for one in each], axis=0, ddof=1)
     np.testing.assert_allclose(found.spread, spread, atol=1e-5)
-    np.testing.assert_allclose(found.score, shared.decision_function(X), atol=1e-5)
+    np.testing.assert_allclose(found.score, ensemble.decision_function(X), atol=1e-5)
     if method != "occlusion":
         assert found.completeness_residual.max() < 0.05
 
 
-def test_explains_what_the_ensemble_decides_whatever_its_members_would(shared, phantoms):
-    decided = shared.predict(phantoms.X)
-    votes = np.array([member.predict(phantoms.X) for member in shared.estimators_])
+def test_explains_what_the_ensemble_decides_whatever_its_members_would(ensemble, phantoms):
+    decided = ensemble.predict(phantoms.X)
+    votes = np.array([member.predict(phantoms.X) for member in ensemble.estimators_])
     disputed = np.flatnonzero((votes != decided).any(axis=0))[:4]
     assert len(disputed)
-    found = shared.explain(phantoms.X[disputed], y=phantoms.y[disputed])
+    found = ensemble.explain(phantoms.X[disputed], y=phantoms.y[disputed])
     assert found.target.tolist() == decided[disputed].tolist() == found.prediction.label.tolist()
     assert found.prediction.true_label.tolist() == phantoms.y[disputed].tolist()
-    np.testing.assert_allclose(found.prediction.proba, shared.predict_proba(phantoms.X[disputed]), atol=1e-6)
+    np.testing.assert_allclose(found.prediction.proba, ensemble.predict_proba(phantoms.X[disputed]), atol=1e-6)
     assert found.options["target"] == "predicted"
     assert found.options["members"] == 3
-    for part, member in enumerate(shared.estimators_):
+    for part, member in enumerate(ensemble.estimators_):
         alone = member.explain(phantoms.X[disputed], phantoms.y[disputed], target="true")
         assert alone.prediction.label.tolist() == votes[part, disputed].tolist()
 
 
-def test_explains_by_several_methods_and_in_parts(shared, phantoms):
+def test_explains_by_several_methods_and_in_parts(ensemble, phantoms):
     methods = ["saliency", "grad_cam"]
-    whole = shared.explain(phantoms.X[:20], method=methods)
+    whole = ensemble.explain(phantoms.X[:20], method=methods)
     assert list(whole) == methods
-    parts = list(shared.iter_explain(phantoms.X[:20], method=methods))
+    parts = list(ensemble.iter_explain(phantoms.X[:20], method=methods))
     assert len(parts) == 2
-    assert [len(part) for part in shared.iter_explain(phantoms.X[:8], batch_size=4)] == [4, 4]
+    assert [len(part) for part in ensemble.iter_explain(phantoms.X[:8], batch_size=4)] == [4, 4]
     for method in methods:
         joined = np.concatenate([part[method].values for part in parts])
         np.testing.assert_allclose(joined, whole[method].values, atol=1e-5)
@@ -122,17 +114,17 @@ def test_explains_by_several_methods_and_in_parts(shared, phantoms):
         assert [name for part in parts for name in part[method].names] == [f"X[{row}]" for row in range(20)]
 
 
-def test_an_explanation_can_be_saved_and_drawn(shared, phantoms, tmp_path):
-    found = shared.explain(phantoms.X[:2])
+def test_an_explanation_can_be_saved_and_drawn(ensemble, phantoms, tmp_path):
+    found = ensemble.explain(phantoms.X[:2])
     found.save(tmp_path / "map")
     loaded = type(found).load(tmp_path / "map")
     np.testing.assert_array_equal(loaded.spread, found.spread)
     assert found.plot().axes
 
 
-def test_progress_counts_all_members(shared, phantoms):
+def test_progress_counts_all_members(ensemble, phantoms):
     told = []
-    shared.explain(phantoms.X[:20], progress=lambda done, total: told.append((done, total)))
+    ensemble.explain(phantoms.X[:20], progress=lambda done, total: told.append((done, total)))
     assert told == sorted(told)
     assert told[-1] == (pytest.approx(20), 20)
     assert len(told) >= 6
@@ -178,25 +170,6 @@ def test_asks_its_members_unless_told_otherwise(own, phantoms):
     assert (found.method, found.samples.shape) == ("ensemble", (3, 4, 2))
 
 
-def test_comes_back_from_a_folder(own, phantoms, tmp_path):
-    own.set_threshold("youden", X=phantoms.X, y=phantoms.y).calibrate(phantoms.X, phantoms.y)
-    own.save(tmp_path / "model")
-    loaded = CXREnsemble.load(tmp_path / "model", device="cpu")
-    np.testing.assert_array_equal(loaded.predict_proba(phantoms.X), own.predict_proba(phantoms.X))
-    assert loaded.operating_points_ == own.operating_points_
-    assert loaded.n_estimators == 3
-    assert loaded.get_params()["estimator__random_state"] == 0
-    assert clone(loaded).estimator.get_params() == own.estimator.get_params() | {"device": "cpu"}
-    CXREnsemble.from_fitted(own.estimators_[:2]).save(tmp_path / "model")  # a smaller one in its place
-    assert len(CXREnsemble.load(tmp_path / "model").estimators_) == 2
-    assert not (tmp_path / "model" / "member_2").exists()
-    with pytest.raises(DataError, match="holds an ensemble"):
-        own.estimators_[0].save(tmp_path / "model")
-    own.estimators_[0].save(tmp_path / "one")
-    with pytest.raises(DataError, match="holds a single model"):
-        own.save(tmp_path / "one")
-
-
 def test_a_seeded_template_makes_all_that_follows_reproducible(own, phantoms):
     first, again = (
         own.conformalize(phantoms.X, phantoms.y, groups=phantoms.groups).conformal_.logits for _ in range(2)
@@ -218,46 +191,6 @@ def test_members_that_cannot_read_the_same_images(phantoms):
         assert [item.position for item in found.skipped] == [19]
         with pytest.warns(SkippedImagesWarning):
             joined.conformalize(images, phantoms.y[40:60], groups=np.arange(20))
-
-
-def broken_config(folder, **changes):
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    path.write_text(json.dumps({**config, **changes}))
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda folder: broken_config(folder, format="else"), "not a cxr_estimator_ensemble"),
-        (lambda folder: broken_config(folder, schema_version=2), "not a cxr_estimator_ensemble"),
-        (lambda folder: broken_config(folder, more=1), "wrong keys"),
-        (lambda folder: broken_config(folder, members=["x"]), "list of 2 to 100"),
-        (lambda folder: broken_config(folder, members=["x", "y", "z"]), "not the member that"),
-        (lambda folder: broken_config(folder, members="../../x"), "list of 2 to 100"),
-        (lambda folder: broken_config(folder, classes={"dtype": "str", "values": ["A", "PNEUMONIA"]}), "classes"),
-        (lambda folder: broken_config(folder, class_weights=[1.0]), "class_weights"),
-        (lambda folder: broken_config(folder, parameters={}), "'parameters' must hold"),
-        (lambda folder: broken_config(folder, operating_points=[3]), "not a valid configuration"),
-        (lambda folder: (folder / "member_1" / "config.json").unlink(), "no such file"),
-        (lambda folder: (folder / "member_1" / "model.safetensors").write_bytes(b""), "damaged"),
-        (lambda folder: broken_config(folder / "member_1", bfloat16_change=0.5), "Saving was interrupted"),
-    ],
-)
-def test_a_damaged_folder_is_refused(shared, tmp_path, spoil, message):
-    shared.save(tmp_path)
-    spoil(tmp_path)
-    with pytest.raises(ModelFolderError, match=message):
-        CXREnsemble.load(tmp_path)
-
-
-def test_folders_of_models_and_ensembles_are_told_apart(shared, fitted, tmp_path):
-    shared.save(tmp_path / "several")
-    fitted.save(tmp_path / "one")
-    with pytest.raises(ModelFolderError, match=r"CXRClassifier\.load reads a single model"):
-        CXREnsemble.load(tmp_path / "one")
-    with pytest.raises(ModelFolderError, match="cxr_estimator_ensemble"):
-        CXRClassifier.load(tmp_path / "several")
 
 
 def test_unreadable_images_are_rows_of_nan_and_no_maps(own, files):
@@ -344,12 +277,12 @@ def test_a_killed_fit_goes_on_member_by_member(phantoms, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["member_0", "member_1"]
 
 
-def test_threads_get_what_one_gets_in_whatever_order_members_stand(shared, phantoms):
-    turned = CXREnsemble.from_fitted(shared.estimators_[::-1])
-    expected = shared.predict_proba(phantoms.X)
+def test_threads_get_what_one_gets_in_whatever_order_members_stand(ensemble, phantoms):
+    turned = CXREnsemble.from_fitted(ensemble.estimators_[::-1])
+    expected = ensemble.predict_proba(phantoms.X)
 
     def ask(number):
-        return (shared, turned)[number % 2].predict_proba(phantoms.X)
+        return (ensemble, turned)[number % 2].predict_proba(phantoms.X)
 
     with ThreadPoolExecutor(4) as pool:
         found = [pool.submit(ask, number) for number in range(8)]
@@ -395,7 +328,7 @@ def test_models_that_do_not_go_together(fitted, three_classes):
         CXREnsemble.from_fitted([fitted, small_classifier()])
 
 
-def test_what_is_asked_too_early_or_of_the_wrong_thing(shared, phantoms):
+def test_what_is_asked_too_early_or_of_the_wrong_thing(ensemble, phantoms):
     with pytest.raises(NotFittedError):
         CXREnsemble(small_classifier()).predict(phantoms.X)
     for ask in (CXREnsemble.check_images, CXREnsemble.ood_score, CXREnsemble.uncertainty, CXREnsemble.explain):
@@ -404,21 +337,21 @@ def test_what_is_asked_too_early_or_of_the_wrong_thing(shared, phantoms):
     with pytest.raises(NotFittedError):
         CXREnsemble(small_classifier()).save("nowhere")
     with pytest.raises(InvalidParameterError, match="'error_bars'"):
-        shared.explain(phantoms.X[:1], error_bars=True)
+        ensemble.explain(phantoms.X[:1], error_bars=True)
     with pytest.raises(InvalidTypeError, match="'progress'"):
-        shared.explain(phantoms.X[:1], progress=3)
+        ensemble.explain(phantoms.X[:1], progress=3)
     with pytest.raises(InvalidParameterError, match="'target'"):
-        shared.explain(phantoms.X[:1], target="margin")
+        ensemble.explain(phantoms.X[:1], target="margin")
     with pytest.raises(InvalidParameterError, match="'method'"):
-        shared.explain(phantoms.X[:1], method="crystal_ball")
+        ensemble.explain(phantoms.X[:1], method="crystal_ball")
     with pytest.raises(InvalidTypeError, match="CXRClassifier"):
-        xai_scorer("grad_cam:deletion_auc")(shared, phantoms.X[:2], phantoms.y[:2])
+        xai_scorer("grad_cam:deletion_auc")(ensemble, phantoms.X[:2], phantoms.y[:2])
 
 
-def test_networks_are_left_as_they_were(shared, phantoms):
-    member = shared.estimators_[0].model_
+def test_networks_are_left_as_they_were(ensemble, phantoms):
+    member = ensemble.estimators_[0].model_
     member.train()
-    shared.predict(phantoms.X[:3])
+    ensemble.predict(phantoms.X[:3])
     assert member.training
     assert all(parameter.requires_grad for parameter in member.parameters())
     assert not any(module._forward_hooks for module in member.modules())

@@ -41,7 +41,7 @@ class Group(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A part of a page: some words, a table, or groups of thumbnails."""
+    """A part of a page: some words, a table, groups of thumbnails."""
 
     title: str
     text: str
@@ -158,16 +158,21 @@ def _duplicate_group(rows: pd.DataFrame, flags: list[str], shown: Shown) -> Grou
 
 
 def _overlap(table: pd.DataFrame, shown: Shown) -> Section:
-    """Return a row for each patient or image that stands in several splits."""
-    rows = []
+    """Return a row, and thumbnails, for each patient or image that stands in several splits."""
+    rows: list[tuple[str, ...]] = []
+    groups: list[Group] = []
     for (kind, number), part in table.groupby(["kind", "group"], sort=False):
         where = [
             f"{split}: {', '.join(map(shown.name, one['position']))}"
             for split, one in part.groupby("split", sort=False)
         ]
         rows.append((_KINDS[str(kind)], str(number), "; ".join(where), "differ" if part["labels_differ"].any() else ""))
+        if len(groups) < _SHOWN:
+            more = f", {len(part)} images, {_GROUP} shown" if len(part) > _GROUP else ""
+            cards = [shown.card(row.position, f"{row.label}, {row.split}") for row in _rows(part.head(_GROUP))]
+            groups.append(Group(f"{_KINDS[str(kind)].capitalize()} {number}{more}", cards))
     found = pd.DataFrame(rows[:_SHOWN], columns=["what", "number", "where", "labels"])
-    return Section("Overlap between splits", f"{len(rows)} shared{_limited(len(rows))}.", table=found)
+    return Section("Overlap between splits", f"{len(rows)} shared{_limited(len(rows))}.", found, tuple(groups))
 
 
 def _limited(number: int) -> str:

@@ -68,6 +68,12 @@ def test_what_was_planted_is_found(report):
     assert "suspected labels: " in str(report)
 
 
+def test_what_splits_share_is_shown(report):
+    shared = report.to_html().split("Overlap between splits")[1]
+    assert "Same pixels 0</h3>" in shared
+    assert shared.count("data:image/jpeg;base64,") == 2
+
+
 def test_nothing_names_a_patient_or_a_file(report, tmp_path):
     report.save(tmp_path)
     names = {path.name for path in tmp_path.iterdir()}

@@ -15,9 +15,9 @@ PACKAGE = Path(cxr_estimator.__file__).parent
 # A module may import from the entries above its own. Sub-packages are one entry.
 ORDER = [
     "errors", "_optional", "_validation", "_outputs", "versions", "_arrays", "_digest", "serialization", "_isolation",
-    "_dicom_grey", "dicom", "images", "preprocessing", "cache", "reading", "backbones", "statistics", "roc",
+    "_dicom_grey", "dicom", "images", "preprocessing", "cache", "reading", "backbones", "statistics", "_wording", "roc",
     "selective", "fingerprints", "thresholds", "_calibration_maps", "calibration", "_explanation_check", "explanation",
-    "_figure_style", "_heat_table", "figures",
+    "_figure_style", "_reliability", "_heat_table", "figures",
     "inference", "augmentation", "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics",
     "datasets", "_ood_blocks", "ood", "_rows", "_predicting", "_checking", "_decisions", "_operating", "_background",
     "_labels", "_fitting", "_batches", "_sampling", "uncertainty", "conformal", "_targets", "_explaining", "_measuring",

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from cxr_estimator._wording import printable
 from cxr_estimator.errors import SkippedImage
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.serialization import writable_folder
@@ -145,11 +146,6 @@ def anonymous(one: SkippedImage) -> str:
     text = one.reason.replace(one.source, "the file") if one.source else one.reason
     name = os.path.basename(one.source)
     return re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "the file", text) if name else text
-
-
-def printable(text: str) -> str:
-    r"""Return text that UTF-8 can hold: a byte of a name that is no UTF-8 becomes "\udcff" or the like."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:

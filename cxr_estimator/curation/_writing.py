@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr_estimator.curation._report import anonymous, printable
+from cxr_estimator._wording import printable
+from cxr_estimator.curation._report import anonymous
 from cxr_estimator.errors import ImageError
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.preprocessing import Preprocessing

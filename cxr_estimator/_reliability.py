@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from cxr_estimator._figure_style import DPI, FIRST, MUTED, legend
-from cxr_estimator.statistics import wilson
+from cxr_estimator.provenance import Bin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,34 +17,11 @@ SIZE = 5.6, 4.6  # inches
 TITLE = "Reliability diagram"
 
 
-class Bins(NamedTuple):
-    """One line of the diagram, B bins.
-
-    Attributes
-    ----------
-    mean_proba, observed : ndarray (B,)
-        Mean probability of the images of each bin, and the share of them that have the label.
-    counts : ndarray (B,)
-        How many independent cases each bin has, for its interval: patients where they are known.
-    """
-
-    mean_proba: np.ndarray
-    observed: np.ndarray
-    counts: np.ndarray
-
-    @property
-    def bars(self) -> np.ndarray:
-        """How far Wilson's 95% interval of each share reaches down and up, (2, B)."""
-        ends = [wilson(share, n) for share, n in zip(self.observed, self.counts, strict=True)]
-        low, high = np.array(ends).T
-        return np.maximum([self.observed - low, high - self.observed], 0.0)
-
-
 class Line(NamedTuple):
-    """Bins with their name; `is_before` where a calibration follows: hollow, without bars."""
+    """A line of the diagram: bins with their name; `is_before` where a calibration follows: hollow, without bars."""
 
     name: str
-    bins: Bins
+    bins: Sequence[Bin]
     colour: str = FIRST
     is_before: bool = False
 
@@ -57,15 +34,16 @@ def new_axes() -> Axes:
 
 
 def draw_reliability(ax: Axes, lines: Iterable[Line]) -> None:
-    """Draw the observed share over the mean probability of each bin."""
+    """Draw the observed share over the mean probability of each bin, with its interval."""
     ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=":", label="perfectly calibrated")
     for line in lines:
-        x, y, _ = line.bins
+        x, y, low, high, _ = np.array(line.bins).T
         if line.is_before:
             style: dict[str, Any] = {"linestyle": "--", "marker": "o", "markerfacecolor": "white", "markersize": 4}
             ax.plot(x, y, color=line.colour, linewidth=0.9, label=line.name, **style)
         else:
+            bars = np.maximum([y - low, high - y], 0.0)  # rounding may leave an end on the wrong side
             style = {"marker": "o", "markersize": 4, "capsize": 2, "elinewidth": 0.9}
-            ax.errorbar(x, y, line.bins.bars, color=line.colour, label=line.name, **style)
+            ax.errorbar(x, y, bars, color=line.colour, label=line.name, **style)
     ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="mean probability", ylabel="observed frequency")
     legend(ax, "upper left")

@@ -10,8 +10,10 @@ from scipy.special import logit
 
 from cxr_estimator._figure_style import FIRST, INK, LINES, MUTED, SECOND, bare, legend, legend_name, short
 from cxr_estimator._outputs import Task
-from cxr_estimator._reliability import TITLE, Bins, Line, draw_reliability, new_axes
+from cxr_estimator._reliability import TITLE, Line, draw_reliability, new_axes
 from cxr_estimator._validation import check_choice, wrong_type
+from cxr_estimator.provenance import Bin
+from cxr_estimator.statistics import wilson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -235,16 +237,17 @@ def _points(report: EvaluationReport) -> Iterator[tuple[str, str, Decisions]]:
         yield _MARKS[number % len(_MARKS)], legend_name(name), one
 
 
-def _reliability(proba: np.ndarray, positive: np.ndarray, patients: np.ndarray) -> Bins:
-    """Return bins of about equally many images each."""
+def _reliability(proba: np.ndarray, positive: np.ndarray, patients: np.ndarray) -> list[Bin]:
+    """Return bins of about equally many images each, with Wilson's interval over the patients of each."""
     edges = np.unique(np.quantile(proba, np.arange(1, N_BINS) / N_BINS))
     place = np.searchsorted(edges, proba)
-    rows = [np.flatnonzero(place == number) for number in np.unique(place)]
-    return Bins(
-        np.array([proba[each].mean() for each in rows]),
-        np.array([positive[each].mean() for each in rows]),
-        np.array([len(np.unique(patients[each])) for each in rows]),
-    )
+    found = []
+    for number in np.unique(place):
+        rows = np.flatnonzero(place == number)
+        share = float(positive[rows].mean())
+        ends = wilson(share, len(np.unique(patients[rows])))
+        found.append(Bin(float(proba[rows].mean()), share, *ends, len(rows)))
+    return found
 
 
 def _shown(proba: np.ndarray) -> np.ndarray:

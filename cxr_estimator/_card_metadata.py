@@ -81,7 +81,7 @@ def _results(card: ModelCard) -> Iterator[EvalResult]:
             yield EvalResult(
                 task_type=PIPELINE,
                 dataset_type=dataset or "other",
-                dataset_name=_line(card.evaluated_name) or dataset or "images not seen in training",
+                dataset_name=_line(card.evaluated_name) or dataset or "without a name",
                 dataset_split=_line(card.evaluation_split),
                 metric_type=HUB_METRICS[name],
                 metric_value=_rounded(one.value),

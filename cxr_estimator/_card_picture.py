@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 from typing import TYPE_CHECKING, Any
 
-from cxr_estimator._figure_style import DPI, FIRST, LINES, bare, legend_name
-from cxr_estimator._outputs import Task
+from cxr_estimator._figure_style import DPI, LINES, bare, legend_name
 from cxr_estimator._reliability import TITLE, Line, draw_reliability, new_axes
 
 if TYPE_CHECKING:
@@ -37,15 +37,9 @@ def calibration_picture(clf: Any, evaluation: EvaluationReport | None) -> bytes 
 
 def _of_validation(clf: Any, seen: Any) -> Figure:
     ax = new_axes()
-    judged = [one for one in seen.validated if one.reliability]
-    colours = [FIRST] if clf.task_ is Task.BINARY else LINES
-    draw_reliability(
-        ax,
-        [
-            Line(legend_name(one.label), one.reliability, colours[number % len(colours)])
-            for number, one in enumerate(judged)
-        ],
-    )
+    judged = (one for one in seen.validated if one.reliability)
+    colours = itertools.cycle(LINES)
+    draw_reliability(ax, [Line(legend_name(one.label), one.reliability, next(colours)) for one in judged])
     calibrated = "" if clf.calibration_ is None else ", before calibration"
     bare(ax, f"{TITLE}{calibrated}\n{seen.validation.n_images} images of the internal validation split")
     figure: Any = ax.get_figure(root=True)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from cxr_estimator._card_facts import Table, images_of
 from cxr_estimator._figure_style import method_title
 from cxr_estimator._heat_table import bucket_rows, number_format
-from cxr_estimator._wording import Markdown, markdown_table
+from cxr_estimator._wording import Markdown, markdown_table, words
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from cxr_estimator.evaluation import EvaluationReport
 
-_MOST_ROWS, _MOST_COLUMNS = 30, 9  # of a table of an evaluation
+_MOST_ROWS, _MOST_COLUMNS = 30, 12  # of a table of an evaluation
 
 
 def evaluation_tables(report: EvaluationReport) -> list[tuple[str, Markdown, int]]:
@@ -39,7 +39,7 @@ def explanations_table(table: pd.DataFrame) -> dict[str, Any]:
         show = number_format(of_metric["value"].to_numpy())
         first = of_metric.iloc[0]
         arrow = "\u2191" if first["greater_is_better"] else "\u2193"
-        head.append(f"{metric.replace('_', ' ')}{' gain' * bool(first['is_gain'])} {arrow}")
+        head.append(f"{words(metric)}{' gain' * bool(first['is_gain'])} {arrow}")
         columns.append({name: _measured(one, show) for name, one in of_metric.iterrows()})
     methods = list(dict.fromkeys(rows["method"]))
     cells = [(method_title(name), *(column.get(name, "not measured") for column in columns)) for name in methods]

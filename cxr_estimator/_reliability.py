@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cxr_estimator._figure_style import DPI, FIRST, MUTED, legend
+from cxr_estimator._figure_style import DPI, MUTED, legend
 from cxr_estimator.provenance import Bin
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Line(NamedTuple):
 
     name: str
     bins: Sequence[Bin]
-    colour: str = FIRST
+    colour: str
     is_before: bool = False
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DISCLAIMER = "Research and education only, not a medical device."
-_SHORT = {"auroc", "auprc", "npv", "f1", "mcc"}
+_SHORT = {"auc", "auroc", "auprc", "npv", "f1", "mcc"}
 # An underscore between letters or digits means nothing; addresses and names of figures are left alone.
 _MEANT = re.compile(r"(?<=[^\W_])(_+)(?=[^\W_])|([\\`*_\[\]|#~$])")
 
@@ -55,11 +55,12 @@ def escaped(text: Any) -> Markdown:
     Examples
     --------
     >>> print(escaped("a|b *c* rule_in <i>"))
-    a\|b \*c\* rule_in &lt;i&gt;
+    a\|b \*c\* rule_in &lt;i>
     """
     if isinstance(text, Markdown):
         return text
-    plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    plain = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    plain = re.sub("^>", "&gt;", plain)  # a quotation only there; elsewhere there is nothing that it could close
     return Markdown(_MEANT.sub(lambda found: found[1] or f"\\{found[2]}", plain))
 
 

@@ -93,6 +93,8 @@ class ModelCard:
         for name, value in vars(self).items():
             if name not in ("tags", "evaluation", "explanations", "audit") and not isinstance(value, str | None):
                 raise wrong_type(name, caller, "None or a text", value)
+        if self.evaluation_task is None:
+            raise invalid("evaluation_task", caller, "a text", None)
         for name in ("repo_id", "dataset", "evaluation_dataset"):
             if getattr(self, name) is not None:
                 _check_id(name, getattr(self, name), caller)
@@ -180,6 +182,7 @@ def _text(card: ModelCard, clf: Any, *, has_picture: bool) -> str:
         picture=PICTURE_NAME,
         table=lambda found: markdown_rows(*found),
         python=_python(card, clf),
+        shell=_shell(card) if len(members) == 1 else None,  # the commands take single models
         dataset=_dataset(card.dataset, card.dataset_name),
         evaluated=_dataset(card.evaluated_dataset, card.evaluated_name),
         tables=[] if card.evaluation is None else evaluation_tables(card.evaluation),
@@ -201,6 +204,11 @@ def _python(card: ModelCard, clf: Any) -> Markdown:
         f'clf.explain(["image.png"], method="grad_cam"{target}).plot()',
     ]
     return fenced("\n".join(lines), "python")
+
+
+def _shell(card: ModelCard) -> Markdown:
+    repo = card.repo_id or "USER/MODEL"
+    return fenced(f"hf download {repo} --local-dir model\ncxr predict --model model image.png", "sh")
 
 
 def _dataset(identifier: str | None, name: str | None) -> Markdown | None:

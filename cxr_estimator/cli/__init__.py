@@ -12,6 +12,7 @@ import typer
 from cxr_estimator.cli._common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED
 from cxr_estimator.cli.benchmark import benchmark
 from cxr_estimator.cli.calibrate import calibrate
+from cxr_estimator.cli.card import card
 from cxr_estimator.cli.curate import curate
 from cxr_estimator.cli.evaluate import evaluate
 from cxr_estimator.cli.explain import explain
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (quickstart, train, calibrate, threshold, evaluate, predict, explain, benchmark, curate, similar):
+for command in (quickstart, train, calibrate, threshold, evaluate, predict, explain, benchmark, card, curate, similar):
     app.command()(command)
 
 

@@ -355,7 +355,8 @@ def test_licence_attribution_and_citation(fitted):
     card = {
         "license": "other", "license_name": "our-terms", "license_link": "https://example.org/our_terms",
         "attribution": "Kermany et al., CC BY 4.0, https://example.org/a_b",
-        "citation": "@misc{a,\n note={```\n# no}\n}", "population": "one hospital, 2019", "title": "A *title*", "repo_id": "user/my_model",
+        "citation": "@misc{a,\n note={```\n# no}\n}", "population": "one hospital, 2019",
+        "title": "A *title*", "repo_id": "user/my_model",
     }  # fmt: skip
     text = text_of(fitted, **card)
     said = section(text, "Licence, attribution and citation")
@@ -386,17 +387,9 @@ def test_labels_mean_nothing_to_markdown_html_or_yaml(pos_label):
         clf, evaluation=report, dataset_name="[a](b) \ud800", evaluation_name="c: |\n- d", tags=(": x\n", "1")
     )
     assert headings(text) == SECTIONS
-    allowed = {
-        "text",
-        "text_special",
-        "code_inline",
-        "softbreak",
-        "strong_open",
-        "strong_close",
-        "link_open",
-        "link_close",
-    }
+    allowed = {"text", "text_special", "code_inline", "softbreak", "strong_open", "strong_close", "image"}
     assert {one.type for block in MARKDOWN.parse(body_of(text)) for one in block.children or []} <= allowed
+    assert text.count("![") == 1  # the picture
     one_line = {label: " ".join(label.split()) for label in (pos_label, other)}
     rows = tables(section(text, "Data"))[0]
     assert [row[0] for row in rows[1:-1]] == [one_line[label] for label in clf.classes_]

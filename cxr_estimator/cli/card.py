@@ -89,8 +89,8 @@ def card(
         "explanations": None if benchmark is None else _table(benchmark),
     }
     ModelCard(**parts)  # bad ones fail now
-    clf = CXRClassifier.load(model, device=device)
     with collect_skipped() as skipped:
+        clf = CXRClassifier.load(model, device=device)
         if data is not None:
             split = split or default_split(data)
             images = load_data(data, split, patient_column, label_pattern, label_columns(clf, label_column))

@@ -271,7 +271,7 @@ def _operations(folder: Path, names: list[str], remote: Remote) -> Iterator[Comm
             _warn_of_kept(name)
             continue
         yield CommitOperationAdd(name, folder / name)
-    for name in remote.sums.keys() & remote.files.keys() - set(names):
+    for name in sorted(remote.sums.keys() & remote.files.keys() - set(names)):
         if remote.is_as_recorded(name):
             yield CommitOperationDelete(name, is_folder=False)
         else:

@@ -142,10 +142,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.body = self._read_body()
         token = self.headers.get("Authorization", "").removeprefix("Bearer ") or None
         self.user, self.access = TOKENS.get(token, (None, "invalid")) if token else (None, None)
+        headers = {name.lower(): value for name, value in self.headers.items()}
         with hub.lock:
-            seen = Request(
-                self.command, self.path, len(self.body), self.access, self.user, dict(self.headers), self.body
-            )
+            seen = Request(self.command, self.path, len(self.body), self.access, self.user, headers, self.body)
             hub.requests.append(seen)
         fault = hub.take_fault(self.command, self.path)
         if fault and fault.kind == "drop":

@@ -17,10 +17,15 @@ class Fault:
     method : "GET", "PUT", ... ("" = any)
     path : regular expression, searched in the path of the request (with its query)
     kind :
-        "status": an error of the server, nothing is done; "drop": the connection is closed without an answer, nothing
-        is done; "lost": the request is done, but its answer is lost; "truncate": the connection is closed after `at`
-        bytes; "short": a whole answer that lacks all bytes from `at` on; "flip": the byte `at` is another one;
-        "stall": `at` bytes, then nothing until `go_on` is set.
+        what happens:
+
+        - "status": an answer with `status` and `body`, and nothing is done
+        - "drop": the connection is closed without an answer, and nothing is done
+        - "lost": the request is done, but its answer is lost
+        - "truncate": the connection is closed after `at` bytes of the answer
+        - "short": an answer that lacks all bytes from `at` on
+        - "flip": an answer whose byte `at` is another one
+        - "stall": `at` bytes, then nothing until `go_on` is set
     times : how often (-1 = always)
     """
 
@@ -30,7 +35,7 @@ class Fault:
     times: int = 1
     status: int = 500
     at: int = 100
-    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b'{"error": "planted by a test"}'
     reached: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
 

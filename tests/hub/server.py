@@ -32,7 +32,7 @@ class Request:
     received: int
     token: str | None  # "write", "read", "invalid" or None
     user: str | None
-    host: str
+    headers: dict[str, str] = field(repr=False)
     body: bytes = field(repr=False)
 
 
@@ -54,7 +54,8 @@ class HubServer:
     ----------
     endpoint : for HF_ENDPOINT; large objects lie at another origin, `storage`
     store, requests, faults : what it holds, has seen, and will do wrong
-    xet : folder of hf_xet's local store, or None for a Hub without Xet
+
+    Give `store.xet` a folder for a Hub with Xet.
     """
 
     def __init__(self) -> None:
@@ -68,7 +69,6 @@ class HubServer:
     def reset(self) -> None:
         self.store, self.requests, self.faults = Store(), [], []
         self.lock = threading.RLock()
-        self.xet = None
 
     def start(self) -> None:
         self._server = _Server(("127.0.0.1", self.port), _Handler)
@@ -142,16 +142,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.body = self._read_body()
         token = self.headers.get("Authorization", "").removeprefix("Bearer ") or None
         self.user, self.access = TOKENS.get(token, (None, "invalid")) if token else (None, None)
+        headers = {name.lower(): value for name, value in self.headers.items()}
         with hub.lock:
-            seen = Request(
-                self.command, self.path, len(self.body), self.access, self.user, self.headers["Host"], self.body
-            )
+            seen = Request(self.command, self.path, len(self.body), self.access, self.user, headers, self.body)
             hub.requests.append(seen)
         fault = hub.take_fault(self.command, self.path)
         if fault and fault.kind == "drop":
             return self._hang_up()
         if fault and fault.kind == "status":
-            return self._send(Answer.of({"error": "planted by a test"}, fault.status, **fault.headers), None)
+            return self._send(Answer(fault.status, fault.body), None)
         try:
             with hub.lock:
                 answer = self._route()
@@ -396,9 +395,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def xet_token(self, kind: str, name: str, access: str, revision: str) -> Answer:
         self._repository(kind, name, write=access == "write")
-        if self.server.hub.xet is None:
+        store = self.server.hub.store.xet
+        if store is None:
             raise Refusal(404, "There is no Xet here")
-        facts = {"casUrl": f"local://{self.server.hub.xet}", "accessToken": "xet", "exp": int(time.time()) + 3600}
+        facts = {"casUrl": f"local://{store}", "accessToken": "xet", "exp": int(time.time()) + 3600}
         headers = {"X-Xet-Cas-Url": facts["casUrl"], "X-Xet-Access-Token": "xet"}
         return Answer.of(facts, **headers, **{"X-Xet-Token-Expiration": str(facts["exp"])})
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
+from base64 import b64decode
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from pathlib import Path
 
 LFS_NAMES = re.compile(r"\.(safetensors|parquet|png|npz|zip|bin)$")
 LFS_SIZE = 10_000_000  # bytes; what is larger goes to the large objects whatever its name
@@ -98,6 +101,7 @@ class Store:
     def __init__(self) -> None:
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.contents: dict[str, bytes] = {}
+        self.xet: Path | None = None  # hf_xet's local store, for a Hub with Xet
 
     def find(self, kind: str, name: str) -> Repository | None:
         return self.repositories.get((kind, name))
@@ -154,15 +158,14 @@ class Store:
         return commit, None
 
     def _apply(self, files: dict[str, Entry], key: str, value: dict) -> None:
-        from base64 import b64decode
-
         path = value["path"]
         if key == "file":
             files[path] = self.keep(b64decode(value["content"], validate=True))
         elif key == "lfsFile":
-            if value["oid"] not in self.contents:
+            xet_hash = self._xet_hash(value["oid"])
+            if xet_hash is None and value["oid"] not in self.contents:
                 raise Refusal(400, f"LFS object {value['oid']} was never uploaded")
-            files[path] = Entry.large(value["oid"], value["size"])
+            files[path] = Entry.large(value["oid"], value["size"], xet_hash)
         elif path not in files:
             raise Refusal(404, f"A file with the name {path} doesn't exist", "EntryNotFound")
         elif key == "deletedFile":
@@ -170,11 +173,24 @@ class Store:
         else:
             raise Refusal(400, f"unknown line of a commit: {key}")
 
+    def _xet_hash(self, sha256: str) -> str | None:
+        """Return Xet's name of a content that was uploaded to its store, where shards tell it beside the SHA-256."""
+        for shard in self.xet.rglob("shards/*.mdb") if self.xet else ():
+            data, at = shard.read_bytes(), 48  # in records of 48 bytes, the first of which is a header
+            # of each file: name, flags and number of its segments; the segments, twice if verified; its SHA-256
+            while (name := _xet_hex(data, at)) != 64 * "f":
+                flags, segments = struct.unpack_from("<II", data, at + 32)
+                at += 48 * (1 + segments * (2 if flags >> 31 else 1))
+                if _xet_hex(data, at) == sha256:
+                    return name
+                at += 48
+        return None
+
+
+def _xet_hex(data: bytes, at: int) -> str:
+    return "".join(f"{number:016x}" for number in struct.unpack_from("<4Q", data, at))
+
 
 def is_large(path: str, size: int, sample: bytes = b"") -> bool:
     """Tell whether the Hub wants a file as a large object; an empty one never is."""
     return size > 0 and (bool(LFS_NAMES.search(path)) or size > LFS_SIZE or b"\0" in sample)
-
-
-def with_xet(entry: Entry, xet_hash: str) -> Entry:
-    return replace(entry, xet_hash=xet_hash)

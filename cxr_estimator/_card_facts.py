@@ -16,7 +16,7 @@ from cxr_estimator.statistics import Estimate
 from cxr_estimator.thresholds import OperatingPoint
 from cxr_estimator.uncertainty import suitable_samplers
 
-_SHOWN = 20  # labels in a sentence, or different values in a cell
+SHOWN = 20  # labels in a sentence, different values in a cell, or members of an ensemble
 _RESIZE = {"stretch": "stretched to the square", "pad": "padded to the square", "crop": "cut to the central square"}
 
 
@@ -30,8 +30,8 @@ class Table(NamedTuple):
 def listed(items: Iterable[Any], separator: str = ", ") -> str:
     """Return different items in their order, the first twenty of them by name."""
     names = list(dict.fromkeys(map(str, items)))
-    more = [f"and {len(names) - _SHOWN} more"] * (len(names) > _SHOWN)
-    return separator.join([*names[:_SHOWN], *more])
+    more = [f"and {len(names) - SHOWN} more"] * (len(names) > SHOWN)
+    return separator.join([*names[:SHOWN], *more])
 
 
 def number_of(n: int, what: str) -> str:
@@ -76,14 +76,18 @@ def class_table(seen: Provenance, task: Task) -> Table:
     for k, count in enumerate(seen.training.classes):
         each = [side.classes[k] for side in sides.values()]
         counted = zip(each, sides.values(), strict=True)
-        cells = [text for one, side in counted for text in (_share(one.n_images, side), _patients(one.n_patients))]
+        cells = [
+            text for one, side in counted for text in (_images(one.n_images, side, task), _patients(one.n_patients))
+        ]
         rows.append((str(count.label), *cells))
     total = [text for side in sides.values() for text in (f"{side.n_images:,}", _patients(side.n_patients))]
     return Table(tuple(head), [*rows, ("all", *total)])
 
 
-def _share(n_images: int, side: Side) -> str:
-    return f"{n_images:,} ({n_images / side.n_images:.1%})" if side.n_images else f"{n_images:,}"
+def _images(n_images: int, side: Side, task: Task) -> str:
+    """Return a count with its share, but of labels, which are unknown of some images."""
+    has_share = task is not Task.MULTILABEL and side.n_images > 0
+    return f"{n_images:,} ({n_images / side.n_images:.1%})" if has_share else f"{n_images:,}"
 
 
 def _patients(n: int | None) -> str:
@@ -93,14 +97,14 @@ def _patients(n: int | None) -> str:
 def members_table(members: Sequence[Any]) -> Table:
     """Return what each member of an ensemble was trained and validated on, and how well it did."""
     rows = []
-    for number, one in enumerate(members[:_SHOWN]):
+    for number, one in enumerate(members[:SHOWN]):
         seen: Provenance | None = one.provenance_
         if seen is None:
             rows.append((str(number), str(one.backbone), "unknown", "unknown", "unknown"))
             continue
         validation = seen.validation
         on = "none" if validation is None else images_of(validation.n_images, validation.n_patients)
-        found = listed((cell(each.auroc) for each in seen.validated), "; ") or "none"
+        found = listed((f"{each.label}: {cell(each.auroc)}" for each in seen.validated), "; ") or "none"
         trained = images_of(seen.training.n_images, seen.training.n_patients)
         rows.append((str(number), str(one.backbone), trained, on, found))
     return Table(("member", "network", "training", "validation", "AUROC on validation"), rows)

@@ -24,10 +24,13 @@ HUB_METRICS = {
     "brier": "brier_score",
     "sensitivity": "recall",
     "specificity": "specificity",
+    "macro_recall": "recall",
     "precision": "precision",
+    "macro_precision": "precision",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced_accuracy",
     "f1": "f1",
+    "macro_f1": "f1",
     "mcc": "matthews_correlation",
 }
 

@@ -176,6 +176,7 @@ def _text(card: ModelCard, clf: Any, *, has_picture: bool) -> str:
         metadata=Markdown(metadata(card, clf, title)),
         disclaimer=DISCLAIMER,
         members=members,
+        measured=any(point.n_images for point in clf.operating_points_.values()),
         has_subgroups=card.evaluation is not None and len(card.evaluation.subgroups) > 0,
         seen=members[0].provenance_,
         has_picture=has_picture,

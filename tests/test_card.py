@@ -210,6 +210,8 @@ def test_operating_points_by_hand(fitted):
         "rule_in", "PNEUMONIA", "0.818", "1.500 (1.250 to 1.750)", "specificity>=0.9", "0.800 (0.700 to 0.900)",
         "0.920 (0.850 to 0.970)", "200 images of 100 patients",
     ]  # fmt: skip
+    assert "on others expect a little less" in said
+    assert "expect" not in section(text_of(fitted), "Operating points")  # nothing was measured
     assert second == ["default", "PNEUMONIA", "0.500", "0.000", "number", *["not measured"] * 3]
     assert "chose the epoch and the operating point rule_in." in section(text, "Data")
 
@@ -247,6 +249,7 @@ def test_members_of_an_ensemble(ensemble):
     for row, member in zip(rows[1:], ensemble.estimators_, strict=True):
         seen = member.provenance_
         assert row[2] == f"{seen.training.n_images} images of {seen.training.n_patients} patients"
+        assert row[4].startswith(f"PNEUMONIA: {seen.validated[0].auroc.value:.3f} (")
     seeds = "; ".join(str(member.random_state) for member in ensemble.estimators_)
     assert f"| seed | {seeds} |" in section(text, "Training")
     assert "CXREnsemble.from_pretrained" in text
@@ -313,8 +316,12 @@ def test_long_tables_are_cut_and_say_so(fitted, report):
 def test_labels_have_a_row_each_and_no_matrices(labels):
     rng = np.random.default_rng(1)
     X, y = rng.integers(0, 255, (20, 32, 32), dtype=np.uint8), rng.integers(0, 2, (20, 3))
-    said = section(text_of(labels, evaluation=evaluate(labels, X, y, n_resamples=20)), "Evaluation")
+    text = text_of(labels, evaluation=evaluate(labels, X, y, n_resamples=20))
+    said = section(text, "Evaluation")
     assert "Confusion" not in said
+    assert metadata_of(text)["metrics"] == ["roc_auc", "precision", "recall", "f1"]
+    counts = {one.label: f"{one.n_images}" for one in labels.provenance_.training.classes}
+    assert {row[0]: row[1] for row in tables(section(text, "Data"))[0][1:-1]} == counts
     assert [row[0] for row in tables(said)[-1][1:]] == ["Edema", "Effusion", "Mass"]
 
 

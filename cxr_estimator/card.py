@@ -208,8 +208,7 @@ def _python(card: ModelCard, clf: Any) -> Markdown:
 
 
 def _shell(card: ModelCard) -> Markdown:
-    repo = card.repo_id or "USER/MODEL"
-    return fenced(f"hf download {repo} --local-dir model\ncxr predict --model model image.png", "sh")
+    return fenced(f"cxr predict --model {card.repo_id or 'USER/MODEL'} image.png", "sh")
 
 
 def _dataset(identifier: str | None, name: str | None) -> Markdown | None:

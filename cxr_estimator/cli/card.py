@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 def card(
     model: ModelOption,
     title: Annotated[str | None, typer.Option(help="Heading of the card.")] = None,
+    repo_id: Annotated[
+        str | None, typer.Option(help="Where it will be shared, USER/MODEL: for the instructions.")
+    ] = None,
     license: Annotated[
         str | None, typer.Option(help="Identifier of the Hub, such as mit or cc-by-4.0; 'other' needs a name.")
     ] = None,
@@ -77,6 +80,7 @@ def card(
         raise DataError("--split, --patient-column, --label-pattern and --evaluation-name are for --data.")
     parts: dict[str, Any] = {
         "title": title,
+        "repo_id": repo_id,
         "license": license,
         "license_name": license_name,
         "license_link": license_link,

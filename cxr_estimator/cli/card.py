@@ -12,7 +12,6 @@ from cxr_estimator.cli._common import (
     JobsOption,
     LabelColumnOption,
     LabelPatternOption,
-    ModelOption,
     PatientColumnOption,
     QuietOption,
     collect_skipped,
@@ -31,11 +30,9 @@ if TYPE_CHECKING:
 
 
 def card(
-    model: ModelOption,
+    model: Annotated[Path, typer.Option("--model", help="A model folder.")],
     title: Annotated[str | None, typer.Option(help="Heading of the card.")] = None,
-    repo_id: Annotated[
-        str | None, typer.Option(help="Where it will be shared, USER/MODEL: for the instructions.")
-    ] = None,
+    repo_id: Annotated[str | None, typer.Option(help="Where it will be shared, USER/MODEL.")] = None,
     license: Annotated[
         str | None, typer.Option(help="Identifier of the Hub, such as mit or cc-by-4.0; 'other' needs a name.")
     ] = None,

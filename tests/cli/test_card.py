@@ -22,22 +22,22 @@ def test_what_only_the_author_knows(model, tmp_path):
     weights, config = ((model / name).read_bytes() for name in ("model.safetensors", "config.json"))
     (tmp_path / "paper.bib").write_text("@misc{a}\n")
     done = cxr(
-        "card", "--model", model, "--title", "My model", "--repo-id", "user/model", "--license", "mit", "--dataset", "user/data",
-        "--dataset-name", "My data", "--population", "one hospital", "--attribution", "A. Author",
-        "--citation", tmp_path / "paper.bib", "--quiet",
+        "card", "--model", model, "--title", "My model", "--repo-id", "user/model", "--license", "mit",
+        "--dataset", "user/data", "--dataset-name", "My data", "--population", "one hospital",
+        "--attribution", "A. Author", "--citation", tmp_path / "paper.bib", "--quiet",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     text = (model / "README.md").read_text()
-    for said in (
+    said = (
         "# My model",
         "cxr predict --model user/model image.png",
         "[My data](",
         "one hospital",
         "A. Author",
         "@misc{a}",
-        "Not evaluated on images",
-    ):
-        assert said in text
+    )
+    assert all(part in text for part in said)
+    assert "Not evaluated on images" in text
     assert metadata_load(model / "README.md")["license"] == "mit"
     assert (model / "model.safetensors").read_bytes() == weights
     assert (model / "config.json").read_bytes() == config

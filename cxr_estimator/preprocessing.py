@@ -15,6 +15,14 @@ from cxr_estimator.errors import ImageError
 from cxr_estimator.images import DecodedImage
 
 RESIZE_MODES = ("stretch", "pad", "crop")
+INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_PER_CHANNEL: dict[str, dict[str, Any]] = {
+    "mean": {}, "std": {"low": 0, "open_low": True}, "fill": {"low": 0, "high": 1}
+}  # fmt: skip
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in Pillow's "L"
 
 
@@ -96,6 +104,13 @@ class Preprocessing:
         "minmax": each image is stretched to its own range.
     mean, std : tuple of float
         Normalisation of the [0, 1] pixels: one number for all channels, or one per channel.
+    crop_pct : float in (0, 1], default=1.0
+        Share of the height and of the width that is seen, in the middle, of what `resize` would show; rounded to whole
+        pixels of the original, so that maps find back.
+    interpolation : {"bilinear", "bicubic", "lanczos"}, default="bilinear"
+        The filter of Pillow's resize, which is anti-aliased.
+    fill : tuple of float in [0, 1], default=(0.0,)
+        What the bars of "pad" look like, as `mean` for channels: black.
     """
 
     image_size: int
@@ -104,6 +119,9 @@ class Preprocessing:
     intensity: tuple[float, float] | str | None = None
     mean: tuple[float, ...] = field(default=(0.5,))
     std: tuple[float, ...] = field(default=(0.25,))
+    crop_pct: float = 1.0
+    interpolation: str = "bilinear"
+    fill: tuple[float, ...] = field(default=(0.0,))
 
     def __post_init__(self) -> None:
         caller = type(self).__name__
@@ -111,11 +129,14 @@ class Preprocessing:
         check_choice("channels", self.channels, (1, 3), caller=caller)
         check_choice("resize", self.resize, RESIZE_MODES, caller=caller)
         _check_intensity(self.intensity, caller)
-        for name, values, low in (("mean", self.mean, None), ("std", self.std, 0)):
+        check_number("crop_pct", self.crop_pct, caller=caller, low=0, high=1, open_low=True)
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS, caller=caller)
+        for name, bounds in _PER_CHANNEL.items():
+            values = getattr(self, name)
             if not isinstance(values, tuple) or len(values) not in (1, self.channels):
                 raise invalid(name, caller, "a tuple of one number for all channels or one per channel", values)
             for value in values:
-                check_number(name, value, caller=caller, low=low, open_low=low is not None)
+                check_number(name, value, caller=caller, **bounds)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a description that `Preprocessing.from_dict` reads, of JSON types only."""
@@ -134,15 +155,11 @@ class Preprocessing:
         """Return the geometry of an original of `shape` = (H, W)."""
         height, width = shape
         size = self.image_size
-        source, target = Box(0, 0, height, width), Box(0, 0, size, size)
-        if self.resize == "pad":
-            scale = size / max(height, width)
-            fitted = max(1, round(height * scale)), max(1, round(width * scale))
-            target = Box((size - fitted[0]) // 2, (size - fitted[1]) // 2, *fitted)
-        elif self.resize == "crop":
-            side = min(height, width)
-            source = Box((height - side) // 2, (width - side) // 2, side, side)
-        return Geometry((height, width), (size, size), source, target)
+        shown = {"stretch": (height, width), "pad": (max(shape),) * 2, "crop": (min(shape),) * 2}[self.resize]
+        view = [side * self.crop_pct for side in shown]  # what fills the model's input, in pixels of the original
+        inside = [min(pair) for pair in zip(shape, view, strict=True)]  # without bars
+        target = [size * length / whole for length, whole in zip(inside, view, strict=True)]
+        return Geometry((height, width), (size, size), _central(shape, inside), _central((size, size), target))
 
     def pixels(self, image: DecodedImage) -> np.ndarray:
         """Return (channels, size, size): uint8 where the source is uint8, else uint16 (65535 = 1.0)."""
@@ -155,8 +172,16 @@ class Preprocessing:
                 else unit.astype(np.float32) @ _LUMA
             )
         planes = [unit] if unit.ndim == 2 else [unit[..., channel] for channel in range(3)]
-        resized = [_place(plane, geometry) for plane in planes]
-        return np.stack(resized * (self.channels // len(resized)))
+        resized = [_resized(plane, geometry, INTERPOLATIONS[self.interpolation]) for plane in planes]
+        fills = self.fill * (self.channels // len(self.fill))
+        resized *= self.channels // len(resized)
+        return np.stack([_placed(plane, geometry, fill) for plane, fill in zip(resized, fills, strict=True)])
+
+
+def _central(shape: tuple[int, int], lengths: list[float]) -> Box:
+    """Return the box in the middle of an array of `shape` that is nearest to these lengths."""
+    height, width = (max(1, round(length)) for length in lengths)
+    return Box((shape[0] - height) // 2, (shape[1] - width) // 2, height, width)
 
 
 def _check_intensity(intensity: Any, caller: str) -> None:
@@ -193,17 +218,22 @@ def _unit_pixels(image: DecodedImage, intensity: tuple[float, float] | str | Non
     return pixels
 
 
-def _resize(plane: np.ndarray, box: Box) -> np.ndarray:
-    """Resize a 2-D uint8 or float32 plane with anti-aliasing (triangle filter)."""
+def _resize(plane: np.ndarray, box: Box, resample: Image.Resampling = Image.Resampling.BILINEAR) -> np.ndarray:
+    """Resize a 2-D uint8 or float32 plane with anti-aliasing."""
     if plane.shape == (box.height, box.width):
         return plane
-    return np.asarray(Image.fromarray(plane).resize((box.width, box.height), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(plane).resize((box.width, box.height), resample))
 
 
-def _place(plane: np.ndarray, geometry: Geometry) -> np.ndarray:
-    resized = _resize(np.ascontiguousarray(plane[geometry.source.slices]), geometry.target)
+def _resized(plane: np.ndarray, geometry: Geometry, resample: Image.Resampling) -> np.ndarray:
+    """Return what the model sees of a plane: uint8 as it is, floats as uint16."""
+    resized = _resize(np.ascontiguousarray(plane[geometry.source.slices]), geometry.target, resample)
     if resized.dtype != np.uint8:
         resized = np.rint(np.clip(resized, 0.0, 1.0) * 65535.0).astype(np.uint16)
-    canvas = np.zeros(geometry.model_shape, dtype=resized.dtype)
-    canvas[geometry.target.slices] = resized
+    return resized
+
+
+def _placed(plane: np.ndarray, geometry: Geometry, fill: float) -> np.ndarray:
+    canvas = np.full(geometry.model_shape, round(fill * np.iinfo(plane.dtype).max), dtype=plane.dtype)
+    canvas[geometry.target.slices] = plane
     return canvas

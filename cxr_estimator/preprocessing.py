@@ -44,7 +44,8 @@ class Box(NamedTuple):
 class Geometry:
     """Which part of the original lies where in the model's input.
 
-    `source`, in original pixels, was resized to `target`, in pixels of the model's input.
+    `source`, in original pixels, was resized to `target`, in pixels of the model's input. Where an image is cut, the
+    cut may lie between two pixels of the original; `source` then is the nearest to it that has whole ones.
     """
 
     original_shape: tuple[int, int]
@@ -105,12 +106,16 @@ class Preprocessing:
     mean, std : tuple of float
         Normalisation of the [0, 1] pixels: one number for all channels, or one per channel.
     crop_pct : float in (0, 1], default=1.0
-        Share of the height and of the width that is seen, in the middle, of what `resize` would show; rounded to whole
-        pixels of the original, so that maps find back.
+        Share of the height and of the width, in the middle, that is seen of what `resize` would show.
     interpolation : {"bilinear", "bicubic", "lanczos"}, default="bilinear"
         The filter of Pillow's resize, which is anti-aliased.
     fill : tuple of float in [0, 1], default=(0.0,)
         What the bars of "pad" look like, as `mean` for channels: black.
+
+    Notes
+    -----
+    "stretch", "crop" and "pad" place and cut the image to the pixel as timm's evaluation transforms do with crop_mode
+    "squash", "center" and "border", where `fill` is the mean.
     """
 
     image_size: int
@@ -153,17 +158,35 @@ class Preprocessing:
 
     def geometry(self, shape: tuple[int, int]) -> Geometry:
         """Return the geometry of an original of `shape` = (H, W)."""
-        height, width = shape
+        view, target = self._view(shape)
+        (top, bottom), (left, right) = (
+            (min(_nearest(start), side - 1), _nearest(stop)) for (start, stop), side in zip(view, shape, strict=True)
+        )
+        source = Box(top, left, max(bottom - top, 1), max(right - left, 1))
+        return Geometry((shape[0], shape[1]), (self.image_size, self.image_size), source, target)
+
+    def _view(self, shape: tuple[int, int]) -> tuple[list[tuple[float, float]], Box]:
+        """Return from where to where rows and columns are seen, and the box of the model's input that they fill.
+
+        The whole image is thought resized, to whole pixels, and then cut or padded in the middle.
+        """
         size = self.image_size
-        shown = {"stretch": (height, width), "pad": (max(shape),) * 2, "crop": (min(shape),) * 2}[self.resize]
-        view = [side * self.crop_pct for side in shown]  # what fills the model's input, in pixels of the original
-        inside = [min(pair) for pair in zip(shape, view, strict=True)]  # without bars
-        target = [size * length / whole for length, whole in zip(inside, view, strict=True)]
-        return Geometry((height, width), (size, size), _central(shape, inside), _central((size, size), target))
+        grown = math.floor(size / self.crop_pct)
+        if self.resize == "stretch":
+            resized = [grown, grown]
+        elif self.resize == "pad":
+            resized = [max(1, round(side / (max(shape) / grown))) for side in shape]
+        else:
+            resized = [int(grown * side / min(shape)) for side in shape]
+        view = []
+        for side, length in zip(shape, resized, strict=True):
+            start = round(max(length - size, 0) / 2)
+            view.append((start * side / length, (start + min(length, size)) * side / length))
+        height, width = (min(length, size) for length in resized)
+        return view, Box((size - height) // 2, (size - width) // 2, height, width)
 
     def pixels(self, image: DecodedImage) -> np.ndarray:
         """Return (channels, size, size): uint8 where the source is uint8, else uint16 (65535 = 1.0)."""
-        geometry = self.geometry(image.pixels.shape[:2])
         unit = _unit_pixels(image, self.intensity)
         if unit.ndim == 3 and self.channels == 1:
             unit = (
@@ -172,16 +195,17 @@ class Preprocessing:
                 else unit.astype(np.float32) @ _LUMA
             )
         planes = [unit] if unit.ndim == 2 else [unit[..., channel] for channel in range(3)]
-        resized = [_resized(plane, geometry, INTERPOLATIONS[self.interpolation]) for plane in planes]
-        fills = self.fill * (self.channels // len(self.fill))
+        view, target = self._view(unit.shape[:2])
+        resized = [_resized(plane, view, target, INTERPOLATIONS[self.interpolation]) for plane in planes]
         resized *= self.channels // len(resized)
-        return np.stack([_placed(plane, geometry, fill) for plane, fill in zip(resized, fills, strict=True)])
+        fills = self.fill * (self.channels // len(self.fill))
+        size = self.image_size
+        return np.stack([_placed(plane, target, size, fill) for plane, fill in zip(resized, fills, strict=True)])
 
 
-def _central(shape: tuple[int, int], lengths: list[float]) -> Box:
-    """Return the box in the middle of an array of `shape` that is nearest to these lengths."""
-    height, width = (max(1, round(length)) for length in lengths)
-    return Box((shape[0] - height) // 2, (shape[1] - width) // 2, height, width)
+def _nearest(edge: float) -> int:
+    """Return the nearest edge between pixels, the lower one of two."""
+    return math.ceil(edge - 0.5)
 
 
 def _check_intensity(intensity: Any, caller: str) -> None:
@@ -218,22 +242,24 @@ def _unit_pixels(image: DecodedImage, intensity: tuple[float, float] | str | Non
     return pixels
 
 
-def _resize(plane: np.ndarray, box: Box, resample: Image.Resampling = Image.Resampling.BILINEAR) -> np.ndarray:
-    """Resize a 2-D uint8 or float32 plane with anti-aliasing."""
+def _resize(plane: np.ndarray, box: Box) -> np.ndarray:
+    """Resize a 2-D float32 map with anti-aliasing (triangle filter)."""
     if plane.shape == (box.height, box.width):
         return plane
-    return np.asarray(Image.fromarray(plane).resize((box.width, box.height), resample))
+    return np.asarray(Image.fromarray(plane).resize((box.width, box.height), Image.Resampling.BILINEAR))
 
 
-def _resized(plane: np.ndarray, geometry: Geometry, resample: Image.Resampling) -> np.ndarray:
-    """Return what the model sees of a plane: uint8 as it is, floats as uint16."""
-    resized = _resize(np.ascontiguousarray(plane[geometry.source.slices]), geometry.target, resample)
+def _resized(plane: np.ndarray, view: list[tuple[float, float]], target: Box, resample: Image.Resampling) -> np.ndarray:
+    """Return what the model sees of a 2-D plane: uint8 as it is, float32 as uint16."""
+    (top, bottom), (left, right) = view
+    picture = Image.fromarray(np.ascontiguousarray(plane))
+    resized = np.asarray(picture.resize((target.width, target.height), resample, box=(left, top, right, bottom)))
     if resized.dtype != np.uint8:
         resized = np.rint(np.clip(resized, 0.0, 1.0) * 65535.0).astype(np.uint16)
     return resized
 
 
-def _placed(plane: np.ndarray, geometry: Geometry, fill: float) -> np.ndarray:
-    canvas = np.full(geometry.model_shape, round(fill * np.iinfo(plane.dtype).max), dtype=plane.dtype)
-    canvas[geometry.target.slices] = plane
+def _placed(plane: np.ndarray, target: Box, size: int, fill: float) -> np.ndarray:
+    canvas = np.full((size, size), round(fill * np.iinfo(plane.dtype).max), dtype=plane.dtype)
+    canvas[target.slices] = plane
     return canvas

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -29,18 +27,18 @@ from cxr_estimator.images import ImageSequence
 from cxr_estimator.inference import Logits, batches
 from cxr_estimator.serialization import (
     CONFIG_NAME,
+    SCHEMA_VERSION,
     WEIGHTS_NAME,
     atomic_write,
     from_json,
     read_json,
     to_json,
-    writable_folder,
 )
 
 if TYPE_CHECKING:
     from cxr_estimator.ensemble import CXREnsemble
 
-FORMAT, SCHEMA_VERSION = "cxr_estimator_ensemble", 1
+FORMAT = "cxr_estimator_ensemble"
 _CLASS = "CXREnsemble"
 _CALLER = "explain"
 _MOST = 100  # members
@@ -222,27 +220,30 @@ def _mean(parts: list[Explanation], asked: dict[str, Any], **fields: Any) -> Exp
     )
 
 
-def save(ensemble: CXREnsemble, folder: Path) -> Path:
-    """Write each member as a model folder of its own, then the configuration, which knows what it belongs to."""
-    writable_folder(folder)
+def file_names(n_members: int) -> list[str]:
+    """Return the names of the files of an ensemble: its configuration, and a folder for each member."""
+    return [CONFIG_NAME, *(f"{_place(number)}/{name}" for number in range(n_members) for name in _persistence.FILES)]
+
+
+def _place(number: int) -> str:
+    return f"member_{number}"
+
+
+def save(ensemble: CXREnsemble, folder: Path, dtype: str | None) -> None:
+    """Write the files of `file_names`."""
     if (folder / WEIGHTS_NAME).exists():
         raise DataError(f"{folder}: holds a single model; save the ensemble in a folder of its own.")
-    names = [f"member_{number}" for number in range(len(ensemble.estimators_))]
-    for name, member in zip(names, ensemble.estimators_, strict=True):
-        member.save(folder / name)
+    for number, member in enumerate(ensemble.estimators_):
+        _persistence.save(member, folder / _place(number), dtype)
     config = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
-        "members": [_digest(folder / name) for name in names],
+        "members": len(ensemble.estimators_),
         "parameters": {name: to_json(ensemble.get_params()[name]) for name in _PARAMETERS},
         **_persistence.decisions_to_json(ensemble),
     }
     with atomic_write(folder / CONFIG_NAME) as file:
         file.write(json.dumps(config, indent=1, allow_nan=False).encode())
-    for number in range(len(names), _MOST):  # of a larger ensemble that was here before
-        if (folder / f"member_{number}" / CONFIG_NAME).exists():
-            shutil.rmtree(folder / f"member_{number}")
-    return folder
 
 
 def load(cls: type[CXREnsemble], folder: Path, device: str) -> CXREnsemble:
@@ -256,18 +257,11 @@ def load(cls: type[CXREnsemble], folder: Path, device: str) -> CXREnsemble:
         )
     if config.keys() - _OPTIONAL_KEYS != _KEYS:
         raise ModelFolderError(f"{path}: wrong keys ({sorted(config.keys() - _OPTIONAL_KEYS ^ _KEYS)!r:.200}).")
-    digests = config["members"]
-    if not isinstance(digests, list) or not 2 <= len(digests) <= _MOST:
-        raise ModelFolderError(f"{path}: 'members' must be a list of 2 to {_MOST} digests.")
-    members = []
-    for number, digest in enumerate(digests):
-        place = folder / f"member_{number}"
-        members.append(CXRClassifier.load(place, device=device))
-        if _digest(place) != digest:
-            raise ModelFolderError(
-                f"{place}: not the member that {path} was written with. Saving was interrupted or a file was "
-                "exchanged; save or fetch the ensemble again."
-            )
+    try:
+        n_members = check_number("members", config["members"], caller=_CLASS, low=2, high=_MOST, integer=True)
+    except CXRError as error:
+        raise ModelFolderError(f"{path}: {error}") from error
+    members = [_persistence.load(CXRClassifier, folder / _place(number), device) for number in range(n_members)]
     try:
         ensemble = cls.from_fitted(members)
         if set(config["parameters"]) != set(_PARAMETERS):
@@ -284,8 +278,3 @@ def load(cls: type[CXREnsemble], folder: Path, device: str) -> CXREnsemble:
         if own != of_members:
             raise ModelFolderError(f"{path}: the {what} ({own!r:.100}) differ from those of the members.")
     return ensemble
-
-
-def _digest(folder: Path) -> str:
-    """Return what tells one member from another: its configuration holds the digest of its weights."""
-    return hashlib.sha256((folder / CONFIG_NAME).read_bytes()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from dataclasses import replace
 from numbers import Integral
@@ -42,6 +43,7 @@ from cxr_estimator.fingerprints import fingerprint
 from cxr_estimator.images import ImageSequence, as_images
 from cxr_estimator.inference import BFLOAT16_TOLERANCE, bfloat16_change, check_device, check_precision, pixel_logits
 from cxr_estimator.preprocessing import Preprocessing
+from cxr_estimator.provenance import Provenance, Side, Validated, validated_labels
 from cxr_estimator.reading import PixelRows, PreparedImages, prepare
 from cxr_estimator.serialization import writable_folder
 from cxr_estimator.thresholds import DEFAULT_POINT, OperatingPoint, choose_point, number_point, parse_rule
@@ -59,6 +61,7 @@ ARCHITECTURE = ("backbone", "image_size", "channels", "resize", "intensity", "im
 
 def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> CXRClassifier:
     """Fit `clf` in place and return it; its fitted attributes are only set once training has ended well."""
+    start = time.perf_counter()
     check_parameters(clf)
     for folder in (clf.checkpoint_dir, clf.cache_dir):
         if folder is not None:
@@ -91,15 +94,18 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     with FitProgress(clf.verbose, settings, len(data)) as progress:
         judged = validation if len(validation) else None
         history = train(model, preprocessing, data, judged, settings, progress, clf.checkpoint_dir)
-    if isinstance(points, tuple):
+    owners = (None, None) if groups is None else (groups[kept][sides[0]], groups[kept][sides[1]])
+    ids = tuple([prepared.content_ids[row] for row in rows[side]] for side in sides)
+    validated: tuple[Validated, ...] = ()
+    if judged is not None:
         logits = pixel_logits(model, validation.pixels, preprocessing, settings.execution)
+        how_labelled: dict[str, Any] = {"task": task, "pos_label": pos_label, "patients": owners[1]}
+        validated = validated_labels(logits, validation.target, classes.tolist(), **how_labelled)
+    if isinstance(points, tuple):
         scores = logits[:, 0] if pos_label == classes[1] else -logits[:, 0]
-        owners = None if groups is None else groups[kept][sides[1]]
-        point = chosen_point(scores, classes[validation.target] == pos_label, *points, owners, pos_label)
-        ids = [prepared.content_ids[row] for row in rows[sides[1]]]
-        points = [replace(point, fingerprint=fingerprint(ids))]
+        point = chosen_point(scores, classes[validation.target] == pos_label, *points, owners[1], pos_label)
+        points = [replace(point, fingerprint=fingerprint(ids[1]))]
 
-    owners = tuple(None if groups is None else groups[kept][side] for side in sides)
     background = make_background(data.pixels, data.target, owners[0], seed)
     pixels = data.pixels if judged is None else judged.pixels
     sample = pixels[np.unique(np.linspace(0, len(pixels) - 1, _PRECISION_IMAGES, dtype=np.int64))]
@@ -118,6 +124,12 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     clf.operating_points_ = {point.name: point for point in points}
     clf.active_points_ = tuple(clf.operating_points_)
     clf.history_, clf.skipped_ = pd.DataFrame(history), prepared.skipped
+    seen = [
+        Side.of(one.target, classes.tolist(), owner, own)
+        for one, owner, own in zip((data, validation), owners, ids, strict=True)
+    ]
+    seconds = time.perf_counter() - start
+    clf.provenance_, clf.weights_dtype_ = Provenance.of_fit(seen, validated, len(prepared.skipped), seconds), "float32"
     remember(clf, X, is_rows=image_shape is not None)
     return clf
 

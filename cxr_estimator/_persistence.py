@@ -16,17 +16,18 @@ from cxr_estimator._fitting import ARCHITECTURE, build, check_image_shape, check
 from cxr_estimator._ood_blocks import widths
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import execution
-from cxr_estimator._validation import check_number
+from cxr_estimator._validation import check_choice, check_number
 from cxr_estimator.abstention import Abstention
 from cxr_estimator.calibration import Calibration
 from cxr_estimator.conformal import Conformal
 from cxr_estimator.errors import CXRError, DataError, ModelFolderError
 from cxr_estimator.ood import OodStatistics
 from cxr_estimator.preprocessing import Preprocessing
+from cxr_estimator.provenance import Provenance
 from cxr_estimator.serialization import (
     CONFIG_NAME,
+    WEIGHT_TYPES,
     WEIGHTS_NAME,
-    check_digest,
     from_json,
     labels_from_json,
     labels_to_json,
@@ -36,7 +37,6 @@ from cxr_estimator.serialization import (
 )
 from cxr_estimator.thresholds import OperatingPoint
 from cxr_estimator.training import seeded
-from cxr_estimator.versions import package_versions
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
@@ -50,10 +50,14 @@ _LARGE = 1e6  # beyond what pixels in [0, 1] can have as mean, or as 1 / standar
 _LOCAL = {"checkpoint_dir", "cache_dir", "n_jobs", "verbose"}
 
 
-def save(clf: CXRClassifier, folder: Path) -> Path:
-    """Write a fitted classifier; file names and patients are not part of it."""
+FILES = (CONFIG_NAME, WEIGHTS_NAME)
+
+
+def save(clf: CXRClassifier, folder: Path, dtype: str | None) -> None:
+    """Write `FILES` of a fitted classifier; file names and patients are not part of it."""
     if (folder / "member_0").exists():
         raise DataError(f"{folder}: holds an ensemble; save the model in a folder of its own.")
+    dtype = dtype or clf.weights_dtype_
     parameters = clf.get_params() | clf.architecture_
     config = {
         "parameters": {key: to_json(value) for key, value in parameters.items() if key not in _LOCAL},
@@ -61,19 +65,33 @@ def save(clf: CXRClassifier, folder: Path) -> Path:
         "preprocessing": clf.preprocessing_.to_dict(),
         "image_shape": to_json(clf.image_shape_),
         "bfloat16_change": clf.bfloat16_change_,
-        "training": {"history": _history_to_json(clf.history_)},
-        "versions": package_versions(),
+        "training": {
+            "history": _history_to_json(clf.history_),
+            "provenance": None if clf.provenance_ is None else clf.provenance_.to_dict(),
+        },
+        "weights_dtype": dtype,
     }
     if hasattr(clf, "feature_names_in_"):
         config["feature_names"] = clf.feature_names_in_.tolist()
     state = clf.model_.state_dict()
+    if dtype == "float16":
+        state = {**state, **dict(_halved(clf.model_))}
     if clf.background_ is not None:
         state = {**state, _BACKGROUND: torch.from_numpy(clf.background_)}
     if clf.ood_ is not None:
         config["ood"] = {"n_patients": clf.ood_.n_patients}
         state = {**state, **{_OOD + name: torch.from_numpy(array) for name, array in clf.ood_.arrays().items()}}
     write_folder(folder, config, state)
-    return folder
+
+
+def _halved(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the float32 parameters as float16; buffers are small, and may hold large numbers."""
+    for name, tensor in model.named_parameters():
+        if tensor.dtype == torch.float32:
+            half = tensor.half()
+            if not torch.isfinite(half).all():
+                raise DataError(f"save: {name!r} holds numbers beyond the range of float16; use dtype='float32'.")
+            yield name, half
 
 
 def decisions_to_json(clf: Any) -> dict[str, Any]:
@@ -100,7 +118,6 @@ def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
     ood = {name: state.pop(name) for name in [*state] if name.startswith(_OOD)}
     clf.model_ = network(clf, state, folder)
     clf.ood_ = _ood(clf, ood, config.get("ood"), folder)
-    check_digest(folder, config)
     return ready(clf, device)
 
 
@@ -140,7 +157,13 @@ def rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
             raise ModelFolderError(f"{name!r} of the preprocessing and of the parameters differ.")
     clf.architecture_ = {name: getattr(clf, name) for name in ARCHITECTURE}
     clf.bfloat16_change_ = check_number("bfloat16_change", config["bfloat16_change"], caller="load", low=0, high=1)
-    clf.history_ = _history_from_json(config["training"]["history"])
+    training = config["training"]
+    if not isinstance(training, dict) or set(training) != {"history", "provenance"}:
+        raise ModelFolderError("'training' must hold history and provenance.")
+    clf.history_ = _history_from_json(training["history"])
+    origin = training["provenance"]
+    clf.provenance_ = None if origin is None else Provenance.from_dict(origin, clf.classes_.tolist())
+    clf.weights_dtype_ = check_choice("weights_dtype", config["weights_dtype"], WEIGHT_TYPES, caller="load")
     clf.skipped_ = ()
     return clf
 
@@ -257,7 +280,11 @@ def network(clf: CXRClassifier, state: dict[str, Tensor], folder: Path) -> nn.Mo
     """Return the network of the configuration with the weights `state`."""
     num_outputs = clf.task_.num_outputs(len(clf.classes_))
     model = skeleton(clf, num_outputs, folder)
-    check_weights(model.state_dict(), state, folder / WEIGHTS_NAME)
+    expected = model.state_dict()
+    halved = [name for name, one in model.named_parameters() if one.dtype == torch.float32]
+    stored = {name: expected[name].half() for name in halved} if clf.weights_dtype_ == "float16" else {}
+    check_weights({**expected, **stored}, state, folder / WEIGHTS_NAME)
+    state = {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}
     if not _is_whole_in_state(model):
         with seeded(0, torch.device("cpu")):
             model = build(clf, num_outputs, pretrained=False)

@@ -16,7 +16,6 @@ from cxr_estimator.errors import ModelFolderError
 from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.serialization import CONFIG_NAME, WEIGHTS_NAME, read_json, read_weights
 from cxr_estimator.thresholds import DEFAULT_POINT, number_point
-from cxr_estimator.versions import package_versions
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
@@ -143,8 +142,8 @@ def _described(settings: dict[str, Any], classes: list[Any], channels: int) -> d
         "preprocessing": preprocessing.to_dict(),
         "image_shape": None,
         "bfloat16_change": 1.0,  # nobody tried it
-        "training": {"history": []},
-        "versions": package_versions(),
+        "training": {"history": [], "provenance": None},
+        "weights_dtype": "float32",
     }
 
 

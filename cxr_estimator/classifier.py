@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted
 
 from cxr_estimator import _fitting, _persistence, _predicting
 from cxr_estimator._deciding import Deciding
@@ -17,13 +16,14 @@ from cxr_estimator._doubting import Doubting
 from cxr_estimator._explaining import ExplanationPlan, joined
 from cxr_estimator._outputs import Task
 from cxr_estimator._progress import bar, told_how_far
+from cxr_estimator._sharing import Sharing
 from cxr_estimator.backbones import embedding_size
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.inference import Logits
 
 
 class CXRClassifier(
-    ClassNamePrefixFeaturesOutMixin, Deciding, Doubting, ClassifierMixin, TransformerMixin, BaseEstimator
+    ClassNamePrefixFeaturesOutMixin, Deciding, Doubting, Sharing, ClassifierMixin, TransformerMixin, BaseEstimator
 ):
     """A neural network for chest radiographs (or other images) as a scikit-learn classifier.
 
@@ -121,6 +121,8 @@ class CXRClassifier(
         How far bfloat16 moved a probability of 64 validation images at most (training images where there are none).
     conformal_ : Conformal or None
         What `predict_set` compares with, kept by `conformalize`.
+    provenance_ : Provenance or None
+        How many images of how many patients trained and validated, and how it did on the latter; None where unknown.
     history_ : pandas.DataFrame
         One row per epoch: epoch, train_loss, val_loss, val_auroc, learning_rate, seconds, best.
     skipped_ : tuple of SkippedImage
@@ -336,15 +338,15 @@ class CXRClassifier(
 
     # -- save and load ------------------------------------------------------------------------------------------------
 
-    def save(self, folder: str | Path) -> Path:
-        """Write config.json and model.safetensors into `folder`, which is made if need be; return it."""
-        check_is_fitted(self, "model_")
-        return _persistence.save(self, Path(folder))
+    def _write(self, folder: Path, dtype: str | None) -> None:
+        _persistence.save(self, folder, dtype)
+
+    def _file_names(self) -> list[str]:
+        return list(_persistence.FILES)
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str = "auto") -> CXRClassifier:
-        """Read a folder that `save` wrote. Nothing is unpickled or executed; the model is in eval mode."""
-        return _persistence.load(cls, Path(folder), device)
+    def _read(cls, folder: Path, device: str) -> CXRClassifier:
+        return _persistence.load(cls, folder, device)
 
 
 def _parts(plan: ExplanationPlan, method: Any) -> Iterator[Any]:

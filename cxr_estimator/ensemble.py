@@ -18,13 +18,14 @@ from cxr_estimator._doubting import Doubting
 from cxr_estimator._fitting import initial_points
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import run_members
+from cxr_estimator._sharing import Sharing
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.inference import Logits
 from cxr_estimator.ood import OodStatistics
 
 
-class CXREnsemble(Deciding, Doubting, ClassifierMixin, BaseEstimator):
+class CXREnsemble(Deciding, Doubting, Sharing, ClassifierMixin, BaseEstimator):
     """Several classifiers whose mean log-odds decide (a deep ensemble).
 
     The logit of the ensemble is the mean of its members' logits, that is, their odds are pooled geometrically. Unlike
@@ -174,12 +175,14 @@ class CXREnsemble(Deciding, Doubting, ClassifierMixin, BaseEstimator):
         """Yield what `explain` returns in parts of `batch_size` images, in flat memory. Takes the same parameters."""
         return _ensembling.EnsemblePlan.check(self, X, y, method, target, request).parts()
 
-    def save(self, folder: str | Path) -> Path:
-        """Write config.json and a model folder for each member into `folder`, which is made if need be; return it."""
-        check_is_fitted(self, "classes_")
-        return _ensembling.save(self, Path(folder))
+    # -- save and load ------------------------------------------------------------------------------------------------
+
+    def _write(self, folder: Path, dtype: str | None) -> None:
+        _ensembling.save(self, folder, dtype)
+
+    def _file_names(self) -> list[str]:
+        return _ensembling.file_names(len(self.estimators_))
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str = "auto") -> CXREnsemble:
-        """Read a folder that `save` wrote. Nothing is unpickled or executed."""
-        return _ensembling.load(cls, Path(folder), device)
+    def _read(cls, folder: Path, device: str) -> CXREnsemble:
+        return _ensembling.load(cls, folder, device)

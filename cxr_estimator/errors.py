@@ -62,6 +62,10 @@ class ModelFolderError(CXRError, ValueError):
     """A saved model or explanation is incomplete, damaged or not one of ours."""
 
 
+class HubError(CXRError, OSError):
+    """The Hugging Face Hub cannot be reached, or refuses."""
+
+
 class SkippedImage(NamedTuple):
     """One image that was left out, and why."""
 
@@ -80,6 +84,10 @@ class SkippedImagesWarning(UserWarning):
 
     def __reduce__(self):
         return type(self), (self.skipped,)
+
+
+class EditedFilesWarning(UserWarning):
+    """Files that go with a model, such as its card, are not those that were written with it."""
 
 
 class MissingImagesWarning(UserWarning):

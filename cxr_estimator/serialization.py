@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import os
@@ -23,16 +22,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = "cxr_estimator"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+WEIGHT_TYPES = ("float32", "float16")  # of what is stored; networks compute in float32 or by autocast
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 _MAX_JSON = 50_000_000  # bytes; an explanation of 100,000 images has so many
 _KEYS = {
     "format", "schema_version", "parameters", "classes", "pos_label", "preprocessing", "image_shape",
     "operating_points", "active_operating_points", "calibration",
-    "class_weights", "task", "bfloat16_change", "training", "versions",
+    "class_weights", "task", "bfloat16_change", "training", "weights_dtype",
 }  # fmt: skip
-_OPTIONAL_KEYS = {"abstention", "conformal", "feature_names", "ood", "weights_sha256"}
+_OPTIONAL_KEYS = {"abstention", "conformal", "feature_names", "ood"}
 
 
 def writable_folder(path: str | Path) -> Path:
@@ -108,13 +108,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_folder(folder: Path, config: dict[str, Any], state: dict[str, Tensor]) -> None:
-    """Write a model folder; `config` gets the format's own keys."""
+    """Write configuration and weights of a model; `config` gets the format's own keys."""
     from safetensors.torch import save
 
     writable_folder(folder)
     weights = save({key: tensor.detach().cpu().contiguous() for key, tensor in state.items()})
-    digest = hashlib.sha256(weights).hexdigest()  # tells where a crash came between the two files
-    config = {"format": FORMAT, "schema_version": SCHEMA_VERSION, "weights_sha256": digest, **config}
+    config = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **config}
     text = json.dumps(config, indent=1, allow_nan=False)
     with atomic_write(folder / WEIGHTS_NAME) as file:
         file.write(weights)
@@ -155,17 +154,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ModelFolderError(f"{path}: the weights are damaged ({error}).") from error
-
-
-def check_digest(folder: Path, config: dict[str, Any]) -> None:
-    """Raise unless the weights are those that the configuration was written with; older folders do not tell."""
-    expected = config.get("weights_sha256")
-    with (folder / WEIGHTS_NAME).open("rb") as file:
-        if expected not in (None, hashlib.file_digest(file, "sha256").hexdigest()):
-            raise ModelFolderError(
-                f"{folder}: {WEIGHTS_NAME} is not the one that {CONFIG_NAME} was written with. Saving was interrupted "
-                "or a file was exchanged; save or fetch the model again."
-            )
 
 
 def to_json(value: Any) -> Any:

@@ -18,6 +18,7 @@ from cxr_estimator._checking import check_images, one_per_patient
 from cxr_estimator.errors import DataError, InvalidParameterError, ModelFolderError, SkippedImagesWarning
 from cxr_estimator.roc import auroc
 from tests.conftest import small_classifier
+from tests.model_folders import seal
 
 
 def films(n, seed):
@@ -239,9 +240,9 @@ def test_damaged_folders_are_refused(watchful, tmp_path, change, message):
     folder = watchful.save(tmp_path / "model")
     config, state = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
     change(config, state)
-    config.pop("weights_sha256")
     (folder / "config.json").write_text(json.dumps(config))
     save_file(state, folder / "model.safetensors")
+    seal(folder)
     with pytest.raises(ModelFolderError, match=message):
         CXRClassifier.load(folder)
 

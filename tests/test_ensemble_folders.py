@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-import json
 
 import numpy as np
 import pytest
 from sklearn.base import clone
 
 from cxr_estimator import CXRClassifier, CXREnsemble
+from cxr_estimator.checksums import read_sums, write_sums
 from cxr_estimator.errors import DataError, ModelFolderError
+from tests.model_folders import edit_config
 
 
 @pytest.fixture
@@ -38,27 +39,38 @@ def test_comes_back_from_a_folder(own, phantoms, tmp_path):
 
 
 def broken_config(folder, **changes):
-    path = folder / "config.json"
-    config = json.loads(path.read_text())
-    path.write_text(json.dumps({**config, **changes}))
+    edit_config(folder, lambda config: config.update(changes))
+
+
+def text(folder):
+    return (folder / "config.json").read_text()
+
+
+def leave_out(folder, name):
+    write_sums(folder, {each: digest for each, digest in read_sums(folder).items() if each != name})
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda folder: broken_config(folder, format="else"), "not a cxr_estimator_ensemble"),
-        (lambda folder: broken_config(folder, schema_version=2), "not a cxr_estimator_ensemble"),
+        (lambda folder: broken_config(folder, schema_version=3), "not a cxr_estimator_ensemble"),
         (lambda folder: broken_config(folder, more=1), "wrong keys"),
-        (lambda folder: broken_config(folder, members=["x"]), "list of 2 to 100"),
-        (lambda folder: broken_config(folder, members=["x", "y", "z"]), "not the member that"),
-        (lambda folder: broken_config(folder, members="../../x"), "list of 2 to 100"),
+        (lambda folder: broken_config(folder, members=["x"]), "integer >= 2 and <= 100"),
+        (lambda folder: broken_config(folder, members=4), "member_3: there is no such model folder"),
+        (lambda folder: broken_config(folder, members="../../x"), "integer >= 2 and <= 100"),
         (lambda folder: broken_config(folder, classes={"dtype": "str", "values": ["A", "PNEUMONIA"]}), "classes"),
         (lambda folder: broken_config(folder, class_weights=[1.0]), "class_weights"),
         (lambda folder: broken_config(folder, parameters={}), "'parameters' must hold"),
         (lambda folder: broken_config(folder, operating_points=[3]), "not a valid configuration"),
         (lambda folder: (folder / "member_1" / "config.json").unlink(), "no such file"),
         (lambda folder: (folder / "member_1" / "model.safetensors").write_bytes(b""), "damaged"),
-        (lambda folder: broken_config(folder / "member_1", bfloat16_change=0.5), "Saving was interrupted"),
+        (
+            lambda folder: (folder / "member_1" / "config.json").write_text(text(folder / "member_2")),
+            "Saving was inter",
+        ),
+        (lambda folder: (folder / "SHA256SUMS").unlink(), "SHA256SUMS: there is no such file"),
+        (lambda folder: leave_out(folder, "member_2/model.safetensors"), "says nothing of member_2/model.safetensors"),
     ],
 )
 def test_a_damaged_folder_is_refused(ensemble, tmp_path, spoil, message):

@@ -29,6 +29,7 @@ from cxr_estimator.serialization import (
     read_json,
     to_json,
 )
+from tests.model_folders import edit_config
 
 THREE_CLASSES = Calibration("temperature", Task.MULTICLASS, (0.0,) * 3, (Affine(1.0),), (0.0,) * 3, 30, 30).to_dict()
 
@@ -213,15 +214,11 @@ def load(folder):
     return CXRClassifier.load(folder)
 
 
-def edit(folder, change):
-    config = json.loads((folder / "config.json").read_text())
-    change(config)
-    (folder / "config.json").write_text(json.dumps(config))
-
-
 def test_nothing_private_is_in_the_folder(folder, phantoms):
     text = (folder / "config.json").read_text()
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md", "SHA256SUMS", "config.json", "model.safetensors"
+    ]  # fmt: skip
     assert not any(patient in text for patient in set(phantoms.groups))
     assert str(folder.parent) not in text
 
@@ -229,7 +226,8 @@ def test_nothing_private_is_in_the_folder(folder, phantoms):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(schema_version=2), "schema version 2 is not supported"),
+        (lambda c: c.update(schema_version=3), "schema version 3 is not supported"),
+        (lambda c: c.update(schema_version=1), "schema version 1 is not supported"),
         (lambda c: c.update(format="other"), "not a cxr_estimator model"),
         (lambda c: c.update(surprise=1), r"unknown: \['surprise'\]"),
         (lambda c: c.pop("classes"), r"missing: \['classes'\]"),
@@ -276,7 +274,7 @@ def test_nothing_private_is_in_the_folder(folder, phantoms):
     ],
 )
 def test_a_wrong_configuration_is_refused(folder, change, message):
-    edit(folder, change)
+    edit_config(folder, change)
     with pytest.raises(ModelFolderError, match=message):
         load(folder)
 
@@ -302,7 +300,7 @@ def test_a_pickle_is_never_executed(folder):
 
 
 def test_extreme_scores_are_probabilities(folder):
-    edit(folder, lambda c: c["operating_points"][0].update(score=-1e308, rule="youden"))
+    edit_config(folder, lambda c: c["operating_points"][0].update(score=-1e308, rule="youden"))
     assert load(folder).threshold_ == 0.0
 
 
@@ -329,13 +327,13 @@ def test_a_folder_that_cannot_be_written(fitted, tmp_path):
 
 def test_a_giant_network_is_refused_before_it_is_built(folder):
     """A few bytes of configuration name a network of 26 gigabytes."""
-    edit(folder, lambda c: c["parameters"].update(backbone="vit_7b_patch16_dinov3"))
+    edit_config(folder, lambda c: c["parameters"].update(backbone="vit_7b_patch16_dinov3"))
     with pytest.raises(ModelFolderError, match=r"do not fit the configuration \('blocks.0.attn.* missing"):
         load(folder)
 
 
 def test_a_network_that_cannot_be_built_is_refused(folder):
-    edit(folder, lambda c: c["parameters"].update(backbone="resnet10t.no_such_weights"))
+    edit_config(folder, lambda c: c["parameters"].update(backbone="resnet10t.no_such_weights"))
     with pytest.raises(ModelFolderError, match=r"'resnet10t.no_such_weights' cannot be built for 32 pixels"):
         load(folder)
 
@@ -360,17 +358,18 @@ def test_saving_that_is_killed_between_the_two_files_is_noticed(folder, fitted, 
     """New weights with old classes or thresholds would be wrong without a sign."""
     clf = copy.deepcopy(fitted)
     clf.model_.head.bias.data += 1.0
+    clf.class_weights_ = np.array([2.0, 1.0])
     config = (folder / "config.json").read_bytes()
     clf.save(folder)
     load(folder)
     (folder / "config.json").write_bytes(config)
-    with pytest.raises(ModelFolderError, match=r"is not the one that .* was written with. Saving was"):
+    with pytest.raises(ModelFolderError, match=r"config.json: is not the file that SHA256SUMS records. Saving was"):
         load(folder)
 
 
-def test_dropout_is_saved_and_older_folders_have_none(fitted, folder, phantoms, tmp_path):
+def test_dropout_is_saved_and_none_where_it_is_missing(fitted, folder, phantoms, tmp_path):
     assert load(folder).dropout is None
-    edit(folder, lambda c: c["parameters"].pop("dropout"))
+    edit_config(folder, lambda c: c["parameters"].pop("dropout"))
     old = load(folder)
     assert old.dropout is None
     assert old.model_.dropout.p == 0.1
@@ -378,7 +377,7 @@ def test_dropout_is_saved_and_older_folders_have_none(fitted, folder, phantoms, 
     clf.architecture_ = {**clf.architecture_, "dropout": 0.3}
     again = load(clf.save(tmp_path / "new"))
     assert again.dropout == again.model_.dropout.p == 0.3
-    edit(tmp_path / "new", lambda c: c["parameters"].update(dropout=1.0))
+    edit_config(tmp_path / "new", lambda c: c["parameters"].update(dropout=1.0))
     with pytest.raises(ModelFolderError, match="'dropout' parameter"):
         load(tmp_path / "new")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import io
-import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -183,6 +183,7 @@ def _fitted():
     clf = CXRClassifier("plain_cnn", pos_label="PNEUMONIA", device="cpu", **options)
     clf.fit(data.X, data.y, groups=data.groups)
     clf.history_["seconds"] = 0.5  # so that a case has the same bytes in each run
+    clf.provenance_ = replace(clf.provenance_, seconds=0.5)
     return clf, data
 
 
@@ -191,10 +192,7 @@ def models() -> Iterator[Files]:
     for one in (clf, copy.copy(clf).conformalize(data.X[:12], data.y[:12])):
         with TemporaryDirectory() as folder:
             one.save(folder)
-            files = _read(folder)
-        config = json.loads(files["config.json"])
-        del config["weights_sha256"]  # it would refuse every change of the weights, and so hide how they are read
-        yield {**files, "config.json": json.dumps(config, indent=1).encode()}
+            yield _read(folder)
 
 
 def explanations() -> Iterator[Files]:

@@ -1,0 +1,241 @@
+"""What models that can be saved and shared have in common: a folder, a repository on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from sklearn.utils.validation import check_is_fitted
+
+from cxr_estimator import hub
+from cxr_estimator._validation import check_choice, invalid, wrong_type
+from cxr_estimator.card import CARD_NAME, ModelCard
+from cxr_estimator.checksums import SUMS_NAME, read_sums, sha256_of, verify, write_sums
+from cxr_estimator.errors import EditedFilesWarning, ModelFolderError
+from cxr_estimator.serialization import WEIGHT_TYPES, atomic_write, writable_folder
+
+if TYPE_CHECKING:
+    from cxr_estimator.hub import Pushed
+
+
+class Sharing(ABC):
+    """Saving, loading and sharing, for a fitted model that can write itself to a folder and be read from one."""
+
+    @abstractmethod
+    def _write(self, folder: Path, dtype: str | None) -> None:
+        """Write the files of `_file_names` into a folder that exists."""
+
+    @abstractmethod
+    def _file_names(self) -> list[str]:
+        """Return the names of the files without which the model cannot be read, relative to its folder."""
+
+    @classmethod
+    @abstractmethod
+    def _read(cls, folder: Path, device: str) -> Self:
+        """Read what `_write` wrote, or raise ModelFolderError."""
+
+    def save(self, folder: str | Path, *, dtype: str | None = None, card: ModelCard | None = None) -> Path:
+        """Write the model, its card and their checksums into `folder`, which is made if need be; return it.
+
+        Parameters
+        ----------
+        folder : path
+            Gets config.json, model.safetensors, README.md (the model card) with its pictures, and SHA256SUMS. A README
+            that somebody edited is kept, with an `EditedFilesWarning`; other files are left alone.
+        dtype : {"float32", "float16"}, optional
+            How weights are stored. "float16" halves the file and moves probabilities by about 0.001. Default: as they
+            were when the model was loaded, else "float32".
+        card : ModelCard, optional
+            What its author adds to the card. Default: what the model itself knows.
+
+        Raises
+        ------
+        DataError
+            The folder cannot be written to, holds a model of another kind, or weights are too large for float16.
+        """
+        check_is_fitted(self, "classes_")
+        if dtype is not None:
+            check_choice("dtype", dtype, WEIGHT_TYPES, caller="save")
+        card = ModelCard() if card is None else card
+        if not isinstance(card, ModelCard):
+            raise wrong_type("card", "save", "a ModelCard", card)
+        described = card.files(self)
+        folder = writable_folder(folder)
+        before = _sums_before(folder)
+        self._write(folder, dtype)
+        written = self._file_names()
+        for name, content in described.items():
+            if name == CARD_NAME and _is_edited(folder, name, before):
+                told = f"{folder / name} was edited by hand and is kept; delete it to have it written anew."
+                warnings.warn(told, EditedFilesWarning, stacklevel=2)
+                continue
+            writable_folder((folder / name).parent)
+            with atomic_write(folder / name) as file:
+                file.write(content)
+            written.append(name)
+        write_sums(folder, {name: sha256_of(folder / name) for name in written})
+        _remove(folder, before.keys() - set(written) - {CARD_NAME})
+        return folder
+
+    def save_pretrained(self, folder: str | Path, *, dtype: str | None = None, card: ModelCard | None = None) -> Path:
+        """Do what `save` does, under the name that it has on the Hugging Face Hub."""
+        return self.save(folder, dtype=dtype, card=card)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto") -> Self:
+        """Read a folder that `save` wrote. Nothing is unpickled or executed; the network is in eval mode.
+
+        Every file is compared with SHA256SUMS: a model that is not what was saved is refused; a card or picture that
+        was edited since is an `EditedFilesWarning`.
+
+        Raises
+        ------
+        ModelFolderError
+            A file is missing, damaged, of another version or not one of ours; the message names it.
+        """
+        folder = Path(folder)
+        model = cls._read(folder, device)
+        edited = verify(folder, model._file_names())
+        if edited:
+            told = f"{folder}: {', '.join(edited)} changed since the model was saved, or missing; the model is whole."
+            warnings.warn(told, EditedFilesWarning, stacklevel=2)
+        return model
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_id_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        device: str = "auto",
+    ) -> Self:
+        """Load a model from a folder, or from a repository on the Hugging Face Hub.
+
+        Parameters
+        ----------
+        repo_id_or_path : str or path
+            A folder that exists, or "user/model".
+        revision : str, optional
+            Branch, tag or commit; a commit pins the model for good. Default: the main branch.
+        token : str or bool, optional
+            Default: that of `hf auth login` or HF_TOKEN. False: none.
+        cache_dir : path, optional
+            Default: the cache of huggingface_hub.
+        local_files_only : bool, default=False
+            Use what the cache holds, without any request.
+        device : str, default="auto"
+
+        Raises
+        ------
+        HubError
+            The Hub cannot be reached or refuses, or there is no such repository, revision or file.
+        ModelFolderError
+            What it holds is damaged, of another version or not one of ours. Damaged downloads are dropped from the
+            cache and fetched once more before that.
+        """
+        if Path(repo_id_or_path).is_dir():
+            if revision is not None:
+                raise invalid("revision", "from_pretrained", "None for a folder", revision)
+            return cls.load(repo_id_or_path, device=device)
+
+        def fetched() -> Path:
+            return hub.fetch(
+                str(repo_id_or_path),
+                revision=revision,
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+            )
+
+        folder = fetched()
+        try:
+            return cls.load(folder, device=device)
+        except ModelFolderError:
+            if not hub.discard_damaged(folder):
+                raise
+            return cls.load(fetched(), device=device)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        commit_message: str | None = None,
+        create_pr: bool = False,
+        dtype: str | None = None,
+        card: ModelCard | None = None,
+    ) -> Pushed:
+        """Share the model as one commit to a repository on the Hugging Face Hub, which is made if need be.
+
+        Unchanged files are not sent again; a push that raced with another is refused instead of overwriting it.
+
+        Parameters
+        ----------
+        repo_id : str
+            "user/model" or "organisation/model".
+        private : bool, optional
+            Whether a new repository is private. Default: as the account has it.
+        token : str, optional
+            One with write access. Default: that of `hf auth login` or HF_TOKEN.
+        branch : str, optional
+            Made if need be. Default: main.
+        commit_message : str, optional
+        create_pr : bool, default=False
+            Propose the change as a pull request instead of making it.
+        dtype, card
+            As for `save`.
+
+        Returns
+        -------
+        Pushed
+            The commit and its address.
+
+        Raises
+        ------
+        HubError
+            No or a read-only token, no such account, no network, or somebody else pushed at the same time.
+        """
+        check_is_fitted(self, "classes_")
+        hub.check_repo_id(repo_id, caller="push_to_hub")
+        card = replace(ModelCard() if card is None else card, repo_id=repo_id)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder, dtype=dtype, card=card)
+            return hub.push(
+                Path(folder),
+                repo_id,
+                private=private,
+                token=token,
+                branch=branch,
+                commit_message=commit_message,
+                create_pr=create_pr,
+            )
+
+
+def _sums_before(folder: Path) -> dict[str, str]:
+    try:
+        return read_sums(folder) if (folder / SUMS_NAME).exists() else {}
+    except ModelFolderError:  # nothing is known of what lies there, so nothing of it is removed
+        return {}
+
+
+def _is_edited(folder: Path, name: str, before: dict[str, Any]) -> bool:
+    path = folder / name
+    return path.exists() and before.get(name) != sha256_of(path)
+
+
+def _remove(folder: Path, names: set[str]) -> None:
+    """Delete files that an earlier saving left, and folders that become empty."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+        parent = (folder / name).parent
+        if parent != folder and parent.is_dir() and not any(parent.iterdir()):
+            parent.rmdir()

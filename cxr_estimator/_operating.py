@@ -260,9 +260,14 @@ def threshold_of(clf: CXRClassifier, point: OperatingPoint) -> float:
 
 
 def known_images(clf: Any, content_ids: Iterable[str], *, caller: str) -> list[str]:
-    """Warn if the images are among those that chose an operating point or calibrated; return what was said."""
+    """Warn if the images are among those that trained, chose an operating point or calibrated; return what was said."""
     content_ids = set(content_ids)
-    chosen = {f"chose the operating point {name!r}": one.fingerprint for name, one in clf.operating_points_.items()}
+    origins = [member.provenance_ for member in clf._members() if member.provenance_ is not None]
+    chosen = {
+        "trained the network": [each for one in origins for each in one.training.fingerprint],
+        "chose its epoch": [each for one in origins if one.validation for each in one.validation.fingerprint],
+    }
+    chosen |= {f"chose the operating point {name!r}": one.fingerprint for name, one in clf.operating_points_.items()}
     if clf.calibration_ is not None:
         chosen["calibrated the model"] = clf.calibration_.fingerprint
     if clf.conformal_ is not None:

@@ -145,22 +145,21 @@ class Sharing(ABC):
                 raise invalid("revision", "from_pretrained", "None for a folder", revision)
             return cls.load(repo_id_or_path, device=device)
 
-        def fetched() -> Path:
-            return hub.fetch(
+        attempts = 0
+        while True:
+            folder = hub.fetch(
                 str(repo_id_or_path),
                 revision=revision,
                 token=token,
                 cache_dir=cache_dir,
                 local_files_only=local_files_only,
             )
-
-        folder = fetched()
-        try:
-            return cls.load(folder, device=device)
-        except ModelFolderError:
-            if not hub.discard_damaged(folder):
-                raise
-            return cls.load(fetched(), device=device)
+            attempts += 1
+            try:
+                return cls.load(folder, device=device)
+            except ModelFolderError:
+                if not hub.discard_damaged(folder) or attempts == 2:  # always deleted, so that the cache stays sound
+                    raise
 
     def push_to_hub(
         self,

@@ -86,6 +86,10 @@ class SkippedImagesWarning(UserWarning):
         return type(self), (self.skipped,)
 
 
+class HubWarning(UserWarning):
+    """The Hugging Face Hub gave no answer; what the cache holds is used."""
+
+
 class EditedFilesWarning(UserWarning):
     """Files that go with a model, such as its card, are not those that were written with it."""
 

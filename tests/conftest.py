@@ -10,6 +10,19 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     each = max((os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]), 1)
     os.environ.setdefault("OMP_NUM_THREADS", str(each))
 
+import tempfile
+
+from tests.hub import WRITE, HubServer
+
+# before anything imports huggingface_hub, which reads these then: no test meets the real Hub, anybody's token or cache
+HUB = HubServer()
+HF_HOME = tempfile.mkdtemp(prefix="hf_home_")
+for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_XET_CACHE"):
+    os.environ.pop(name, None)
+os.environ.update(HF_ENDPOINT=HUB.endpoint, HF_HOME=HF_HOME, HF_HUB_DISABLE_XET="1")
+os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_TELEMETRY="1")
+
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -99,11 +112,32 @@ def real_sample(real_data_dir):
     return data.X[rows], data.y[rows], data.groups[rows]
 
 
+@pytest.fixture(scope="session")
+def hub_server():
+    """The Hub that HF_ENDPOINT names, running."""
+    HUB.start()
+    yield HUB
+    HUB.stop()
+
+
+@pytest.fixture
+def hub(hub_server, tmp_path, monkeypatch):
+    """An empty Hub, a cache of the client for this test alone, and a token of alice that may write."""
+    hub_server.reset()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub_cache"))
+    monkeypatch.setenv("HF_TOKEN", WRITE)
+    return hub_server
+
+
 @pytest.fixture
 def metadata_routing():
     """Switch scikit-learn's metadata routing on for one test."""
     with config_context(enable_metadata_routing=True):
         yield
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(HF_HOME, ignore_errors=True)
 
 
 def pytest_sessionfinish(session, exitstatus):

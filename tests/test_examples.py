@@ -32,7 +32,8 @@ def run(monkeypatch, tmp_path):
         assert re.search(r"AUROC \d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", said)
         assert f"AUROC {evaluation['metrics']['auroc']['value']:.3f}" in said
         written = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-        assert written <= {"summary.md", "results.csv", "evaluation.json", "config.json", "model.safetensors"}
+        model = {"README.md", "SHA256SUMS", "calibration.png", "config.json", "model.safetensors"}
+        assert written <= {"summary.md", "results.csv", "evaluation.json", *model}
         assert not re.search(r"\bP\d{4}\b", said), "a patient of the phantoms"
         return said, table
 

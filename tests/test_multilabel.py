@@ -27,6 +27,7 @@ from cxr_estimator.errors import (
     DataError,
     InvalidParameterError,
     ModelFolderError,
+    SameDataWarning,
     SkippedImagesWarning,
     UnknownLabelsWarning,
     UnsupportedMethodError,
@@ -285,7 +286,8 @@ def test_each_label_is_calibrated(data, model, method, tmp_path):
 
 
 def test_evaluate(data, model):
-    report = evaluate(model, data[0], data[1], data[2], n_resamples=20)
+    with pytest.warns(SameDataWarning, match="100% of the images that trained the network"):
+        report = evaluate(model, data[0], data[1], data[2], n_resamples=20)
     assert report.overall["macro_auroc"].value > 0.9
     assert list(report.decisions) == NAMES
 

@@ -1,0 +1,64 @@
+"""`Remote`: the files of a repository on the Hub at one commit."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from huggingface_hub import HfApi, RepoFile
+
+from cxr_estimator.checksums import SUMS_NAME, parse_sums, sha256_of
+
+
+class Remote:
+    """The files of a repository at one commit, compared with others by the names that the Hub gives to contents.
+
+    Attributes
+    ----------
+    files : dict of str to RepoFile
+        By path.
+    sums : dict of str to str
+        SHA-256 by path as the SHA256SUMS there records them; empty where there is none, or none of ours.
+    """
+
+    def __init__(self, api: HfApi, repo_id: str, commit: str) -> None:
+        self._api, self._repo_id, self._commit = api, repo_id, commit
+        listed = api.list_repo_tree(repo_id, recursive=True, revision=commit)
+        self.files = {one.path: one for one in listed if isinstance(one, RepoFile)}
+        self.sums: dict[str, str] = {}
+        if SUMS_NAME in self.files:
+            try:
+                self.sums = parse_sums(self.read(SUMS_NAME).decode())
+            except ValueError:  # another tool's, or edited: then nothing there is known to be ours
+                self.sums = {}
+
+    def read(self, name: str) -> bytes:
+        """Download a (small) file, beside the cache."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = self._api.hf_hub_download(self._repo_id, name, revision=self._commit, cache_dir=folder)
+            return Path(path).read_bytes()
+
+    def holds(self, name: str, path: Path) -> bool:
+        """Tell without a download whether the file `name` there is the local one at `path`."""
+        there = self.files.get(name)
+        if there is None or there.size != path.stat().st_size:
+            return False
+        return sha256_of(path) == there.lfs.sha256 if there.lfs else git_sha1(path.read_bytes()) == there.blob_id
+
+    def is_as_recorded(self, name: str) -> bool:
+        """Tell whether the file `name` there still is the one that the SHA256SUMS there records."""
+        large = self.files[name].lfs
+        digest = large.sha256 if large else hashlib.sha256(self.read(name)).hexdigest()
+        return digest == self.sums.get(name)
+
+
+def git_sha1(content: bytes) -> str:
+    """Return the name that git gives to the content of a file.
+
+    Examples
+    --------
+    >>> git_sha1(b"")
+    'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
+    """
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

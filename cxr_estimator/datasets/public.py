@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cxr_estimator._optional import needed
 from cxr_estimator._validation import check_choice
 from cxr_estimator.checksums import sha256_of
 from cxr_estimator.datasets._image_parquet import unpack
@@ -91,8 +92,9 @@ def fetch_chest_xray(
     done = _Done.read(root)
     wanted = _SPLITS if split == "all" else (split,)
     if not (done.is_of(revision) and all(done.is_whole(root, one) for one in wanted)):
-        source = _Source(revision or done.commit, token, cache_dir, local_files_only)
+        needed("pyarrow", "pyarrow", extra="data", caller=_CALLER)  # fails now rather than after the download
         try:
+            source = _Source(revision or done.commit, token, cache_dir, local_files_only)
             _fetch(source, root, done._replace(asked=revision or done.asked), wanted, progress)
         except HubError as error:
             raise HubError(f"{error} {_OTHER_WAY}") from error
@@ -189,7 +191,7 @@ class _Source:
                         raise
                     silent = error
             local = local_files_only or silent is not None
-            self._options = {
+            self._options: dict[str, Any] = {
                 "token": token, "cache_dir": cache_dir, "repo_type": "dataset", "local_files_only": local
             }  # fmt: skip
             try:  # one small file, so that the cache knows later which commit the revision is

@@ -16,7 +16,7 @@ PACKAGE = Path(cxr_estimator.__file__).parent
 ORDER = [
     "errors", "_optional", "_validation", "_outputs", "versions", "_arrays", "_digest", "serialization", "checksums",
     "_hub_errors", "_remote",
-    "hub", "_isolation", "_dicom_grey", "dicom", "images", "preprocessing", "cache", "reading", "backbones",
+    "hub", "_pulling", "_isolation", "_dicom_grey", "dicom", "images", "preprocessing", "cache", "reading", "backbones",
     "statistics", "roc", "selective", "fingerprints", "thresholds", "_calibration_maps", "calibration", "provenance",
     "_explanation_check", "explanation", "_figure_style", "_heat_table", "figures", "inference", "augmentation",
     "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics", "datasets", "_ood_blocks", "ood",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -15,7 +16,10 @@ from cxr_estimator.cli.calibrate import calibrate
 from cxr_estimator.cli.curate import curate
 from cxr_estimator.cli.evaluate import evaluate
 from cxr_estimator.cli.explain import explain
+from cxr_estimator.cli.hub_diff import hub_diff
 from cxr_estimator.cli.predict import predict
+from cxr_estimator.cli.pull import pull
+from cxr_estimator.cli.push import push
 from cxr_estimator.cli.quickstart import quickstart
 from cxr_estimator.cli.similar import similar
 from cxr_estimator.cli.threshold import threshold
@@ -31,7 +35,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for command in (quickstart, train, calibrate, threshold, evaluate, predict, explain, benchmark, curate, similar):
+_COMMANDS: tuple[Callable[..., None], ...] = (
+    quickstart, train, calibrate, threshold, evaluate, predict, explain, benchmark, curate, similar,
+    push, pull, hub_diff,
+)  # fmt: skip
+for command in _COMMANDS:
     app.command()(command)
 
 

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cxr_estimator.errors import CXRError, DataError, SkippedImage, SkippedImagesWarning
+from cxr_estimator.errors import CXRError, DataError, HubError, ModelFolderError, SkippedImage, SkippedImagesWarning
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
@@ -39,7 +40,13 @@ DataOption = Annotated[
         help="A folder with one sub-folder per class, or a CSV file with path and label.",
     ),
 ]
-ModelOption = Annotated[Path, typer.Option("--model", help="A model folder, as written by `cxr train`.")]
+ModelOption = Annotated[
+    Path,
+    typer.Option("--model", help="A model folder, or one on the Hugging Face Hub: user/model or user/model@revision."),
+]
+RevisionOption = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of the repository. Default: its main branch.")
+]
 ImagesArgument = Annotated[list[Path], typer.Argument(help="Image files, or folders that are searched for images.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="Format of the table.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: standard output.")]
@@ -70,6 +77,23 @@ LabelColumnOption = Annotated[
         "together, with 1, 0 or nothing (unknown) in each column."
     ),
 ]
+
+
+def load_model(model: Path, device: str) -> CXRClassifier:
+    """Return the model of a folder, or where there is no such folder, that of a repository on the Hub."""
+    from cxr_estimator.classifier import CXRClassifier
+
+    if model.is_dir():
+        with collect_skipped():
+            return CXRClassifier.load(model, device=device)
+    repo_id, _, revision = model.as_posix().partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id) or repo_id.startswith("."):
+        raise ModelFolderError(f"{model}: there is no such model folder, and models on the Hub are named user/model.")
+    try:
+        with collect_skipped():
+            return CXRClassifier.from_pretrained(repo_id, revision=revision or None, device=device)
+    except HubError as error:
+        raise HubError(f"{model}: there is no such model folder here, and on the Hub: {error}") from error
 
 
 def load_data(
@@ -135,13 +159,14 @@ def adjust(
 
     `source`: the data, the split (default: val where the folder has it), and the options of `load_data`.
     """
-    from cxr_estimator.classifier import CXRClassifier
     from cxr_estimator.datasets.folder import split_folders
     from cxr_estimator.serialization import writable_folder
 
     data, split, patient_column, label_pattern, columns = source
+    if output is None and not model.is_dir():
+        raise DataError(f"{model}: there is no such model folder; for a model on the Hub, name a new one by --output.")
+    clf = load_model(model, device)
     target = writable_folder(output or model)
-    clf = CXRClassifier.load(model, device=device)
     if split is None:
         split = "val" if data.is_dir() and "val" in split_folders(data) else "all"
     images = load_data(data, split, patient_column, label_pattern, label_columns(clf, columns))

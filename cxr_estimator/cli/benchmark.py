@@ -21,6 +21,7 @@ from cxr_estimator.cli._common import (
     find_images,
     label_columns,
     load_data,
+    load_model,
     report_skipped,
 )
 from cxr_estimator.cli.explain import chosen_methods, number_or_text
@@ -74,12 +75,11 @@ def benchmark(
     """
     from cxr_estimator.benchmark import DEFAULT_METHODS, DEFAULT_METRICS
     from cxr_estimator.benchmark import benchmark as compare
-    from cxr_estimator.classifier import CXRClassifier
     from cxr_estimator.figures import plot_benchmark
     from cxr_estimator.serialization import writable_folder
 
     check_outside(output, [path for path in (*(images or []), data, background) if path is not None])
-    clf = CXRClassifier.load(model, device=device)
+    clf = load_model(model, device)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
     X, y, patients = _data(images, data, split, patient_column, label_pattern, label_columns(clf, label_column))
     labels = {str(label): label for label in clf.classes_.tolist()}

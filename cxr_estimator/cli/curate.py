@@ -15,6 +15,7 @@ from cxr_estimator.cli._common import (
     QuietOption,
     collect_skipped,
     load_data,
+    load_model,
     report_skipped,
 )
 from cxr_estimator.errors import DataError
@@ -83,7 +84,7 @@ def curate(
     if model is None:
         clf = CXRClassifier(backbone, image_size=image_size, max_epochs=epochs, learning_rate=learning_rate)
     else:
-        clf = CXRClassifier.load(model, device=device).set_params(pos_label=None, threshold=0.5, checkpoint_dir=None)
+        clf = load_model(model, device).set_params(pos_label=None, threshold=0.5, checkpoint_dir=None)
     clf.set_params(device=device, n_jobs=jobs, verbose=0 if quiet else 1, random_state=seed, on_error="skip")
     if cache_dir is not None:
         clf.set_params(cache_dir=cache_dir)

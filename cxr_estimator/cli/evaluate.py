@@ -23,6 +23,7 @@ from cxr_estimator.cli._common import (
     collect_skipped,
     label_columns,
     load_data,
+    load_model,
     report_skipped,
     write_text,
 )
@@ -85,11 +86,10 @@ def evaluate(
 
     All operating points are measured, with intervals over patients. An html report holds pictures as well.
     """
-    from cxr_estimator.classifier import CXRClassifier
     from cxr_estimator.evaluation import evaluate as measure
 
     check_output(output)
-    clf = CXRClassifier.load(model, device=device)
+    clf = load_model(model, device)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
     attributes = _attributes(data, subgroup or [])
     columns = label_columns(clf, label_column)

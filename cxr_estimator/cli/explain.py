@@ -21,6 +21,7 @@ from cxr_estimator.cli._common import (
     check_outside,
     collect_skipped,
     find_images,
+    load_model,
     report_skipped,
     write_rows,
 )
@@ -62,7 +63,6 @@ def explain(
     One method gives the four-panel figure, several give a sheet with one overlay each.
     """
     from cxr_estimator._progress import bar, told_how_far
-    from cxr_estimator.classifier import CXRClassifier
     from cxr_estimator.figures import colormap, plot_methods
     from cxr_estimator.serialization import writable_folder
 
@@ -71,7 +71,7 @@ def explain(
         colormap(cmap)  # raises now rather than after the first images
     files = find_images(images)
     check_outside(output, [*images, *([] if background is None else [background])])
-    clf = CXRClassifier.load(model, device=device)
+    clf = load_model(model, device)
     clf.set_params(on_error="skip", n_jobs=jobs)
     labels = {str(label): label for label in clf.classes_.tolist()}
     request: dict[str, Any] = {

@@ -19,6 +19,7 @@ from cxr_estimator.cli._common import (
     check_output,
     collect_skipped,
     find_images,
+    load_model,
     report_skipped,
     write_rows,
 )
@@ -54,10 +55,9 @@ def predict(
 
     from cxr_estimator._checking import FALSE_ALARM_RATE, check_images
     from cxr_estimator._decisions import decided, deciding_point
-    from cxr_estimator.classifier import CXRClassifier
 
     check_output(output)
-    clf = CXRClassifier.load(model, device=device)
+    clf = load_model(model, device)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
     if threshold is not None and operating_point is not None:
         raise DataError("--threshold and --operating-point exclude each other.")

@@ -21,6 +21,7 @@ from cxr_estimator.cli._common import (
     check_output,
     collect_skipped,
     load_data,
+    load_model,
     report_skipped,
     write_rows,
     write_text,
@@ -58,7 +59,6 @@ def similar(
 
     Writes a table with the paths of the cases; an output file that ends in .html gets thumbnails.
     """
-    from cxr_estimator.classifier import CXRClassifier
     from cxr_estimator.curation import SimilarCases
 
     check_output(output)
@@ -66,7 +66,7 @@ def similar(
     columns = [label_column] if label_column else None
     known = load_data(data, split, None, label_pattern, columns, patient_pattern=None)
     check_number("k", k, caller="cxr similar", low=1, high=len(known.X), integer=True)
-    clf = CXRClassifier.load(model, device=device)
+    clf = load_model(model, device)
     clf.set_params(n_jobs=jobs, verbose=0 if quiet else 1, on_error="raise")
     files = [str(image)]
     clf._embed(files)  # fails now rather than after the known cases

@@ -14,7 +14,7 @@ from cxr_estimator._validation import check_number
 from cxr_estimator.backbones import PLAIN_CNN, check_backbone
 from cxr_estimator.errors import ModelFolderError
 from cxr_estimator.preprocessing import Preprocessing
-from cxr_estimator.serialization import CONFIG_NAME, WEIGHTS_NAME, read_json, read_weights
+from cxr_estimator.serialization import CONFIG_NAME, WEIGHTS_NAME, is_timm, read_json, read_weights
 from cxr_estimator.thresholds import DEFAULT_POINT, number_point
 
 if TYPE_CHECKING:
@@ -24,11 +24,6 @@ _CALLER = "CXRClassifier.from_pretrained"
 _RESIZE = {"center": "crop", "squash": "stretch", "border": "pad"}  # what timm calls crop_mode
 _MOST_CLASSES = 100_000  # a few bytes must not name a list that fills the memory
 _KNOWN_ARGUMENTS = {"num_classes", "in_chans", "img_size", "global_pool"}
-
-
-def is_timm(config: dict[str, Any]) -> bool:
-    """Tell whether a config.json is one of timm's, rather than of this package or of another library."""
-    return "format" not in config and "model_type" not in config and "architecture" in config
 
 
 def read(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:

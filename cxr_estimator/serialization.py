@@ -156,6 +156,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ModelFolderError(f"{path}: the weights are damaged ({error}).") from error
 
 
+def is_timm(config: dict[str, Any]) -> bool:
+    """Tell whether a config.json is one of timm's, rather than of this package or of another library."""
+    return "format" not in config and "model_type" not in config and "architecture" in config
+
+
 def to_json(value: Any) -> Any:
     """Return a constructor parameter as JSON: tuples become lists, dicts lists of pairs, paths bare names."""
     if isinstance(value, np.generic):

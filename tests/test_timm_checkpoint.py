@@ -16,8 +16,10 @@ from timm.data import create_transform, resolve_data_config
 from timm.models import save_for_hf
 
 from cxr_estimator import CXRClassifier, make_phantoms
-from cxr_estimator._timm_checkpoint import is_timm, read
-from cxr_estimator.errors import ModelFolderError
+from cxr_estimator._timm_checkpoint import read
+from cxr_estimator.errors import HubError, ModelFolderError
+from cxr_estimator.serialization import is_timm
+from tests.hub import Fault
 
 NO_DEFAULT = {"interpolation": "bilinear", "crop_mode": "squash", "crop_pct": 1.0}
 
@@ -250,6 +252,57 @@ def test_calibrating_deciding_and_fitting_again(two_classes, radiographs, tmp_pa
     assert not hasattr(fresh, "model_")
     fresh.fit(data.X, data.y, groups=data.groups)
     assert (fresh.backbone, fresh.preprocessing_.crop_pct) == ("test_resnet", 1.0)
+
+
+# -- on the Hub --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared(hub, checkpoint):
+    """The Hub with the checkpoint as alice/chest, and a file that nobody needs."""
+    files = {name: (checkpoint / name).read_bytes() for name in ("config.json", "model.safetensors")}
+    hub.store.put("models", "alice/chest", {**files, "pytorch_model.bin": b"a pickle", "README.md": b"# A network\n"})
+    return hub
+
+
+def test_a_checkpoint_by_name(shared, checkpoint, radiographs):
+    expected = CXRClassifier.load(checkpoint, device="cpu").predict_proba(radiographs)
+    clf = CXRClassifier.from_pretrained("alice/chest", device="cpu")
+    np.testing.assert_array_equal(clf.predict_proba(radiographs), expected)
+    assert not shared.seen("GET", "pytorch_model|README")
+    assert len(shared.seen("GET", "signed=get")) == 1
+    before = len(shared.requests)
+    with shared.down():
+        clf = CXRClassifier.from_pretrained("alice/chest", device="cpu", local_files_only=True)
+    np.testing.assert_array_equal(clf.predict_proba(radiographs), expected)
+    assert len(shared.requests) == before
+
+
+def test_what_comes_from_timm_can_be_shared_in_this_format(shared, radiographs):
+    clf = CXRClassifier.from_pretrained("alice/chest", device="cpu")
+    clf.push_to_hub("alice/own")
+    again = CXRClassifier.from_pretrained("alice/own", device="cpu")
+    np.testing.assert_array_equal(again.predict_proba(radiographs), clf.predict_proba(radiographs))
+
+
+def test_a_flipped_byte_is_fetched_once_more(shared, radiographs):
+    expected = CXRClassifier.from_pretrained("alice/chest", device="cpu").predict_proba(radiographs)
+    names = ("config.json", "model.safetensors")
+    files = {name: shared.store.read("models", "alice/chest", name) for name in names}
+    shared.store.put("models", "alice/other", files)
+    shared.faults = [Fault("GET", "signed=get", "flip", at=len(files["model.safetensors"]) - 10)]
+    clf = CXRClassifier.from_pretrained("alice/other", device="cpu")
+    np.testing.assert_array_equal(clf.predict_proba(radiographs), expected)
+    assert not shared.faults[0].times
+
+
+@pytest.mark.parametrize("config", [None, b'{"model_type": "vit", "architectures": ["ViT"]}'])
+def test_repositories_of_other_libraries(hub, config):
+    files = {"model.safetensors": b"weights" * 1000} | ({} if config is None else {"config.json": config})
+    hub.store.put("models", "alice/other", files)
+    with pytest.raises(HubError, match=r"no model of cxr_estimator, nor a config\.json of timm"):
+        CXRClassifier.from_pretrained("alice/other")
+    assert not hub.seen("GET", "signed=get")  # the weights stay there
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------

@@ -38,6 +38,11 @@ class Sharing(ABC):
     def _read(cls, folder: Path, device: str) -> Self:
         """Read what `_write` wrote, or raise ModelFolderError."""
 
+    @classmethod
+    def _read_other(cls, folder: Path, device: str) -> Self | None:
+        """Read a model that another library saved; None for any other folder."""
+        return None
+
     def save(self, folder: str | Path, *, dtype: str | None = None, card: ModelCard | None = None) -> Path:
         """Write the model, its card and their checksums into `folder`, which is made if need be; return it.
 
@@ -105,6 +110,9 @@ class Sharing(ABC):
     @classmethod
     def _load(cls, folder: Path, device: str) -> tuple[Self, list[str]]:
         """Return the model of a folder, and the names of files beside it that are not what was saved."""
+        other = cls._read_other(folder, device)
+        if other is not None:
+            return other, []
         model = cls._read(folder, device)
         return model, verify(folder, model._file_names())
 
@@ -120,6 +128,10 @@ class Sharing(ABC):
         device: str = "auto",
     ) -> Self:
         """Load a model from a folder, or from a repository on the Hugging Face Hub.
+
+        `CXRClassifier` also reads what timm shares (`timm.models.push_to_hf_hub`, with model.safetensors): it prepares
+        images as timm does and gives the network's own probabilities, of one class per image. Classes are the
+        `label_names`, or 0 to K - 1 where the repository names none.
 
         Parameters
         ----------

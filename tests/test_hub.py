@@ -210,7 +210,7 @@ def test_a_repository_without_a_model_of_ours(hub):
     hub.store.put("models", "alice/other", {"config.json": b"{}", "pytorch_model.bin": b"1" * 99})
     with pytest.raises(HubError, match=r"alice/other: the repository holds no SHA256SUMS, so there is no model of cxr"):
         fetch("alice/other")
-    assert not hub.seen("GET", "/resolve/")
+    assert [one.path.rpartition("/")[2] for one in hub.seen("GET", "/resolve/")] == ["config.json"]
 
 
 def test_differences(hub, model):

@@ -103,8 +103,3 @@ def label_array(values: Any, dtype: str | None = None) -> np.ndarray:
     if labels.dtype.kind not in ("biufU" if dtype != "object" else "O"):
         raise DataError(f"labels {values!r:.200} are beyond the range of numbers")
     return labels
-
-
-def printable(text: str) -> str:
-    r"""Return text that UTF-8 can hold: a byte of a name that is no UTF-8 becomes "\udcff" or the like."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

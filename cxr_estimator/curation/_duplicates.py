@@ -11,8 +11,8 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from cxr_estimator._arrays import printable
 from cxr_estimator._validation import check_number, check_per_image
+from cxr_estimator._wording import printable
 from cxr_estimator.curation._pictures import HASH_BITS, Pictures, hash_distances, hashes, read_pictures, resemblance
 from cxr_estimator.errors import SkippedImagesWarning
 from cxr_estimator.images import as_images

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from cxr_estimator._arrays import printable
+from cxr_estimator._wording import printable
 from cxr_estimator.errors import SkippedImage
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.serialization import writable_folder

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr_estimator._arrays import printable
+from cxr_estimator._wording import printable
 from cxr_estimator.curation._report import anonymous
 from cxr_estimator.errors import ImageError
 from cxr_estimator.images import ImageSequence

@@ -21,6 +21,7 @@ _PUBLIC = {
     "clinical_scorer": "clinical",
     "cross_val_threshold": "model_selection",
     "evaluate": "evaluation",
+    "fetch_chest_xray": "datasets",
     "load_chexpert": "datasets",
     "load_image_folder": "datasets",
     "load_image_table": "datasets",
@@ -46,6 +47,7 @@ __all__ = [
     "clinical_scorer",
     "cross_val_threshold",
     "evaluate",
+    "fetch_chest_xray",
     "load_chexpert",
     "load_image_folder",
     "load_image_table",
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
     from cxr_estimator.clinical import clinical_scorer
     from cxr_estimator.datasets import (
+        fetch_chest_xray,
         load_chexpert,
         load_image_folder,
         load_image_table,

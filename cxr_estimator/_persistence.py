@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,23 +112,37 @@ def decisions_to_json(clf: Any) -> dict[str, Any]:
 def load(cls: type[CXRClassifier], folder: Path, device: str) -> CXRClassifier:
     """Read a classifier. Whatever is wrong with the folder is one error that names it."""
     config, state = read_folder(folder)
-    try:
-        clf = _rebuild(cls, config)
-    except ModelFolderError:
-        raise
-    except (CXRError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise ModelFolderError(f"{folder / CONFIG_NAME}: not a valid configuration ({error}).") from error
+    with naming(folder):
+        clf = rebuild(cls, config)
     clf.background_ = _background(clf, state.pop(_BACKGROUND, None), folder)
     ood = {name: state.pop(name) for name in [*state] if name.startswith(_OOD)}
-    clf.model_ = _network(clf, state, folder)
+    clf.model_ = network(clf, state, folder)
     clf.ood_ = _ood(clf, ood, config.get("ood"), folder)
+    return ready(clf, device)
+
+
+@contextlib.contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """Turn whatever the configuration makes go wrong within the block into an error that names it."""
+    try:
+        yield
+    except (CXRError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        if isinstance(error, ModelFolderError) and str(error).startswith(str(folder)):
+            raise
+        reason = str(error).removesuffix(".")
+        raise ModelFolderError(f"{folder / CONFIG_NAME}: not a valid configuration ({reason}).") from error
+
+
+def ready(clf: CXRClassifier, device: str) -> CXRClassifier:
+    """Return `clf` in eval mode and on its device."""
     clf.device = device
     execution(clf)
     clf.model_.eval()
     return clf
 
 
-def _rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
+def rebuild(cls: type[CXRClassifier], config: dict[str, Any]) -> CXRClassifier:
+    """Return the classifier that a configuration describes, all but its network and what is told by tensors."""
     clf = cls(**{key: from_json(value) for key, value in config["parameters"].items()})
     check_parameters(clf)
     restore_decisions(clf, config)
@@ -246,35 +261,42 @@ def _ood(clf: CXRClassifier, tensors: dict[str, Tensor], config: Any, folder: Pa
         raise ModelFolderError(f"{folder}: {error}") from error
 
 
-def _network(clf: CXRClassifier, state: dict[str, Tensor], folder: Path) -> nn.Module:
-    """Return the network of the configuration with the weights `state`.
+def skeleton(clf: CXRClassifier, num_outputs: int, folder: Path) -> nn.Module:
+    """Return the network of the configuration on torch's "meta" device, where it takes no memory.
 
-    A few bytes of configuration can name a network of many gigabytes. So it is first built on torch's "meta" device,
-    without memory, and compared with the weights, which are there in full.
+    A few bytes of configuration can name a network of many gigabytes; so it is first compared with the weights, which
+    are there in full.
     """
-    num_outputs = clf.task_.num_outputs(len(clf.classes_))
-    with seeded(0, torch.device("cpu")):  # initial weights are drawn, to be replaced; that must disturb nobody
+    with seeded(0, torch.device("cpu")):  # initial weights are drawn; that must disturb nobody
         try:
             with torch.device("meta"):
-                model = build(clf, num_outputs, pretrained=False)
+                return build(clf, num_outputs, pretrained=False)
         except Exception as error:  # whatever a backbone says to an image size that does not suit it
             reason = f"{clf.backbone!r} cannot be built for {clf.image_size} pixels: {str(error)[:200]}"
             raise ModelFolderError(f"{folder / CONFIG_NAME}: {reason}") from error
-        expected = model.state_dict()
-        halved = [name for name, one in model.named_parameters() if one.dtype == torch.float32]
-        stored = {name: expected[name].half() for name in halved} if clf.weights_dtype_ == "float16" else {}
-        _check_weights({**expected, **stored}, state, folder / WEIGHTS_NAME)
-        state = {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}
-        if not _is_whole_in_state(model):
+
+
+def network(clf: CXRClassifier, state: dict[str, Tensor], folder: Path) -> nn.Module:
+    """Return the network of the configuration with the weights `state`."""
+    num_outputs = clf.task_.num_outputs(len(clf.classes_))
+    model = skeleton(clf, num_outputs, folder)
+    expected = model.state_dict()
+    halved = [name for name, one in model.named_parameters() if one.dtype == torch.float32]
+    stored = {name: expected[name].half() for name in halved} if clf.weights_dtype_ == "float16" else {}
+    check_weights({**expected, **stored}, state, folder / WEIGHTS_NAME)
+    state = {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}
+    if not _is_whole_in_state(model):
+        with seeded(0, torch.device("cpu")):
             model = build(clf, num_outputs, pretrained=False)
-            model.load_state_dict(state)
-            return model
+        model.load_state_dict(state)
+        return model
     # copies, because tensors of a safetensors file are a view of it, which would follow its changes
     model.load_state_dict({name: tensor.clone() for name, tensor in state.items()}, assign=True)
     return model.to(memory_format=torch.channels_last)
 
 
-def _check_weights(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:
+def check_weights(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:
+    """Raise unless the weights `state` have the names, shapes and types of the network's, and are finite."""
     wrong = sorted(expected.keys() ^ state.keys())
     if wrong:
         what = "missing" if wrong[0] in expected else "unknown"

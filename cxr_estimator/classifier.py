@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
-from cxr_estimator import _fitting, _persistence, _predicting
+from cxr_estimator import _fitting, _persistence, _predicting, _timm_checkpoint
 from cxr_estimator._deciding import Deciding
 from cxr_estimator._doubting import Doubting
 from cxr_estimator._explaining import ExplanationPlan, joined
@@ -20,6 +20,7 @@ from cxr_estimator._sharing import Sharing
 from cxr_estimator.backbones import embedding_size
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.inference import Logits
+from cxr_estimator.serialization import CONFIG_NAME, is_timm, read_json
 
 
 class CXRClassifier(
@@ -347,6 +348,12 @@ class CXRClassifier(
     @classmethod
     def _read(cls, folder: Path, device: str) -> CXRClassifier:
         return _persistence.load(cls, folder, device)
+
+    @classmethod
+    def _read_other(cls, folder: Path, device: str) -> CXRClassifier | None:
+        path = folder / CONFIG_NAME
+        is_other = path.is_file() and is_timm(read_json(path))
+        return _timm_checkpoint.read(cls, folder, device) if is_other else None
 
 
 def _parts(plan: ExplanationPlan, method: Any) -> Iterator[Any]:

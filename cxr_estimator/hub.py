@@ -33,7 +33,7 @@ from cxr_estimator._remote import Remote, git_sha1
 from cxr_estimator._validation import wrong_type
 from cxr_estimator.checksums import SUMS_NAME, differing, read_sums, sha256_of
 from cxr_estimator.errors import EditedFilesWarning, HubError, HubWarning, ModelFolderError
-from cxr_estimator.serialization import CONFIG_NAME
+from cxr_estimator.serialization import CONFIG_NAME, WEIGHTS_NAME, is_timm, read_json
 
 _PATIENCE = 10.0  # seconds for the first answer of the Hub
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -131,10 +131,10 @@ def fetch(
 def _download(repo_id: str, revision: str | None, **options: Any) -> Path:
     """Download SHA256SUMS, then what it lists; SHA256SUMS once more where the cache holds a damaged one."""
     for attempt in (1, 2):
-        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=SUMS_NAME, **options))
+        first = [SUMS_NAME, CONFIG_NAME]  # a checkpoint of timm has the second alone
+        folder = Path(snapshot_download(repo_id, revision=revision, allow_patterns=first, **options))
         if not (folder / SUMS_NAME).exists():
-            where = "the cache" if options["local_files_only"] else "the repository"
-            raise HubError(f"{repo_id}: {where} holds no {SUMS_NAME}, so there is no model of cxr_estimator.")
+            return _download_of_timm(repo_id, folder, **options)
         try:
             names = [glob.escape(name) for name in read_sums(folder)]
             break
@@ -143,6 +143,21 @@ def _download(repo_id: str, revision: str | None, **options: Any) -> Path:
                 raise
     snapshot_download(repo_id, revision=folder.name, allow_patterns=[SUMS_NAME, *names], **options)
     return folder
+
+
+def _download_of_timm(repo_id: str, folder: Path, **options: Any) -> Path:
+    """Download a checkpoint of timm, which has no SHA256SUMS; once more where a file is not what the Hub named."""
+    if not (folder / CONFIG_NAME).exists() or not is_timm(read_json(folder / CONFIG_NAME)):
+        where = "the cache" if options["local_files_only"] else "the repository"
+        raise HubError(
+            f"{repo_id}: {where} holds no {SUMS_NAME}, so there is no model of cxr_estimator, nor a {CONFIG_NAME} of "
+            "timm, which names an 'architecture'."
+        )
+    for _ in range(2):
+        snapshot_download(repo_id, revision=folder.name, allow_patterns=[CONFIG_NAME, WEIGHTS_NAME], **options)
+        if not discard_damaged(folder):
+            return folder
+    raise HubError(f"{repo_id}: files were damaged on their way, twice; try again.")
 
 
 def _no_answer(api: HfApi, repo_id: str, revision: str | None) -> Exception | None:

@@ -15,6 +15,14 @@ from cxr_estimator.errors import ImageError
 from cxr_estimator.images import DecodedImage
 
 RESIZE_MODES = ("stretch", "pad", "crop")
+INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_PER_CHANNEL: dict[str, dict[str, Any]] = {
+    "mean": {}, "std": {"low": 0, "open_low": True}, "fill": {"low": 0, "high": 1}
+}  # fmt: skip
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as in Pillow's "L"
 
 
@@ -36,7 +44,8 @@ class Box(NamedTuple):
 class Geometry:
     """Which part of the original lies where in the model's input.
 
-    `source`, in original pixels, was resized to `target`, in pixels of the model's input.
+    `source`, in original pixels, was resized to `target`, in pixels of the model's input. Where an image is cut, the
+    cut may lie between two pixels of the original; `source` then is the nearest to it that has whole ones.
     """
 
     original_shape: tuple[int, int]
@@ -96,6 +105,17 @@ class Preprocessing:
         "minmax": each image is stretched to its own range.
     mean, std : tuple of float
         Normalisation of the [0, 1] pixels: one number for all channels, or one per channel.
+    crop_pct : float in (0, 1], default=1.0
+        Share of the height and of the width, in the middle, that is seen of what `resize` would show.
+    interpolation : {"bilinear", "bicubic", "lanczos"}, default="bilinear"
+        The filter of Pillow's resize, which is anti-aliased.
+    fill : tuple of float in [0, 1], default=(0.0,)
+        What the bars of "pad" look like, as `mean` for channels: black.
+
+    Notes
+    -----
+    "stretch", "crop" and "pad" place and cut the image to the pixel as timm's evaluation transforms do with crop_mode
+    "squash", "center" and "border", where `fill` is the mean.
     """
 
     image_size: int
@@ -104,6 +124,9 @@ class Preprocessing:
     intensity: tuple[float, float] | str | None = None
     mean: tuple[float, ...] = field(default=(0.5,))
     std: tuple[float, ...] = field(default=(0.25,))
+    crop_pct: float = 1.0
+    interpolation: str = "bilinear"
+    fill: tuple[float, ...] = field(default=(0.0,))
 
     def __post_init__(self) -> None:
         caller = type(self).__name__
@@ -111,11 +134,14 @@ class Preprocessing:
         check_choice("channels", self.channels, (1, 3), caller=caller)
         check_choice("resize", self.resize, RESIZE_MODES, caller=caller)
         _check_intensity(self.intensity, caller)
-        for name, values, low in (("mean", self.mean, None), ("std", self.std, 0)):
+        check_number("crop_pct", self.crop_pct, caller=caller, low=0, high=1, open_low=True)
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS, caller=caller)
+        for name, bounds in _PER_CHANNEL.items():
+            values = getattr(self, name)
             if not isinstance(values, tuple) or len(values) not in (1, self.channels):
                 raise invalid(name, caller, "a tuple of one number for all channels or one per channel", values)
             for value in values:
-                check_number(name, value, caller=caller, low=low, open_low=low is not None)
+                check_number(name, value, caller=caller, **bounds)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a description that `Preprocessing.from_dict` reads, of JSON types only."""
@@ -132,21 +158,35 @@ class Preprocessing:
 
     def geometry(self, shape: tuple[int, int]) -> Geometry:
         """Return the geometry of an original of `shape` = (H, W)."""
-        height, width = shape
+        view, target = self._view(shape)
+        (top, bottom), (left, right) = (
+            (min(_nearest(start), side - 1), _nearest(stop)) for (start, stop), side in zip(view, shape, strict=True)
+        )
+        source = Box(top, left, max(bottom - top, 1), max(right - left, 1))
+        return Geometry((shape[0], shape[1]), (self.image_size, self.image_size), source, target)
+
+    def _view(self, shape: tuple[int, int]) -> tuple[list[tuple[float, float]], Box]:
+        """Return from where to where rows and columns are seen, and the box of the model's input that they fill.
+
+        The whole image is thought resized, to whole pixels, and then cut or padded in the middle.
+        """
         size = self.image_size
-        source, target = Box(0, 0, height, width), Box(0, 0, size, size)
-        if self.resize == "pad":
-            scale = size / max(height, width)
-            fitted = max(1, round(height * scale)), max(1, round(width * scale))
-            target = Box((size - fitted[0]) // 2, (size - fitted[1]) // 2, *fitted)
-        elif self.resize == "crop":
-            side = min(height, width)
-            source = Box((height - side) // 2, (width - side) // 2, side, side)
-        return Geometry((height, width), (size, size), source, target)
+        grown = math.floor(size / self.crop_pct)
+        if self.resize == "stretch":
+            resized = [grown, grown]
+        elif self.resize == "pad":
+            resized = [max(1, round(side / (max(shape) / grown))) for side in shape]
+        else:
+            resized = [int(grown * side / min(shape)) for side in shape]
+        view = []
+        for side, length in zip(shape, resized, strict=True):
+            start = round(max(length - size, 0) / 2)
+            view.append((start * side / length, (start + min(length, size)) * side / length))
+        height, width = (min(length, size) for length in resized)
+        return view, Box((size - height) // 2, (size - width) // 2, height, width)
 
     def pixels(self, image: DecodedImage) -> np.ndarray:
         """Return (channels, size, size): uint8 where the source is uint8, else uint16 (65535 = 1.0)."""
-        geometry = self.geometry(image.pixels.shape[:2])
         unit = _unit_pixels(image, self.intensity)
         if unit.ndim == 3 and self.channels == 1:
             unit = (
@@ -155,8 +195,17 @@ class Preprocessing:
                 else unit.astype(np.float32) @ _LUMA
             )
         planes = [unit] if unit.ndim == 2 else [unit[..., channel] for channel in range(3)]
-        resized = [_place(plane, geometry) for plane in planes]
-        return np.stack(resized * (self.channels // len(resized)))
+        view, target = self._view(unit.shape[:2])
+        resized = [_resized(plane, view, target, INTERPOLATIONS[self.interpolation]) for plane in planes]
+        resized *= self.channels // len(resized)
+        fills = self.fill * (self.channels // len(self.fill))
+        size = self.image_size
+        return np.stack([_placed(plane, target, size, fill) for plane, fill in zip(resized, fills, strict=True)])
+
+
+def _nearest(edge: float) -> int:
+    """Return the nearest edge between pixels, the lower one of two."""
+    return math.ceil(edge - 0.5)
 
 
 def _check_intensity(intensity: Any, caller: str) -> None:
@@ -194,16 +243,23 @@ def _unit_pixels(image: DecodedImage, intensity: tuple[float, float] | str | Non
 
 
 def _resize(plane: np.ndarray, box: Box) -> np.ndarray:
-    """Resize a 2-D uint8 or float32 plane with anti-aliasing (triangle filter)."""
+    """Resize a 2-D float32 map with anti-aliasing (triangle filter)."""
     if plane.shape == (box.height, box.width):
         return plane
     return np.asarray(Image.fromarray(plane).resize((box.width, box.height), Image.Resampling.BILINEAR))
 
 
-def _place(plane: np.ndarray, geometry: Geometry) -> np.ndarray:
-    resized = _resize(np.ascontiguousarray(plane[geometry.source.slices]), geometry.target)
+def _resized(plane: np.ndarray, view: list[tuple[float, float]], target: Box, resample: Image.Resampling) -> np.ndarray:
+    """Return what the model sees of a 2-D plane: uint8 as it is, float32 as uint16."""
+    (top, bottom), (left, right) = view
+    picture = Image.fromarray(np.ascontiguousarray(plane))
+    resized = np.asarray(picture.resize((target.width, target.height), resample, box=(left, top, right, bottom)))
     if resized.dtype != np.uint8:
         resized = np.rint(np.clip(resized, 0.0, 1.0) * 65535.0).astype(np.uint16)
-    canvas = np.zeros(geometry.model_shape, dtype=resized.dtype)
-    canvas[geometry.target.slices] = resized
+    return resized
+
+
+def _placed(plane: np.ndarray, target: Box, size: int, fill: float) -> np.ndarray:
+    canvas = np.full((size, size), round(fill * np.iinfo(plane.dtype).max), dtype=plane.dtype)
+    canvas[target.slices] = plane
     return canvas

@@ -123,9 +123,6 @@ def write_folder(folder: Path, config: dict[str, Any], state: dict[str, Tensor])
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return config and weights of a model folder, after checking that it is one."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if not folder.is_dir():
         raise ModelFolderError(f"{folder}: there is no such model folder.")
     config = read_json(folder / CONFIG_NAME)
@@ -143,13 +140,25 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if unknown or missing:
         wrong = [f"unknown: {unknown}"] * bool(unknown) + [f"missing: {missing}"] * bool(missing)
         raise ModelFolderError(f"{folder / CONFIG_NAME}: wrong keys ({'; '.join(wrong)}).")
-    weights = folder / WEIGHTS_NAME
-    if not weights.is_file():
-        raise ModelFolderError(f"{weights}: there is no such file.")
+    return config, read_weights(folder / WEIGHTS_NAME)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise ModelFolderError(f"{path}: there is no such file.")
     try:
-        return config, load_file(weights)
+        return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise ModelFolderError(f"{weights}: the weights are damaged ({error}).") from error
+        raise ModelFolderError(f"{path}: the weights are damaged ({error}).") from error
+
+
+def is_timm(config: dict[str, Any]) -> bool:
+    """Tell whether a config.json is one of timm's, rather than of this package or of another library."""
+    return "format" not in config and "model_type" not in config and "architecture" in config
 
 
 def to_json(value: Any) -> Any:

@@ -219,7 +219,6 @@ def test_no_token_where_one_was_promised(hub, shared, monkeypatch):
     ("method", "path", "waited"),
     [
         ("HEAD", "config.json", []),
-        ("GET", "/tree/", [1]),
         ("POST", "/preupload/", [1]),
         ("POST", "objects/batch", [1]),
         ("PUT", "", [1]),
@@ -326,7 +325,7 @@ def test_server_gone_with_nothing_cached(hub, shared, model, waits):
     with hub.down():
         with refused(r"nothing of revision 'main' is in the cache\. the Hub .* gave no answer \(ConnectError"):
             fetch(shared)
-        with refused("nothing of revision '0000"):
+        with refused("gave no answer"):
             fetch(shared, revision="0" * 40)
         with refused("gave no answer"):
             push(model, shared)

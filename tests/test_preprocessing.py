@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from timm.data import create_transform
 
 from cxr_estimator.errors import ImageError, InvalidParameterError, InvalidTypeError
 from cxr_estimator.images import as_images
@@ -73,15 +74,90 @@ def test_boxes(resize, shape, size, source, target):
     assert (geometry.original_shape, geometry.model_shape) == (shape, (size, size))
 
 
+@pytest.mark.parametrize(
+    ("resize", "shape", "source", "target"),
+    [
+        ("stretch", (8, 16), (2, 4, 4, 8), (0, 0, 8, 8)),
+        ("stretch", (5, 5), (1, 1, 3, 3), (0, 0, 8, 8)),  # rows 1.25 to 3.75
+        ("crop", (8, 16), (2, 6, 4, 4), (0, 0, 8, 8)),
+        ("pad", (8, 16), (0, 4, 8, 8), (0, 0, 8, 8)),  # half of the padded 16 x 16 holds no bars
+        ("pad", (4, 16), (0, 4, 4, 8), (2, 0, 4, 8)),  # 4 of 8 rows are bars
+        ("pad", (1, 1), (0, 0, 1, 1), (0, 0, 8, 8)),
+    ],
+)
+def test_boxes_of_half_the_image(resize, shape, source, target):
+    geometry = Preprocessing(8, resize=resize, crop_pct=0.5).geometry(shape)
+    assert (geometry.source, geometry.target) == (source, target)
+
+
+@given(resize=st.sampled_from(MODES), shape=st.tuples(*[st.integers(1, 5000)] * 2), crop_pct=st.floats(0.01, 1))
+def test_boxes_lie_in_the_middle_of_their_images(resize, shape, crop_pct):
+    geometry = Preprocessing(32, resize=resize, crop_pct=crop_pct).geometry(shape)
+    for box, sides in ((geometry.source, shape), (geometry.target, (32, 32))):
+        for start, length, side in zip(box[:2], box[2:], sides, strict=True):
+            assert 1 <= length <= side - start
+            assert abs(side - length - 2 * start) <= 1 + side / 32
+
+
+def test_the_middle_is_seen_and_a_map_returns_to_it():
+    array = np.zeros((16, 16), dtype=np.uint8)
+    array[4:12, 4:12] = 200
+    cut = Preprocessing(8, crop_pct=0.5)
+    assert (cut.pixels(as_images([array])[0]) == 200).all()
+    np.testing.assert_array_equal(cut.geometry((16, 16)).to_original(np.ones((8, 8))), array / 200)
+
+
+@pytest.mark.parametrize(("crop_pct", "resize"), [(0.875, "squash"), (0.9, "center"), (1.0, "center"), (0.9, "border")])
+@pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("shape", [(67, 91), (50, 33), (24, 24)])
+def test_images_are_placed_and_cut_as_timm_does_it(crop_pct, resize, name, shape):
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    array = (0.5 + 0.4 * np.sin(rows / 2) * np.cos(columns / 3)).astype(np.float32)
+    own = {"squash": "stretch", "center": "crop", "border": "pad"}[resize]
+
+    def both(array, mean):
+        transform = create_transform(
+            (1, 24, 24), mean=(mean,), std=(1.0,), crop_pct=crop_pct, crop_mode=resize, interpolation=name
+        )
+        found = pixels_of(array, 24, resize=own, crop_pct=crop_pct, interpolation=name, fill=(mean,))
+        return unit(found)[0], transform(Image.fromarray(array)).numpy()[0] + mean
+
+    np.testing.assert_allclose(*both(array, 0.0), atol=2e-5)
+    # Pillow rounds bytes after each of two passes, whose order depends on the size
+    np.testing.assert_allclose(*both((array * 255).astype(np.uint8), 0.4), atol=1.01 / 255)
+
+
+@pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos"])
+def test_interpolation_is_pillows(name):
+    expected = np.asarray(Image.fromarray(GREY).resize((8, 8), Image.Resampling[name.upper()]))
+    np.testing.assert_array_equal(pixels_of(GREY, interpolation=name)[0], expected)
+    from_floats = unit(pixels_of(GREY / 255, interpolation=name))[0]
+    assert np.abs(from_floats - expected / 255).max() < 1.1 / 255
+
+
+def test_what_bicubic_overshoots_is_clipped():
+    array = np.zeros((24, 24), dtype=np.uint16)
+    array[:, 12:] = 65535
+    assert set(pixels_of(array, 9, interpolation="bicubic")[0][:, [0, 1, 7, 8]].ravel()) == {0, 65535}
+
+
+def test_bars_have_the_colour_of_fill():
+    array = np.full((4, 8), 7, dtype=np.uint8)
+    padded = pixels_of(array, channels=3, resize="pad", fill=(0.0, 0.5, 1.0))
+    assert padded[:, 0, 0].tolist() == [0, 128, 255]  # 127.5 to even
+    assert (padded[:, 2:6] == 7).all()
+    assert pixels_of(array.astype(np.uint16), resize="pad", fill=(0.5,))[0, 7, 7] == 32768
+
+
 def test_slices():
     assert Box(1, 2, 3, 4).slices == (slice(1, 4), slice(2, 6))
 
 
 def test_pixels_lie_where_the_boxes_say():
-    wide = np.full((4, 8), 200, dtype=np.uint8)
-    wide[:, [0, 1, 6, 7]] = 100
-    padded, cropped = (pixels_of(wide, resize=resize)[0] for resize in ("pad", "crop"))
-    np.testing.assert_array_equal(padded, np.pad(wide, ((2, 2), (0, 0))))
+    wide = np.full((8, 16), 200, dtype=np.uint8)
+    wide[:, [0, 1, 2, 3, 12, 13, 14, 15]] = 100
+    padded, cropped = pixels_of(wide, 16, resize="pad")[0], pixels_of(wide, 8, resize="crop")[0]
+    np.testing.assert_array_equal(padded, np.pad(wide, ((4, 4), (0, 0))))
     assert (cropped == 200).all()
 
 
@@ -151,12 +227,12 @@ def test_a_mask_keeps_single_pixels_that_are_hit():
 
 
 def test_a_hot_spot_returns_to_its_place():
-    geometry = Preprocessing(32, resize="crop").geometry((50, 80))  # rows 0-49, columns 15-64 are seen
+    geometry = Preprocessing(32, resize="crop").geometry((50, 80))  # as 32 x 51, from column 10 on
     heat = np.zeros((32, 32))
     heat[8, 24] = 1
     row, column = np.unravel_index(geometry.to_original(heat).argmax(), (50, 80))
     assert abs(row + 0.5 - 8.5 * 50 / 32) <= 1
-    assert abs(column + 0.5 - (15 + 24.5 * 50 / 32)) <= 1
+    assert abs(column + 0.5 - (10 + 24.5) * 80 / 51) <= 1
 
 
 def test_maps_of_another_size_are_refused():
@@ -186,6 +262,7 @@ def test_geometry_survives_json(resize):
         Preprocessing(64, 3, "pad", (0, 4095), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         Preprocessing(8, resize="crop", intensity="minmax"),
         Preprocessing(8, intensity=(-1000.5, 400.0)),
+        Preprocessing(8, crop_pct=0.875, interpolation="bicubic", fill=(0.5,)),
     ],
 )
 def test_preprocessing_survives_json(preprocessing):
@@ -202,6 +279,11 @@ def test_preprocessing_survives_json(preprocessing):
         ({"channels": 2}, InvalidParameterError, "'channels' .* one of 1, 3. Got 2"),
         ({"channels": True}, InvalidParameterError, "channels"),
         ({"resize": "streched"}, InvalidParameterError, "Did you mean 'stretch'?"),
+        ({"crop_pct": 0.0}, InvalidParameterError, "'crop_pct' .* a number > 0 and <= 1. Got 0"),
+        ({"crop_pct": 1.5}, InvalidParameterError, "crop_pct"),
+        ({"interpolation": "cubic"}, InvalidParameterError, "Did you mean 'bicubic'?"),
+        ({"fill": 0.5}, InvalidParameterError, "'fill' .* a tuple of one number for all channels"),
+        ({"fill": (1.1,)}, InvalidParameterError, "fill"),
         *(
             ({"intensity": value}, InvalidParameterError, "'intensity' .* a pair")
             for value in (

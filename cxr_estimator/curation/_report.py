@@ -131,8 +131,10 @@ class CurationReport:
     def _with_paths(self, table: pd.DataFrame, root: str | Path | None) -> pd.DataFrame:
         if root is None:
             return table
-        paths = (self.images.path(position) for position in table["position"])
-        return table.assign(path=["" if path is None else os.path.relpath(path, root) for path in paths])
+        found = (self.images.path(position) for position in table["position"])
+        paths = ["" if path is None else os.path.relpath(path, root) for path in found]
+        # as objects: pyarrow, which pandas takes for text where it is installed, has none for names that are no UTF-8
+        return table.assign(path=pd.Series(paths, index=table.index, dtype=object))
 
     def __str__(self) -> str:
         lines = [f"{name.replace('_', ' ')}: {number}" for name, number in self.summary.items()]

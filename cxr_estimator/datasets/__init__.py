@@ -9,6 +9,7 @@ from cxr_estimator.datasets.medmnist import load_medmnist
 from cxr_estimator.datasets.nih import NIH_FINDINGS, load_nih
 from cxr_estimator.datasets.patients import KAGGLE_PATIENT_PATTERN, patient_ids
 from cxr_estimator.datasets.phantom import Phantoms, make_phantoms
+from cxr_estimator.datasets.public import fetch_chest_xray
 from cxr_estimator.datasets.rsna import BoxDataset, BoxMasks, load_rsna
 from cxr_estimator.datasets.split import patient_split
 from cxr_estimator.datasets.table import load_image_table
@@ -22,6 +23,7 @@ __all__ = [
     "ImageDataset",
     "MultiLabelDataset",
     "Phantoms",
+    "fetch_chest_xray",
     "load_chexpert",
     "load_image_folder",
     "load_image_table",

@@ -135,12 +135,12 @@ def recipe(members: Sequence[Any]) -> Table:
 
 
 def _network(clf: Any) -> Iterator[tuple[str, str]]:
-    size, colours = clf.preprocessing_.image_size, {1: "grey", 3: "RGB"}[clf.preprocessing_.channels]
+    prepared = clf.preprocessing_
+    size, colours = prepared.image_size, {1: "grey", 3: "RGB"}[prepared.channels]
+    middle = "" if prepared.crop_pct == 1 else f", of which the middle {prepared.crop_pct:.1%} is seen"
     yield "network", f"{clf.backbone}, {sum(each.numel() for each in clf.model_.parameters()):,} parameters"
-    yield "input", f"{size} x {size} pixels, {colours}, {_RESIZE[clf.preprocessing_.resize]}"
-    yield "intensities", _intensities(clf.preprocessing_)
-    moved = f"{clf.bfloat16_change_:.4f}"
-    yield "precision", f"{clf.precision}; where tried, bfloat16 moved no probability by more than {moved}"
+    yield "input", f"{size} x {size} pixels, {colours}, {_RESIZE[prepared.resize]}{middle}"
+    yield "intensities", _intensities(prepared)
 
 
 def _training(clf: Any) -> Iterator[tuple[str, str]]:
@@ -148,6 +148,8 @@ def _training(clf: Any) -> Iterator[tuple[str, str]]:
     seen: Provenance | None = clf.provenance_
     if seen is None:
         return
+    moved = f"{clf.bfloat16_change_:.4f}"
+    yield "precision", f"{clf.precision}; where tried, bfloat16 moved no probability by more than {moved}"
     yield "first weights", _first_weights(clf.pretrained)
     rates = f"learning rate {clf.learning_rate:g}, weight decay {clf.weight_decay:g}"
     yield "optimiser", f"AdamW, {rates}, batches of {clf.batch_size}"
@@ -181,7 +183,7 @@ def _intensities(preprocessing: Any) -> str:
         range_ if isinstance(range_, str | None) else ""
     )
     scaled = of or f"{range_[0]:g} to {range_[1]:g}"
-    mean, std = (", ".join(f"{one:.3g}" for one in values) for values in (preprocessing.mean, preprocessing.std))
+    mean, std = (listed(f"{one:.3g}" for one in values) for values in (preprocessing.mean, preprocessing.std))
     return f"to 0 to 1 ({scaled}), then minus {mean}, divided by {std}"
 
 

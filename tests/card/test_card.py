@@ -150,7 +150,10 @@ def test_members_of_an_ensemble(ensemble):
 
 
 def test_a_network_from_elsewhere_claims_no_training(fitted):
-    text = text_of(changed(fitted, provenance_=None, history_=pd.DataFrame()))
+    seen = replace(fitted.preprocessing_, crop_pct=0.875)
+    text = text_of(changed(fitted, provenance_=None, history_=pd.DataFrame(), preprocessing_=seen))
+    assert "stretched to the square, of which the middle 87.5% is seen |" in text
+    assert "bfloat16" not in text  # that was not tried
     assert "is not known" in section(text, "Data")
     assert "AdamW" not in text
     assert "plain_cnn" in section(text, "Training")

@@ -183,8 +183,12 @@ def _intensities(preprocessing: Any) -> str:
         range_ if isinstance(range_, str | None) else ""
     )
     scaled = of or f"{range_[0]:g} to {range_[1]:g}"
-    mean, std = (listed(f"{one:.3g}" for one in values) for values in (preprocessing.mean, preprocessing.std))
+    mean, std = (_per_channel(values) for values in (preprocessing.mean, preprocessing.std))
     return f"to 0 to 1 ({scaled}), then minus {mean}, divided by {std}"
+
+
+def _per_channel(values: Sequence[float]) -> str:
+    return ", ".join(f"{one:.3g}" for one in (values if len(set(values)) > 1 else values[:1]))
 
 
 def _epochs(clf: Any) -> str:

@@ -150,9 +150,10 @@ def test_members_of_an_ensemble(ensemble):
 
 
 def test_a_network_from_elsewhere_claims_no_training(fitted):
-    seen = replace(fitted.preprocessing_, crop_pct=0.875)
+    seen = replace(fitted.preprocessing_, crop_pct=0.875, channels=3, mean=(0.5, 0.4, 0.5), std=(0.2,) * 3)
     text = text_of(changed(fitted, provenance_=None, history_=pd.DataFrame(), preprocessing_=seen))
     assert "stretched to the square, of which the middle 87.5% is seen |" in text
+    assert "then minus 0.5, 0.4, 0.5, divided by 0.2 |" in text
     assert "bfloat16" not in text  # that was not tried
     assert "is not known" in section(text, "Data")
     assert "AdamW" not in text

@@ -69,6 +69,7 @@ def test_bytes_that_are_always_flipped_never_stay_in_the_cache(hub, shared, fitt
     with pytest.raises(ModelFolderError, match=r"model\.safetensors: the weights do not fit"):
         CXRClassifier.from_pretrained(shared)
     assert len(hub.seen("GET", WEIGHTS)) == 2
+    assert not list((tmp_path / "hub_cache").rglob("model.safetensors"))
     with pytest.raises(HubError, match="only a part of revision 'main' is in the cache"):
         CXRClassifier.from_pretrained(shared, local_files_only=True)
     hub.faults.clear()

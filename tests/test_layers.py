@@ -22,7 +22,7 @@ ORDER = [
     "_progress", "attribution", "metrics", "datasets", "_ood_blocks", "ood", "_rows", "_predicting", "_checking",
     "_decisions", "_operating", "_background", "_labels", "_fitting", "_batches", "_sampling", "uncertainty",
     "conformal", "_targets", "_explaining", "_measuring", "doubts", "abstention", "_persistence", "_timm_checkpoint",
-    "_deciding", "_doubting", "_card_facts", "_card_tables", "_card_metadata", "_card_picture", "card", "_sharing",
+    "_deciding", "_doubting", "card", "_sharing",
     "classifier", "_ensembling", "ensemble", "_folds", "model_selection", "clinical", "scorers", "_benchmark_folder",
     "benchmark", "displays", "evaluation", "curation", "quickstart", "cli",
 ]  # fmt: skip

@@ -101,7 +101,7 @@ def test_the_picture_is_the_same_whatever_the_user_has_set(fitted):
 
 def test_the_picture_shows_the_bins(fitted, monkeypatch):
     drawn = []
-    monkeypatch.setattr("cxr_estimator._card_picture.bare", lambda ax, title: drawn.append((ax, title)))
+    monkeypatch.setattr("cxr_estimator.card._picture.bare", lambda ax, title: drawn.append((ax, title)))
     ModelCard().files(changed(fitted, provenance_=SEEN))
     ((ax, title),) = drawn
     (container,) = ax.containers

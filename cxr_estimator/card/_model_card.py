@@ -1,4 +1,4 @@
-"""The model card: what a model is, what it was made from, how well it did and what was not measured."""
+"""`ModelCard`: what its author adds to a card, and the text that comes of it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cxr_estimator import _card_facts as facts
-from cxr_estimator._card_metadata import metadata, result_files
-from cxr_estimator._card_picture import calibration_picture
-from cxr_estimator._card_tables import audit_table, evaluation_tables, explanations_table
 from cxr_estimator._heat_table import bucket_rows
 from cxr_estimator._validation import invalid, wrong_type
 from cxr_estimator._wording import DISCLAIMER, Markdown, escaped, fenced, markdown_rows, printable
+from cxr_estimator.card import _facts as facts
+from cxr_estimator.card._metadata import metadata, result_files
+from cxr_estimator.card._picture import calibration_picture
+from cxr_estimator.card._tables import audit_table, evaluation_tables, explanations_table
 from cxr_estimator.errors import DataError
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _text(card: ModelCard, clf: Any, *, has_picture: bool) -> str:
     title = card.title or f"{facts.listed(clf.classes_.tolist())}: {facts.network(clf)}"
     # Markdown is no HTML: `escaped` does what autoescape would do there
     page = Environment(  # noqa: S701
-        loader=PackageLoader("cxr_estimator", "."),
+        loader=PackageLoader("cxr_estimator", "card"),
         finalize=escaped,
         undefined=StrictUndefined,
         trim_blocks=True,

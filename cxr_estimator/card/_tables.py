@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cxr_estimator._card_facts import Table, images_of
 from cxr_estimator._figure_style import method_title
 from cxr_estimator._heat_table import bucket_rows, number_format
 from cxr_estimator._wording import Markdown, markdown_table, words
+from cxr_estimator.card._facts import Table, images_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -48,7 +48,7 @@ _KEYS = {
     "format", "schema_version", "members", "parameters", "task", "classes", "pos_label", "operating_points",
     "active_operating_points", "calibration", "class_weights",
 }  # fmt: skip
-_OPTIONAL_KEYS = {"abstention", "conformal"}
+_OPTIONAL_KEYS = {"abstention", "card", "conformal"}
 # where members do not have what the ensemble or its template was made with
 _PARAMETERS = ("random_state", "estimator__random_state", "estimator__threshold")
 

@@ -116,7 +116,7 @@ def fit(clf: CXRClassifier, X: Any, y: Any, groups: Any, sample_weight: Any) -> 
     pictures = prepared.pixels, tuple(rows[side] for side in sides)
     ood = learn_from_sides(model, preprocessing, how, *pictures, owners, seed)
     clf.bfloat16_change_, clf.background_, clf.ood_ = change, background, ood
-    clf.calibration_ = clf.conformal_ = clf.abstention_ = None
+    clf.calibration_ = clf.conformal_ = clf.abstention_ = clf.card_ = None
     clf.class_weights_ = class_weights(clf.class_weight, classes, encoded[kept])
     clf.task_, clf.classes_, clf.pos_label_, clf.model_ = task, classes, pos_label, model
     clf.architecture_ = {name: getattr(clf, name) for name in ARCHITECTURE}

@@ -19,6 +19,7 @@ from cxr_estimator._predicting import execution
 from cxr_estimator._validation import check_choice, check_number
 from cxr_estimator.abstention import Abstention
 from cxr_estimator.calibration import Calibration
+from cxr_estimator.card import ModelCard
 from cxr_estimator.conformal import Conformal
 from cxr_estimator.errors import CXRError, DataError, ModelFolderError
 from cxr_estimator.ood import OodStatistics
@@ -95,8 +96,8 @@ def _halved(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def decisions_to_json(clf: Any) -> dict[str, Any]:
-    """Describe how an estimator gets from logits to decisions, and when it gives none."""
-    optional = {"conformal": clf.conformal_, "abstention": clf.abstention_}
+    """Describe how an estimator gets from logits to decisions, when it gives none, and what its author says of it."""
+    optional = {"conformal": clf.conformal_, "abstention": clf.abstention_, "card": clf.card_}
     return {
         "task": clf.task_.value,
         "classes": labels_to_json(clf.classes_),
@@ -203,6 +204,7 @@ def restore_decisions(clf: Any, config: dict[str, Any]) -> None:
         if named != (clf.task_ is Task.BINARY):
             raise ModelFolderError("the abstention names an operating point for two classes only, and there it must.")
     sets = config.get("conformal")
+    clf.card_ = ModelCard.from_dict(config["card"]) if "card" in config else None
     clf.conformal_ = None if sets is None else Conformal.from_dict(sets, clf.task_, n_classes)
 
 

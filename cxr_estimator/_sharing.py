@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class Sharing(ABC):
     """Saving, loading and sharing, for a fitted model that can write itself to a folder and be read from one."""
 
+    card_: ModelCard | None
+
     @abstractmethod
     def _write(self, folder: Path, dtype: str | None) -> None:
         """Write the files of `_file_names` into a folder that exists."""
@@ -55,7 +57,8 @@ class Sharing(ABC):
             How weights are stored. "float16" halves the file and moves probabilities by about 0.001. Default: as they
             were when the model was loaded, else "float32".
         card : ModelCard, optional
-            What its author adds to the card. Default: what the model itself knows.
+            What its author adds to the card. Its texts stay with the model; what was measured belongs to the model as
+            it is now, and is left out of the next card. Default: those texts, and what the model itself knows.
 
         Raises
         ------
@@ -65,14 +68,14 @@ class Sharing(ABC):
         check_is_fitted(self, "classes_")
         if dtype is not None:
             check_choice("dtype", dtype, WEIGHT_TYPES, caller="save")
-        card = ModelCard() if card is None else card
-        if not isinstance(card, ModelCard):
-            raise wrong_type("card", "save", "a ModelCard", card)
+        card = self._card(card, caller="save")
         described = card.files(self)
         folder = writable_folder(folder)
         before = _sums_before(folder)
+        written = card.to_dict()
+        self.card_ = ModelCard.from_dict(written) if written else None
         self._write(folder, dtype)
-        written = self._file_names()
+        names = self._file_names()
         for name, content in described.items():
             if name == CARD_NAME and _is_edited(folder, name, before):
                 told = f"{folder / name} was edited by hand and is kept; delete it to have it written anew."
@@ -81,10 +84,18 @@ class Sharing(ABC):
             writable_folder((folder / name).parent)
             with atomic_write(folder / name) as file:
                 file.write(content)
-            written.append(name)
-        write_sums(folder, {name: sha256_of(folder / name) for name in written})
-        _remove(folder, before.keys() - set(written) - {CARD_NAME})
+            names.append(name)
+        write_sums(folder, {name: sha256_of(folder / name) for name in names})
+        _remove(folder, before.keys() - set(names) - {CARD_NAME})
         return folder
+
+    def _card(self, card: ModelCard | None, *, caller: str) -> ModelCard:
+        """Return the card to write: the given one, else that of the texts which the model keeps."""
+        if card is None:
+            return self.card_ or ModelCard()
+        if not isinstance(card, ModelCard):
+            raise wrong_type("card", caller, "a ModelCard", card)
+        return card
 
     def save_pretrained(self, folder: str | Path, *, dtype: str | None = None, card: ModelCard | None = None) -> Path:
         """Do what `save` does, under the name that it has on the Hugging Face Hub."""
@@ -223,7 +234,7 @@ class Sharing(ABC):
         """
         check_is_fitted(self, "classes_")
         hub.check_repo_id(repo_id, caller="push_to_hub")
-        card = replace(ModelCard() if card is None else card, repo_id=repo_id)
+        card = replace(self._card(card, caller="push_to_hub"), repo_id=repo_id)
         with tempfile.TemporaryDirectory() as folder:
             self.save(folder, dtype=dtype, card=card)
             return hub.push(

@@ -122,6 +122,8 @@ class CXRClassifier(
         How far bfloat16 moved a probability of 64 validation images at most (training images where there are none).
     conformal_ : Conformal or None
         What `predict_set` compares with, kept by `conformalize`.
+    card_ : ModelCard or None
+        What the author said of the model when it was saved last.
     provenance_ : Provenance or None
         How many images of how many patients trained and validated, and how it did on the latter; None where unknown.
     history_ : pandas.DataFrame

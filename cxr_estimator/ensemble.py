@@ -117,7 +117,7 @@ class CXREnsemble(Deciding, Doubting, Sharing, ClassifierMixin, BaseEstimator):
         points: Any = initial_points(self.estimator, self.task_, self.classes_, self.pos_label_)
         self.operating_points_ = {point.name: point for point in points}
         self.active_points_, self.calibration_ = tuple(self.operating_points_), None
-        self.conformal_ = self.abstention_ = None
+        self.conformal_ = self.abstention_ = self.card_ = None
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
             if hasattr(first, name):

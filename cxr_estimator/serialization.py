@@ -32,7 +32,7 @@ _KEYS = {
     "operating_points", "active_operating_points", "calibration",
     "class_weights", "task", "bfloat16_change", "training", "weights_dtype",
 }  # fmt: skip
-_OPTIONAL_KEYS = {"abstention", "conformal", "feature_names", "ood"}
+_OPTIONAL_KEYS = {"abstention", "card", "conformal", "feature_names", "ood"}
 
 
 def writable_folder(path: str | Path) -> Path:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 
-from cxr_estimator import CXRClassifier, CXREnsemble, load_image_folder
+from cxr_estimator import CXRClassifier, CXREnsemble, ModelCard, load_image_folder
 from cxr_estimator.errors import (
     DataError,
     EditedFilesWarning,
@@ -85,6 +85,32 @@ def test_an_edited_card_is_kept_and_told(fitted, tmp_path):
         fitted.save(tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"
     CXRClassifier.load(tmp_path)  # the card is somebody's own now, of which nothing is recorded
+
+
+def test_what_the_author_said_stays_with_the_model(fitted, ensemble, phantoms, tmp_path):
+    for kind, model in ((CXRClassifier, fitted), (CXREnsemble, ensemble)):
+        folder, model = tmp_path / kind.__name__, copy.copy(model)
+        model.save(folder, card=ModelCard(title="Mine", license="mit", tags=("a", "b")))
+        again = kind.load(folder).set_threshold(0.3)
+        assert again.card_ == ModelCard(title="Mine", license="mit", tags=("a", "b"))
+        again.save(folder)
+        text = (folder / "README.md").read_text()
+        assert "# Mine" in text
+        assert "license: mit" in text
+        again.save(folder, card=ModelCard())
+        assert "license: mit" not in (folder / "README.md").read_text()
+        assert kind.load(folder).card_ is None
+    again = copy.copy(fitted)
+    again.save(tmp_path / "one", card=ModelCard(license="mit"))
+    assert again.set_params(max_epochs=1).fit(phantoms.X, phantoms.y, groups=phantoms.groups).card_ is None
+
+
+@pytest.mark.parametrize("card", [{"license": 3}, {"evaluation": "good"}, {"license": "MIT License"}, ["mit"], "mit"])
+def test_a_card_that_is_none_is_refused(fitted, tmp_path, card):
+    fitted.save(tmp_path)
+    edit_config(tmp_path, lambda config: config.update(card=card))
+    with pytest.raises(ModelFolderError, match="config.json"):
+        CXRClassifier.load(tmp_path)
 
 
 def test_other_files_are_left_alone(fitted, tmp_path):

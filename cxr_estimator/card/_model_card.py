@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from cxr_estimator.evaluation import EvaluationReport
 
 CARD_NAME, PICTURE_NAME = "README.md", "calibration.png"
+_WRITTEN = (
+    "title", "repo_id", "license", "license_name", "license_link", "tags", "dataset", "dataset_name", "population",
+    "attribution", "citation",
+)  # fmt: skip
 _HUB = "https://huggingface.co/datasets/"
 
 
@@ -127,6 +131,20 @@ class ModelCard:
     @property
     def _evaluated_elsewhere(self) -> bool:
         return self.evaluation_name is not None or self.evaluation_dataset is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the author wrote, as JSON types; what was measured belongs to one state of the model, and not."""
+        defaults = type(self)()
+        written = {name: getattr(self, name) for name in _WRITTEN if getattr(self, name) != getattr(defaults, name)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in written.items()}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> ModelCard:
+        """Undo `to_dict`; raises ValueError or TypeError for anything else."""
+        unknown = sorted(set(content) - set(_WRITTEN))
+        if unknown:
+            raise invalid("card", "load", f"made of {', '.join(_WRITTEN)}", unknown)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
 
     def files(self, clf: Any) -> dict[str, bytes]:
         """Return README.md, the pictures it shows and `.eval_results/*.yaml`, by name.

@@ -253,4 +253,4 @@ def test_an_evaluation_of_other_classes_is_refused(three_classes, report):
 def test_the_template_is_part_of_the_package():
     import cxr_estimator
 
-    assert (Path(cxr_estimator.__file__).parent / "card.md.jinja").is_file()
+    assert (Path(cxr_estimator.__file__).parent / "card" / "card.md.jinja").is_file()

@@ -16,6 +16,7 @@ _PUBLIC = {
     "EvaluationReport": "evaluation",
     "Explanation": "explanation",
     "ExplanationDisplay": "displays",
+    "ModelCard": "card",
     "RiskCoverageDisplay": "displays",
     "clinical_scorer": "clinical",
     "cross_val_threshold": "model_selection",
@@ -41,6 +42,7 @@ __all__ = [
     "EvaluationReport",
     "Explanation",
     "ExplanationDisplay",
+    "ModelCard",
     "RiskCoverageDisplay",
     "clinical_scorer",
     "cross_val_threshold",
@@ -59,6 +61,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from cxr_estimator.card import ModelCard
     from cxr_estimator.classifier import CXRClassifier
     from cxr_estimator.clinical import clinical_scorer
     from cxr_estimator.datasets import (

@@ -41,3 +41,24 @@ def caption(figure: Figure, text: str) -> None:
     """Write small below the axes, in lines as wide as the figure."""
     columns = int(18 * figure.get_figwidth())  # of 7.5 pt
     figure.supxlabel(textwrap.fill(text, columns), fontsize=7.5, color=MUTED, x=0.02, ha="left", parse_math=False)
+
+
+def legend_name(name: Any) -> str:
+    """Return a name for a legend, from which matplotlib leaves out what begins with an underscore."""
+    text = short(name, 20)
+    return f"\u200a{text}" if text.startswith("_") else text
+
+
+def legend(ax: Axes, place: str) -> None:
+    """Add a legend in which a dollar sign is no formula."""
+    options: dict[str, Any] = {"fontsize": 7, "loc": place, "framealpha": 0.85}
+    for text in ax.legend(**options).get_texts():
+        text.set_parse_math(False)
+
+
+def bare(ax: Axes, title: str) -> None:
+    """Set a title in which a dollar sign is no formula, and take the frame's upper and right side away."""
+    ax.set_title(title, fontsize=9, parse_math=False)
+    ax.title.set_in_layout(True)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)

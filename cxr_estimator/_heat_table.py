@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def plot_benchmark(table: pd.DataFrame, *, bucket: str = "all") -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    part = _of_bucket(table, bucket)
+    part = bucket_rows(table, bucket, caller="plot_benchmark")
     methods, metrics = (list(dict.fromkeys(part[name])) for name in ("method", "metric"))
     names = [short(method_title(method), 28) for method in methods]
     width = max(1.4 * len(metrics) + 0.3 + 0.09 * max(map(len, names)), 4.0)
@@ -44,7 +44,7 @@ def plot_benchmark(table: pd.DataFrame, *, bucket: str = "all") -> Figure:
     ax.tick_params(length=0, labelcolor=INK)
     for column, metric in enumerate(metrics):
         of_metric = part[part["metric"] == metric]
-        show, last = _number_format(of_metric["value"].to_numpy()), max(of_metric["rank"].max() - 1, 1)
+        show, last = number_format(of_metric["value"].to_numpy()), max(of_metric["rank"].max() - 1, 1)
         for _, cell in of_metric.iterrows():
             row = methods.index(cell["method"])
             if np.isnan(cell["value"]):
@@ -79,7 +79,8 @@ def plot_benchmark(table: pd.DataFrame, *, bucket: str = "all") -> Figure:
     return figure
 
 
-def _of_bucket(table: pd.DataFrame, bucket: str) -> pd.DataFrame:
+def bucket_rows(table: Any, bucket: str, *, caller: str) -> pd.DataFrame:
+    """Return the rows of a bucket, or raise an error for what is no table of one benchmark."""
     import pandas as pd
 
     needed = {
@@ -95,15 +96,15 @@ def _of_bucket(table: pd.DataFrame, bucket: str) -> pd.DataFrame:
         "is_gain",
     }
     if not isinstance(table, pd.DataFrame) or not needed | {"n_images", "n_patients"} <= set(table.columns):
-        raise wrong_type("table", "plot_benchmark", "a DataFrame as benchmark returns it", table)
-    check_choice("bucket", bucket, table["bucket"].unique(), caller="plot_benchmark")
+        raise wrong_type("table", caller, "a DataFrame as benchmark returns it", table)
+    check_choice("bucket", bucket, table["bucket"].unique(), caller=caller)
     part = table[table["bucket"] == bucket]
     if part.duplicated(["method", "metric"]).any():
-        raise invalid("table", "plot_benchmark", "of one benchmark: a method has a metric once", f"{len(part)} rows")
+        raise invalid("table", caller, "of one benchmark: a method has a metric once", f"{len(part)} rows")
     return part
 
 
-def _number_format(values: np.ndarray) -> Callable[[float], str]:
+def number_format(values: np.ndarray) -> Callable[[float], str]:
     """Return what writes numbers with three significant digits of the largest, all with as many decimals."""
     largest = np.nanmax(np.abs(values), initial=0.0)
     if largest and not 1e-3 <= largest < 1e5:

@@ -13,7 +13,6 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
-    HFValidationError,
     HTTPError,  # of the library that carries the client's requests, which lets it through: no network, no answer
     IncompleteSnapshotError,
     LocalEntryNotFoundError,
@@ -22,14 +21,14 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
 
 from cxr_estimator._validation import invalid, wrong_type
 from cxr_estimator.errors import CXRError, HubError, InvalidParameterError
 
-_REPO_ID = (
+_REPO_ID = re.compile(r"(?!.*(\.\.|--|\.git$))\w([\w.-]{0,94}\w)?/\w([\w.-]{0,94}\w)?", re.ASCII)
+_NAMES = (
     "'user/model': two names of letters, digits, '.', '_' and '-', of 96 characters at most, that neither begin nor "
-    "end with '.' or '-', without '..' and '--'"
+    "end with '.' or '-', without '..', '--' and '.git' at the end"
 )
 # as `git check-ref-format`; revisions also become names of files in the client's cache
 _REVISION = re.compile(r"(?!.*(\.\.|//|/\.|@\{|\.lock(/|$)))(?![/.-])[^\s\x00-\x1f\x7f~^:?*\[\\]{1,200}(?<![/.])")
@@ -40,13 +39,9 @@ _MOST = 300  # characters of what somebody else said
 def check_repo_id(repo_id: str, *, caller: str) -> str:
     """Return `repo_id` if it has the form of one; no request is ever made for a path or an address."""
     if not isinstance(repo_id, str):
-        raise wrong_type("repo_id", caller, _REPO_ID, repo_id)
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise invalid("repo_id", caller, _REPO_ID, repo_id) from error
-    if "/" not in repo_id:
-        raise invalid("repo_id", caller, _REPO_ID, repo_id)
+        raise wrong_type("repo_id", caller, _NAMES, repo_id)
+    if not _REPO_ID.fullmatch(repo_id):
+        raise invalid("repo_id", caller, _NAMES, repo_id)
     return repo_id
 
 

@@ -259,6 +259,12 @@ def threshold_of(clf: CXRClassifier, point: OperatingPoint) -> float:
     return point.threshold if own is None else own.proba(point.score)
 
 
+def stated_threshold(clf: CXRClassifier, point: OperatingPoint) -> float | None:
+    """Return the probability from which a point decides; None where calibrated ones do not tell."""
+    unclear = clf.task_ is Task.MULTICLASS and clf.calibration_ is not None
+    return None if unclear else threshold_of(clf, point)
+
+
 def known_images(clf: Any, content_ids: Iterable[str], *, caller: str) -> list[str]:
     """Warn if the images are among those that trained, chose an operating point or calibrated; return what was said."""
     content_ids = set(content_ids)

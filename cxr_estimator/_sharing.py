@@ -103,15 +103,18 @@ class Sharing(ABC):
             A file is missing, damaged, of another version or not one of ours; the message names it.
         """
         folder = Path(folder)
+        model, edited = cls._load(folder, device)
+        _warn_of_edited(folder, edited)
+        return model
+
+    @classmethod
+    def _load(cls, folder: Path, device: str) -> tuple[Self, list[str]]:
+        """Return the model of a folder, and the names of files beside it that are not what was saved."""
         other = cls._read_other(folder, device)
         if other is not None:
-            return other
+            return other, []
         model = cls._read(folder, device)
-        edited = verify(folder, model._file_names())
-        if edited:
-            told = f"{folder}: {', '.join(edited)} changed since the model was saved, or missing; the model is whole."
-            warnings.warn(told, EditedFilesWarning, stacklevel=2)
-        return model
+        return model, verify(folder, model._file_names())
 
     @classmethod
     def from_pretrained(
@@ -157,8 +160,7 @@ class Sharing(ABC):
                 raise invalid("revision", "from_pretrained", "None for a folder", revision)
             return cls.load(repo_id_or_path, device=device)
 
-        attempts = 0
-        while True:
+        for again in (True, False):
             folder = hub.fetch(
                 str(repo_id_or_path),
                 revision=revision,
@@ -166,12 +168,16 @@ class Sharing(ABC):
                 cache_dir=cache_dir,
                 local_files_only=local_files_only,
             )
-            attempts += 1
             try:
-                return cls.load(folder, device=device)
+                model, edited = cls._load(folder, device)
             except ModelFolderError:
-                if not hub.discard_damaged(folder) or attempts == 2:  # always deleted, so that the cache stays sound
+                if not hub.discard_damaged(folder) or not again:  # deleted in any case, so that the cache stays sound
                     raise
+            else:
+                if not edited or not hub.discard_damaged(folder) or not again:
+                    break
+        _warn_of_edited(folder, edited)
+        return model
 
     def push_to_hub(
         self,
@@ -229,6 +235,12 @@ class Sharing(ABC):
                 commit_message=commit_message,
                 create_pr=create_pr,
             )
+
+
+def _warn_of_edited(folder: Path, edited: list[str]) -> None:
+    if edited:
+        told = f"{folder}: {', '.join(edited)} changed since the model was saved, or missing; the model is whole."
+        warnings.warn(told, EditedFilesWarning, stacklevel=3)
 
 
 def _sums_before(folder: Path) -> dict[str, str]:

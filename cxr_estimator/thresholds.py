@@ -79,6 +79,13 @@ class OperatingPoint:
         """The probability that a point of the rule "number" was given as."""
         return (self.options or {}).get("probability", self.threshold)
 
+    @property
+    def rule_text(self) -> str:
+        """The rule as it is written: "sensitivity>=0.95", "cost, false_negative_cost 5, ..."."""
+        options = dict(self.options or {}) if self.rule != NUMBER else {}
+        at_least = f">={options.pop('at_least'):g}" if "at_least" in options else ""
+        return ", ".join([f"{self.rule}{at_least}", *(f"{name} {value:g}" for name, value in options.items())])
+
     def is_positive(self, scores: Any) -> Any:
         """Return which raw log-odds (array or tensor, any shape) count as positive."""
         return scores >= self.score

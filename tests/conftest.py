@@ -137,6 +137,7 @@ def metadata_routing():
 
 
 def pytest_unconfigure(config):
+    HUB.close()
     shutil.rmtree(HF_HOME, ignore_errors=True)
 
 

@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from cxr_estimator._hub_errors import check_repo_id
 from cxr_estimator.checksums import SUMS_NAME, sha256_of, write_sums
 from cxr_estimator.errors import EditedFilesWarning, HubError, InvalidParameterError, InvalidTypeError, ModelFolderError
 from cxr_estimator.hub import Change, differences, fetch, push
@@ -233,8 +238,24 @@ def test_differences(hub, model):
 
 BAD_IDS = [
     "../x", "a/b/c", "model", "", "/", "a/", "/a", "file:///etc/passwd", "https://huggingface.co/a/b", "a/b\0", "a/b\n",
-    "a/..", "a/b--c", "a/b.git", "a/.b", "é/b", "a/" + "b" * 97, "a b/c", "a\\b/c", "~/model", "x" * 100_000,
+    "a/..", "a/b--c", "a/b.git", "a/.b", "é/b", "a/" + "b" * 97, "a b/c", "a\\b/c", "~/model", "-a/b", "a/b-",
+    "x/" + "y" * 100_000,
 ]  # fmt: skip
+
+
+@given(st.text("aZ0._-/é\n ", min_size=1, max_size=12) | st.from_regex(r"[a-z]{0,97}/[a-z.]{0,97}"))
+@example("hf-vision/chest-xray_1.0")
+def test_names_are_those_that_the_client_allows_for_users(text):
+    try:
+        accepted = bool(check_repo_id(text, caller="test"))
+    except InvalidParameterError:
+        accepted = False
+    try:
+        validate_repo_id(text)
+        allowed = "/" in text
+    except HFValidationError:
+        allowed = False
+    assert accepted == allowed
 
 
 @pytest.mark.parametrize("repo_id", BAD_IDS, ids=[repr(one[:12]) for one in BAD_IDS])

@@ -15,16 +15,16 @@ PACKAGE = Path(cxr_estimator.__file__).parent
 # A module may import from the entries above its own. Sub-packages are one entry.
 ORDER = [
     "errors", "_optional", "_validation", "_outputs", "versions", "_arrays", "_digest", "serialization", "checksums",
-    "_hub_errors", "_remote",
-    "hub", "_pulling", "_isolation", "_dicom_grey", "dicom", "images", "preprocessing", "cache", "reading", "backbones",
-    "statistics", "roc", "selective", "fingerprints", "thresholds", "_calibration_maps", "calibration", "provenance",
-    "_explanation_check", "explanation", "_figure_style", "_heat_table", "figures", "inference", "augmentation",
-    "optimisation", "checkpoints", "training", "_progress", "attribution", "metrics", "datasets", "_ood_blocks", "ood",
-    "_rows", "_predicting", "_checking", "_decisions", "_operating", "_background", "_labels", "_fitting", "_batches",
-    "_sampling", "uncertainty", "conformal", "_targets", "_explaining", "_measuring", "doubts", "abstention",
-    "_persistence", "_timm_checkpoint", "_deciding", "_doubting", "card", "_sharing", "classifier", "_ensembling",
-    "ensemble", "_folds", "model_selection", "clinical", "scorers", "_benchmark_folder", "benchmark", "displays",
-    "evaluation", "curation", "quickstart", "cli",
+    "_hub_errors", "_remote", "hub", "_pulling", "_isolation", "_dicom_grey", "dicom", "images", "preprocessing",
+    "cache", "reading", "backbones", "statistics", "_wording", "roc", "selective", "fingerprints", "thresholds",
+    "_calibration_maps", "calibration", "provenance", "_explanation_check", "explanation", "_figure_style",
+    "_reliability", "_heat_table", "figures", "inference", "augmentation", "optimisation", "checkpoints", "training",
+    "_progress", "attribution", "metrics", "datasets", "_ood_blocks", "ood", "_rows", "_predicting", "_checking",
+    "_decisions", "_operating", "_background", "_labels", "_fitting", "_batches", "_sampling", "uncertainty",
+    "conformal", "_targets", "_explaining", "_measuring", "doubts", "abstention", "_persistence", "_timm_checkpoint",
+    "_deciding", "_doubting", "_card_facts", "_card_tables", "_card_metadata", "_card_picture", "card", "_sharing",
+    "classifier", "_ensembling", "ensemble", "_folds", "model_selection", "clinical", "scorers", "_benchmark_folder",
+    "benchmark", "displays", "evaluation", "curation", "quickstart", "cli",
 ]  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -13,6 +13,7 @@ import typer
 from cxr_estimator.cli._common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED
 from cxr_estimator.cli.benchmark import benchmark
 from cxr_estimator.cli.calibrate import calibrate
+from cxr_estimator.cli.card import card
 from cxr_estimator.cli.curate import curate
 from cxr_estimator.cli.evaluate import evaluate
 from cxr_estimator.cli.explain import explain
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    quickstart, train, calibrate, threshold, evaluate, predict, explain, benchmark, curate, similar,
+    quickstart, train, calibrate, threshold, evaluate, predict, explain, benchmark, card, curate, similar,
     push, pull, hub_diff,
 )  # fmt: skip
 for command in _COMMANDS:

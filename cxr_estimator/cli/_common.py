@@ -252,7 +252,9 @@ def write_rows(rows: Sequence[dict[str, Any]], output: Path | None, format: Form
 
 def write_text(text: str, output: Path | None) -> None:
     """Write to a file or to standard output; bytes of names that are no UTF-8 are written as escapes."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    from cxr_estimator._wording import printable
+
+    text = printable(text)
     if output is None:
         typer.echo(text, nl=False)
         return

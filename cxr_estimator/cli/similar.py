@@ -78,9 +78,14 @@ def similar(
         write_text(_page(files, known.X, found, names), output)
     else:
         root = data if data.is_dir() else data.parent
-        found["path"] = [os.path.relpath(known.X[position], root) for position in found["position"]]
-        rows = found.drop(columns="query").to_dict("records")
-        write_rows([{str(name): value for name, value in row.items()} for row in rows], output, format)
+        rows = [
+            {
+                **{str(name): value for name, value in row.items()},
+                "path": os.path.relpath(known.X[row["position"]], root),
+            }
+            for row in found.drop(columns="query").to_dict("records")
+        ]
+        write_rows(rows, output, format)
     report_skipped(skipped)
 
 

@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cxr_estimator._validation import check_number, check_per_image
+from cxr_estimator._wording import printable
 from cxr_estimator.curation._pictures import HASH_BITS, Pictures, hash_distances, hashes, read_pictures, resemblance
 from cxr_estimator.errors import SkippedImagesWarning
 from cxr_estimator.images import as_images
@@ -93,7 +94,7 @@ def duplicates(
 
 
 def checked(given: Mapping[str, Any], n_images: int, *, caller: str) -> dict[str, np.ndarray]:
-    """Return what is known of each image by name of the column; patients as numbers."""
+    """Return what is known of each image by name of the column; patients as numbers, texts as UTF-8 can hold them."""
     names = {"label": "y", "patient": "groups", "split": "splits"}
     about = {
         name: check_per_image(names[name], values, n_images, caller=caller)
@@ -102,7 +103,15 @@ def checked(given: Mapping[str, Any], n_images: int, *, caller: str) -> dict[str
     }
     if "patient" in about:
         about["patient"] = np.unique(about["patient"], return_inverse=True)[1]
-    return about
+    return {name: _printable(values) for name, values in about.items()}
+
+
+def _printable(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind not in "OU":
+        return values
+    return np.array(
+        [printable(one) if isinstance(one, str) else one for one in values.tolist()], dtype=values.dtype.kind
+    )
 
 
 def duplicate_table(

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr_estimator.curation._report import anonymous, printable
+from cxr_estimator._wording import printable
+from cxr_estimator.curation._report import anonymous
 from cxr_estimator.errors import ImageError
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.preprocessing import Preprocessing
@@ -62,7 +63,7 @@ def report_page(report: CurationReport, *, show_names: bool) -> str:
         sections.append(_overlap(report.overlap, shown))
     if report.unreadable:
         rows = [(shown.name(one.position), one.reason if show_names else anonymous(one)) for one in report.unreadable]
-        sections.append(Section("Unreadable", "", table=pd.DataFrame(rows, columns=["image", "reason"])))
+        sections.append(Section("Unreadable", "", table=pd.DataFrame(rows, columns=["image", "reason"], dtype=object)))
     facts = [(name.replace("_", " "), str(number)) for name, number in report.summary.items()]
     return page("Curation", facts, report.notes, sections)
 
@@ -171,7 +172,7 @@ def _overlap(table: pd.DataFrame, shown: Shown) -> Section:
             more = f", {len(part)} images, {_GROUP} shown" if len(part) > _GROUP else ""
             cards = [shown.card(row.position, f"{row.label}, {row.split}") for row in _rows(part.head(_GROUP))]
             groups.append(Group(f"{_KINDS[str(kind)].capitalize()} {number}{more}", cards))
-    found = pd.DataFrame(rows[:_SHOWN], columns=["what", "number", "where", "labels"])
+    found = pd.DataFrame(rows[:_SHOWN], columns=["what", "number", "where", "labels"], dtype=object)
     return Section("Overlap between splits", f"{len(rows)} shared{_limited(len(rows))}.", found, tuple(groups))
 
 

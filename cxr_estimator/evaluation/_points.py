@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from cxr_estimator._operating import threshold_of
+from cxr_estimator._operating import stated_threshold
 from cxr_estimator._outputs import Task
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.evaluation._figures import Decided, estimates
 from cxr_estimator.evaluation._intervals import Patients, confusion_matrix
 from cxr_estimator.statistics import Estimate, difference
-from cxr_estimator.thresholds import LIKELIEST, NUMBER, OperatingPoint
+from cxr_estimator.thresholds import LIKELIEST, OperatingPoint
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,9 @@ def _at_point(
     classes = tuple(labels) if clf.task_ is Task.BINARY else (f"not {label}", label)
     promised = {"sensitivity": point.sensitivity, "specificity": point.specificity}
     return Decisions(
-        rule=_rule_of(point),
+        rule=point.rule_text,
         label=label,
-        threshold=_threshold(clf, point),
+        threshold=stated_threshold(clf, point),
         estimates=found,
         confusion=confusion[::-1, ::-1] if classes[0] == label else confusion,
         classes=classes,
@@ -130,16 +130,3 @@ def _at_point(
             if promise is not None
         ),
     )
-
-
-def _threshold(clf: CXRClassifier, point: OperatingPoint) -> float | None:
-    """Return the probability from which a point decides; None where calibrated ones do not tell."""
-    unclear = clf.task_ is Task.MULTICLASS and clf.calibration_ is not None
-    return None if unclear else threshold_of(clf, point)
-
-
-def _rule_of(point: OperatingPoint) -> str:
-    """Return the rule as it is written: "sensitivity>=0.95", "cost, false_negative_cost 5, ..."."""
-    options = dict(point.options or {}) if point.rule != NUMBER else {}
-    at_least = f">={options.pop('at_least'):g}" if "at_least" in options else ""
-    return ", ".join([f"{point.rule}{at_least}", *(f"{name} {value:g}" for name, value in options.items())])

@@ -140,6 +140,12 @@ class EvaluationReport:
         positive = "" if self.pos_label is None else f"; positive label: {self.pos_label}"
         return f"classes in order: {shares}{positive}"
 
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return the tables that all written forms show, of text for people, by their titles."""
+        from cxr_estimator.evaluation._writing import sections
+
+        return {section.title: section.table for section in sections(self)}
+
     def to_frame(self) -> pd.DataFrame:
         """Return operating_point, class, figure, value, low and high, a row for each figure.
 

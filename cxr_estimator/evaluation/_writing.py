@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from cxr_estimator._outputs import Task
+from cxr_estimator._wording import DISCLAIMER, cell, escaped, markdown_table, words
 from cxr_estimator.evaluation._figures import FIGURES
 from cxr_estimator.evaluation.plots import PLOTS, draw, plots_of
 from cxr_estimator.statistics import Estimate
@@ -20,9 +19,7 @@ if TYPE_CHECKING:
     from cxr_estimator.evaluation._report import EvaluationReport
 
 TITLE = "Evaluation"
-DISCLAIMER = "Research and education only, not a medical device."
 _WITHOUT_THRESHOLD, _ALL_LABELS = "Without a threshold", "All labels, each at its operating point"
-_SHORT = {"auroc", "auprc", "npv", "f1", "mcc"}
 INTERVALS = "Brackets hold 95% intervals over patients."
 
 
@@ -35,7 +32,7 @@ class Section(NamedTuple):
 
 def sections(report: EvaluationReport) -> Iterator[Section]:
     """Yield the tables of a report."""
-    rows = [(_words(name), _cell(one), FIGURES[name].summary) for name, one in report.overall.items()]
+    rows = [(words(name), cell(one), FIGURES[name].summary) for name, one in report.overall.items()]
     several = report.task is Task.MULTILABEL
     yield Section(
         _ALL_LABELS if several else _WITHOUT_THRESHOLD, pd.DataFrame(rows, columns=["figure", "value", "meaning"])
@@ -67,9 +64,9 @@ def text(report: EvaluationReport) -> str:
 def markdown(report: EvaluationReport) -> str:
     """Return the report in Markdown (GitHub's tables)."""
     parts = [f"# {TITLE}\n", f"{_summary(report)}. {INTERVALS} {DISCLAIMER}\n"]
-    parts += [f"- {_escaped(note)}" for note in report.notes]
+    parts += [f"- {escaped(note)}" for note in report.notes]
     for section in sections(report):
-        parts += [f"\n## {_escaped(section.title)}\n", f"{_escaped(report.heading)}\n", _markdown_table(section.table)]
+        parts += [f"\n## {escaped(section.title)}\n", f"{escaped(report.heading)}\n", markdown_table(section.table)]
     return "\n".join(parts) + "\n"
 
 
@@ -99,11 +96,11 @@ def _points(report: EvaluationReport) -> pd.DataFrame:
     """Return a row for each figure and a column for each operating point."""
     found = report.decisions
     names = dict.fromkeys(figure for one in found.values() for figure in one.estimates)
-    columns: dict[str, list[str]] = {"figure": ["chosen by", "decides", "from a probability of", *map(_words, names)]}
+    columns: dict[str, list[str]] = {"figure": ["chosen by", "decides", "from a probability of", *map(words, names)]}
     for name, one in found.items():
         threshold = "" if one.threshold is None else f"{one.threshold:.3g}"
         label = "" if one.label is None else str(one.label)
-        figures = [_cell(one.estimates[figure]) if figure in one.estimates else "" for figure in names]
+        figures = [cell(one.estimates[figure]) if figure in one.estimates else "" for figure in names]
         columns[f" {name}" if name in columns else name] = [one.rule, label, threshold, *figures]
     table = pd.DataFrame(columns)
     return table[(table.drop(columns="figure") != "").any(axis=1)]
@@ -113,15 +110,22 @@ def _classes(report: EvaluationReport) -> pd.DataFrame:
     """Return a row for each of several classes."""
     figures = next(iter(report.per_class.values()))
     rows = [
-        (str(label), str(report.support[label]), *map(_cell, found.values()))
+        (str(label), str(report.support[label]), *map(cell, found.values()))
         for label, found in report.per_class.items()
     ]
-    return pd.DataFrame(rows, columns=["class", "support", *map(_words, figures)])
+    return pd.DataFrame(rows, columns=["class", "support", *map(words, figures)])
 
 
 def _transfer(report: EvaluationReport) -> pd.DataFrame:
     rows = [
-        (name, one.figure, _cell(one.promised), _cell(one.observed), _cell(one.gap, sign="+"), one.verdict)
+        (
+            name,
+            one.figure,
+            cell(one.promised),
+            cell(one.observed),
+            cell(one.gap, sign="+"),
+            one.verdict,
+        )
         for name, decisions in report.decisions.items()
         for one in decisions.transfer
     ]
@@ -137,36 +141,10 @@ def _subgroups(found: pd.DataFrame) -> pd.DataFrame:
         table["prevalence"] = [f"{share:.1%}" for share in found["prevalence"]]
     for figure in [str(name).removesuffix("_low") for name in found if str(name).endswith("_low")]:
         ends = found[[figure, f"{figure}_low", f"{figure}_high"]].to_numpy()
-        cells = [_cell(Estimate(*row)) for row in ends]
+        cells = [cell(Estimate(*row)) for row in ends]
         few = [figure in names.split(", ") for names in found["too_few"]]
-        table[_words(figure)] = ["too few patients" if none else cell for cell, none in zip(cells, few, strict=True)]
+        table[words(figure)] = ["too few patients" if none else one for one, none in zip(cells, few, strict=True)]
     return table
-
-
-def _words(name: Any) -> str:
-    """Return a name for people: "macro_auroc" is "macro AUROC"."""
-    return " ".join(word.upper() if word in _SHORT else word for word in str(name).split("_")).replace("brier", "Brier")
-
-
-def _cell(one: Estimate, sign: str = "") -> str:
-    """Return "0.912 (0.880 to 0.940)", "undefined", or without brackets where there is no interval."""
-    if np.isnan(one.value):
-        return "undefined"
-    if np.isnan(one.low) or one.low == one.high:
-        return f"{one.value:{sign}.3f}"
-    return f"{one.value:{sign}.3f} ({one.low:{sign}.3f} to {one.high:{sign}.3f})"
-
-
-def _escaped(text: str) -> str:
-    """Return text in which no character means anything to Markdown or HTML, in one line."""
-    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", plain)
-
-
-def _markdown_table(table: pd.DataFrame) -> str:
-    rows = [table.columns.astype(str).tolist(), *table.to_numpy().tolist()]
-    head, *body = [[_escaped(cell) for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))
 
 
 def _png(figure: Any) -> str:

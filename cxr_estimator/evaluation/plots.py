@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.special import logit
 
-from cxr_estimator._figure_style import DPI, FIRST, INK, LINES, MUTED, SECOND, short
+from cxr_estimator._figure_style import FIRST, INK, LINES, MUTED, SECOND, bare, legend, legend_name, short
 from cxr_estimator._outputs import Task
+from cxr_estimator._reliability import TITLE, Line, draw_reliability, new_axes
 from cxr_estimator._validation import check_choice, wrong_type
+from cxr_estimator.provenance import Bin
 from cxr_estimator.statistics import wilson
 
 if TYPE_CHECKING:
@@ -59,21 +61,17 @@ class _Label(NamedTuple):
 def draw(report: EvaluationReport, name: str, ax: Axes | None = None) -> Figure:
     """Draw a picture of `PLOTS`, by default on a new figure, and return the figure."""
     from matplotlib.axes import Axes as AnyAxes
-    from matplotlib.figure import Figure as NewFigure
 
     plot = PLOTS[check_choice("name", name, plots_of(report), caller="plot")]
     if ax is None:
-        ax = NewFigure(figsize=(5.6, 4.6), dpi=DPI, layout="constrained").subplots()
+        ax = new_axes()
     elif not isinstance(ax, AnyAxes):
         raise wrong_type("ax", "plot", "None or the Axes of a figure", ax)
     plot.function(report, ax)
     positive = "" if report.pos_label is None else f", positive: {short(report.pos_label, 24)}"
     shares = ", ".join(f"{short(label, 16)} {share:.0%}" for label, share in list(report.prevalence.items())[:4])
     more = ", ..." if len(report.prevalence) > 4 else ""
-    ax.set_title(f"{plot.title}\n{report.n_images} images: {shares}{more}{positive}", fontsize=9, parse_math=False)
-    ax.title.set_in_layout(True)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    bare(ax, f"{plot.title}\n{report.n_images} images: {shares}{more}{positive}")
     figure: Any = ax.get_figure(root=True)
     return figure
 
@@ -92,12 +90,12 @@ def plot_roc(report: EvaluationReport, ax: Axes) -> None:
         if label.positive.any() and not label.positive.all():
             false, true, _ = roc_curve(label.positive, label.scores)
             area = (report.per_class.get(label.name) or report.overall)["auroc"]
-            ax.plot(false, true, color=label.colour, label=f"{_named(label.name)}: AUROC {area}")
+            ax.plot(false, true, color=label.colour, label=f"{legend_name(label.name)}: AUROC {area}")
     for mark, name, point in _points(report):
         x, y = 1.0 - point.estimates["specificity"].value, point.estimates["sensitivity"].value
         ax.plot(x, y, mark, color=INK, markersize=6, label=f"{name}: sens. {y:.2f}, spec. {1 - x:.2f}", zorder=3)
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="1 - specificity", ylabel="sensitivity")
-    _legend(ax, "lower right")
+    legend(ax, "lower right")
 
 
 def plot_precision_recall(report: EvaluationReport, ax: Axes) -> None:
@@ -108,7 +106,7 @@ def plot_precision_recall(report: EvaluationReport, ax: Axes) -> None:
         if label.positive.any() and not label.positive.all():
             precision, recall, _ = precision_recall_curve(label.positive, label.scores)
             area = (report.per_class.get(label.name) or report.overall)["auprc"]
-            text = f"{_named(label.name)}: AUPRC {area}"
+            text = f"{legend_name(label.name)}: AUPRC {area}"
             ax.plot(recall, precision, color=label.colour, drawstyle="steps-post", label=text)
         ax.axhline(label.positive.mean(), color=label.colour, linewidth=0.8, linestyle=":")
     ax.plot([], [], color=MUTED, linewidth=0.8, linestyle=":", label="prevalence (chance)")
@@ -116,7 +114,7 @@ def plot_precision_recall(report: EvaluationReport, ax: Axes) -> None:
         x, y = point.estimates["sensitivity"].value, point.estimates["precision"].value
         ax.plot(x, y, mark, color=INK, markersize=6, label=f"{name}: sens. {x:.2f}, precision {y:.2f}", zorder=3)
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel="sensitivity (recall)", ylabel="precision")
-    _legend(ax, "lower left")
+    legend(ax, "lower left")
 
 
 def plot_reliability(report: EvaluationReport, ax: Axes) -> None:
@@ -125,19 +123,16 @@ def plot_reliability(report: EvaluationReport, ax: Axes) -> None:
     The bars are Wilson's 95% intervals over the patients of a bin. Where there is a calibration, the hollow line is
     from before.
     """
-    ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=":", label="perfectly calibrated")
+    lines = []
     for label in _labels(report):
-        name = _named(label.name)
+        name = legend_name(label.name)
         if label.uncalibrated is not None:
-            x, y, _ = _reliability(label.uncalibrated, label.positive, label.patients)
-            style: dict[str, Any] = {"linestyle": "--", "marker": "o", "markerfacecolor": "white", "markersize": 4}
+            before = _reliability(label.uncalibrated, label.positive, label.patients)
             colour = MUTED if report.task is Task.BINARY else label.colour
-            ax.plot(x, y, color=colour, linewidth=0.9, label=f"{name}, before calibration", **style)
-        x, y, bars = _reliability(label.proba, label.positive, label.patients)
+            lines.append(Line(f"{name}, before calibration", before, colour, is_before=True))
         text = name if label.uncalibrated is None else f"{name}, calibrated"
-        ax.errorbar(x, y, bars, color=label.colour, marker="o", markersize=4, capsize=2, elinewidth=0.9, label=text)
-    ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="mean probability", ylabel="observed frequency")
-    _legend(ax, "upper left")
+        lines.append(Line(text, _reliability(label.proba, label.positive, label.patients), label.colour))
+    draw_reliability(ax, lines)
 
 
 def plot_decision_curve(report: EvaluationReport, ax: Axes) -> None:
@@ -158,14 +153,14 @@ def plot_decision_curve(report: EvaluationReport, ax: Axes) -> None:
     benefit = net_benefit(label.proba, label.positive, thresholds)
     ax.plot(thresholds, benefit, color=label.colour, label="model")
     all_positive = net_benefit(np.ones(len(label.proba)), label.positive, thresholds)
-    ax.plot(thresholds, all_positive, color=SECOND, linewidth=1.0, label=f"all are {_named(label.name)}")
+    ax.plot(thresholds, all_positive, color=SECOND, linewidth=1.0, label=f"all are {legend_name(label.name)}")
     ax.axhline(0.0, color=INK, linewidth=1.0, linestyle=":", label="none is")
     for mark, name, point in _points(report):
         if point.threshold is not None:
             ax.plot(point.threshold, 0.0, mark, color=INK, markersize=6, clip_on=False, label=name, zorder=3)
     top = max(prevalence, float(benefit.max()), 0.05)
     ax.set(xlim=(0, 1), ylim=(-0.25 * top, 1.1 * top), xlabel="threshold probability", ylabel="net benefit")
-    _legend(ax, "best")
+    legend(ax, "best")
 
 
 def plot_scores(report: EvaluationReport, ax: Axes) -> None:
@@ -175,7 +170,7 @@ def plot_scores(report: EvaluationReport, ax: Axes) -> None:
     edges = np.linspace(log_odds.min() - 1e-9, log_odds.max() + 1e-9, 31).tolist()
     other = next(one for one in report.classes if one != report.pos_label)
     for name, rows, colour in ((other, ~label.positive, FIRST), (label.name, label.positive, SECOND)):
-        text = f"{_named(name)} ({rows.sum()})"
+        text = f"{legend_name(name)} ({rows.sum()})"
         ax.hist(log_odds[rows], edges, color=colour, alpha=0.55, edgecolor=colour, histtype="stepfilled", label=text)
     for number, (_, name, point) in enumerate(_points(report)):
         if point.threshold is not None:
@@ -186,10 +181,10 @@ def plot_scores(report: EvaluationReport, ax: Axes) -> None:
     low, high = ax.get_xlim()
     shown = [one for one in _PROBABILITIES if low <= logit(one) <= high]
     ax.set_xticks([float(logit(one)) for one in shown], [f"{one:g}" for one in shown])
-    ax.set(xlabel=f"probability of {_named(label.name)} (scale of log-odds)", ylabel="images")
+    ax.set(xlabel=f"probability of {legend_name(label.name)} (scale of log-odds)", ylabel="images")
     ax.xaxis.label.set_parse_math(False)
     ax.set_ylim(0, _HEADROOM * ax.get_ylim()[1])
-    _legend(ax, "upper center")
+    legend(ax, "upper center")
 
 
 def net_benefit(proba: np.ndarray, positive: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
@@ -211,7 +206,7 @@ def net_benefit(proba: np.ndarray, positive: np.ndarray, thresholds: np.ndarray)
 PLOTS: Mapping[str, Plot] = {
     "roc": Plot(plot_roc, "ROC curve", True),
     "precision_recall": Plot(plot_precision_recall, "Precision-recall curve", True),
-    "reliability": Plot(plot_reliability, "Reliability diagram", True),
+    "reliability": Plot(plot_reliability, TITLE, True),
     "decision_curve": Plot(plot_decision_curve, "Decision curve", False),
     "scores": Plot(plot_scores, "Distribution of probabilities", False),
 }
@@ -239,36 +234,23 @@ def _points(report: EvaluationReport) -> Iterator[tuple[str, str, Decisions]]:
     """Yield mark, name and decisions of each operating point."""
     points = [(name, one) for name, one in report.decisions.items() if one.label is not None]
     for number, (name, one) in enumerate(points):
-        yield _MARKS[number % len(_MARKS)], _named(name), one
+        yield _MARKS[number % len(_MARKS)], legend_name(name), one
 
 
-def _reliability(
-    proba: np.ndarray, positive: np.ndarray, patients: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return mean probability and frequency (B,) of each bin, and how far its interval reaches down and up (2, B)."""
+def _reliability(proba: np.ndarray, positive: np.ndarray, patients: np.ndarray) -> list[Bin]:
+    """Return bins of about equally many images each, with Wilson's interval over the patients of each."""
     edges = np.unique(np.quantile(proba, np.arange(1, N_BINS) / N_BINS))
     place = np.searchsorted(edges, proba)
-    rows = [np.flatnonzero(place == number) for number in np.unique(place)]
-    x = np.array([proba[each].mean() for each in rows])
-    y = np.array([positive[each].mean() for each in rows])
-    ends = [wilson(share, len(np.unique(patients[each]))) for share, each in zip(y, rows, strict=True)]
-    low, high = np.array(ends).T
-    return x, y, np.maximum([y - low, high - y], 0.0)
+    found = []
+    for number in np.unique(place):
+        rows = np.flatnonzero(place == number)
+        share = float(positive[rows].mean())
+        ends = wilson(share, len(np.unique(patients[rows])))
+        found.append(Bin(float(proba[rows].mean()), share, *ends, len(rows)))
+    return found
 
 
 def _shown(proba: np.ndarray) -> np.ndarray:
     """Return log-odds that can be drawn, also of 0 and 1."""
     with np.errstate(divide="ignore"):
         return np.clip(logit(proba), -_WIDEST, _WIDEST)
-
-
-def _named(name: Any) -> str:
-    """Return a name for a legend, from which matplotlib leaves out what begins with an underscore."""
-    text = short(name, 20)
-    return f"\u200a{text}" if text.startswith("_") else text
-
-
-def _legend(ax: Axes, place: str) -> None:
-    options: dict[str, Any] = {"fontsize": 7, "loc": place, "framealpha": 0.85}
-    for text in ax.legend(**options).get_texts():
-        text.set_parse_math(False)

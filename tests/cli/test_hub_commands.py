@@ -85,8 +85,8 @@ def test_a_folder_of_other_things(hub, tmp_path):
 
 def test_nothing_is_half_pulled(hub, model, tmp_path):
     cxr("push", "alice/model", "--model", model)
-    hub.faults.append(Fault("GET", "model.safetensors|/lfs/", "flip", times=-1, at=30))
-    with pytest.raises(ModelFolderError, match=r"model.safetensors is not what SHA256SUMS records"):
+    hub.faults.append(Fault("GET", "/storage/.*signed=get", "flip", times=-1, at=30))
+    with pytest.raises(ModelFolderError, match=r"model.safetensors is not what its SHA256SUMS records"):
         cxr("pull", "alice/model", tmp_path / "pulled")
     assert not (tmp_path / "pulled").exists()
     hub.faults.clear()
@@ -96,7 +96,7 @@ def test_nothing_is_half_pulled(hub, model, tmp_path):
 
 def test_a_download_that_was_damaged_once_is_repeated(hub, model, tmp_path):
     cxr("push", "alice/model", "--model", model)
-    hub.faults.append(Fault("GET", "model.safetensors|/lfs/", "flip", at=30))
+    hub.faults.append(Fault("GET", "/storage/.*signed=get", "flip", at=30))
     cxr("pull", "alice/model", tmp_path / "pulled")
     assert contents(tmp_path / "pulled") == contents(model)
 

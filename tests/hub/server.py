@@ -80,6 +80,10 @@ class HubServer:
         self._server.server_close()
         self._server.hang_up()
 
+    def close(self) -> None:
+        """Give the port back."""
+        self._reservation.close()
+
     @contextlib.contextmanager
     def down(self):
         """No server at all inside the block."""

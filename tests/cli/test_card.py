@@ -1,0 +1,99 @@
+"""`cxr card`."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+from huggingface_hub import metadata_load
+
+from cxr_estimator import CXRClassifier
+from cxr_estimator.checksums import differing, read_sums
+from tests.cli.test_cli import cxr, folder  # noqa: F401 - a fixture
+
+
+@pytest.fixture
+def model(fitted, tmp_path):
+    return fitted.save(tmp_path / "model")
+
+
+def test_what_only_the_author_knows(model, tmp_path):
+    weights, config = ((model / name).read_bytes() for name in ("model.safetensors", "config.json"))
+    (tmp_path / "paper.bib").write_text("@misc{a}\n")
+    done = cxr(
+        "card", "--model", model, "--title", "My model", "--repo-id", "user/model", "--license", "mit",
+        "--dataset", "user/data", "--dataset-name", "My data", "--population", "one hospital",
+        "--attribution", "A. Author", "--citation", tmp_path / "paper.bib", "--quiet",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    text = (model / "README.md").read_text()
+    said = (
+        "# My model",
+        "cxr predict --model user/model image.png",
+        "[My data](",
+        "one hospital",
+        "A. Author",
+        "@misc{a}",
+    )
+    assert all(part in text for part in said)
+    assert "Not evaluated on images" in text
+    assert metadata_load(model / "README.md")["license"] == "mit"
+    assert (model / "model.safetensors").read_bytes() == weights
+    assert (model / "config.json").read_bytes() == config
+    assert not differing(model, read_sums(model))
+
+
+def test_an_evaluation_and_a_benchmark_go_in(model, folder, tmp_path):  # noqa: F811
+    row = {
+        "method": "grad_cam", "metric": "deletion_auc", "bucket": "all", "value": 0.1234, "low": 0.1, "high": 0.15,
+        "n_images": 30, "n_patients": 20, "n_undefined": 0, "greater_is_better": True, "is_gain": True, "rank": 1.0,
+    }  # fmt: skip
+    (tmp_path / "benchmark").mkdir()
+    pd.DataFrame([row]).to_csv(tmp_path / "benchmark" / "table.csv", index=False)
+    done = cxr(
+        "card",
+        "--model",
+        model,
+        "--dataset",
+        "user/data",
+        "--data",
+        folder,
+        "--benchmark",
+        tmp_path / "benchmark",
+        "-q",
+    )
+    assert done.returncode == 0, done.stderr
+    text = (model / "README.md").read_text()
+    assert "part test: 20 images of" in text
+    assert "| Grad-CAM | 0.123 (0.100 to 0.150) |" in text
+    assert (model / ".eval_results" / "user--data.yaml").is_file()
+    assert not differing(model, read_sums(model))
+    assert json.loads((model / "config.json").read_text())["parameters"]["on_error"] == "raise"
+    assert CXRClassifier.load(model).classes_.tolist() == ["NORMAL", "PNEUMONIA"]
+
+
+def test_a_readme_that_was_edited_is_kept(model):
+    (model / "README.md").write_text("# By hand\n")
+    done = cxr("card", "--model", model, "--title", "My model", "-q")
+    assert done.returncode == 0
+    assert "is kept" in done.stderr
+    assert (model / "README.md").read_text() == "# By hand\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--split", "test"), "are for --data"),
+        (("--evaluation-name", "B"), "are for --data"),
+        (("--citation", "missing.bib"), "missing.bib: cannot be read"),
+        (("--benchmark", "missing"), "is no table of `cxr benchmark`"),
+        (("--license", "The MIT License"), "an identifier of the Hub"),
+    ],
+)
+def test_bad_options(model, options, said):
+    before = (model / "README.md").read_bytes()
+    done = cxr("card", "--model", model, *options)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert (model / "README.md").read_bytes() == before

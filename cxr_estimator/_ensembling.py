@@ -20,6 +20,7 @@ from cxr_estimator._predicting import run_members
 from cxr_estimator._progress import check_callback, shared_progress
 from cxr_estimator._targets import explained_classes
 from cxr_estimator._validation import check_number, check_seed, invalid, plain, wrong_type
+from cxr_estimator.card import ModelCard
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.errors import CXRError, DataError, ModelFolderError
 from cxr_estimator.explanation import Explanation
@@ -229,18 +230,18 @@ def _place(number: int) -> str:
     return f"member_{number}"
 
 
-def save(ensemble: CXREnsemble, folder: Path, dtype: str | None) -> None:
+def save(ensemble: CXREnsemble, folder: Path, dtype: str | None, card: ModelCard) -> None:
     """Write the files of `file_names`."""
     if (folder / WEIGHTS_NAME).exists():
         raise DataError(f"{folder}: holds a single model; save the ensemble in a folder of its own.")
     for number, member in enumerate(ensemble.estimators_):
-        _persistence.save(member, folder / _place(number), dtype)
+        _persistence.save(member, folder / _place(number), dtype, ModelCard())
     config = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
         "members": len(ensemble.estimators_),
         "parameters": {name: to_json(ensemble.get_params()[name]) for name in _PARAMETERS},
-        **_persistence.decisions_to_json(ensemble),
+        **_persistence.decisions_to_json(ensemble, card),
     }
     with atomic_write(folder / CONFIG_NAME) as file:
         file.write(json.dumps(config, indent=1, allow_nan=False).encode())

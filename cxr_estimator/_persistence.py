@@ -54,7 +54,7 @@ _LOCAL = {"checkpoint_dir", "cache_dir", "n_jobs", "verbose"}
 FILES = (CONFIG_NAME, WEIGHTS_NAME)
 
 
-def save(clf: CXRClassifier, folder: Path, dtype: str | None) -> None:
+def save(clf: CXRClassifier, folder: Path, dtype: str | None, card: ModelCard) -> None:
     """Write `FILES` of a fitted classifier; file names and patients are not part of it."""
     if (folder / "member_0").exists():
         raise DataError(f"{folder}: holds an ensemble; save the model in a folder of its own.")
@@ -62,7 +62,7 @@ def save(clf: CXRClassifier, folder: Path, dtype: str | None) -> None:
     parameters = clf.get_params() | clf.architecture_
     config = {
         "parameters": {key: to_json(value) for key, value in parameters.items() if key not in _LOCAL},
-        **decisions_to_json(clf),
+        **decisions_to_json(clf, card),
         "preprocessing": clf.preprocessing_.to_dict(),
         "image_shape": to_json(clf.image_shape_),
         "bfloat16_change": clf.bfloat16_change_,
@@ -95,9 +95,9 @@ def _halved(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, half
 
 
-def decisions_to_json(clf: Any) -> dict[str, Any]:
+def decisions_to_json(clf: Any, card: ModelCard) -> dict[str, Any]:
     """Describe how an estimator gets from logits to decisions, when it gives none, and what its author says of it."""
-    optional = {"conformal": clf.conformal_, "abstention": clf.abstention_, "card": clf.card_}
+    optional = {"conformal": clf.conformal_, "abstention": clf.abstention_, "card": card if card.to_dict() else None}
     return {
         "task": clf.task_.value,
         "classes": labels_to_json(clf.classes_),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 
-from cxr_estimator.checksums import SUMS_NAME, differing, read_sums
-from cxr_estimator.errors import DataError, ModelFolderError
+from cxr_estimator.checksums import SUMS_NAME, differing, read_sums, sha256_of
+from cxr_estimator.errors import DataError, EditedFilesWarning, ModelFolderError
 from cxr_estimator.hub import discard_damaged, fetch
-from cxr_estimator.serialization import writable_folder
+from cxr_estimator.serialization import CONFIG_NAME, WEIGHTS_NAME, writable_folder
 
 
 def pull(repo_id: str, folder: Path, *, revision: str | None = None) -> Path:
@@ -20,8 +21,8 @@ def pull(repo_id: str, folder: Path, *, revision: str | None = None) -> Path:
     repo_id : str
         "user/model".
     folder : path
-        Made if need be. A model that is there is replaced, if it is as it was saved: nothing that somebody changed or
-        added is lost.
+        Made if need be. A model that is there is replaced, unless something would be lost: what somebody changed or
+        added.
     revision : str, optional
         Branch, tag or commit.
 
@@ -32,20 +33,18 @@ def pull(repo_id: str, folder: Path, *, revision: str | None = None) -> Path:
     HubError, ModelFolderError
         As for `from_pretrained`.
     """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise DataError(f"{folder}: is no folder; name another place.")
     parent = writable_folder(folder.absolute().parent)
-    _check_replaceable(folder)
     source = fetch(repo_id, revision=revision)
-    if differing(source, read_sums(source)) and discard_damaged(source):
+    if differing(source, _sums(source)) and discard_damaged(source):
         source = fetch(repo_id, revision=revision)
-    sums = read_sums(source)
-    wrong = differing(source, sums)
-    if wrong:
-        raise ModelFolderError(
-            f"{repo_id}: {', '.join(wrong)} is not what its {SUMS_NAME} records, so it is not taken."
-        )
+    sums = _sums(source)
+    _check_whole(repo_id, differing(source, sums))
+    _check_replaceable(folder, source.parent)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".cxr_pull_") as staging:
         new, old = Path(staging, "new"), Path(staging, "old")
-        for name in [*sums, SUMS_NAME]:
+        for name in sums:
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, new / name)
         if folder.exists():
@@ -54,19 +53,34 @@ def pull(repo_id: str, folder: Path, *, revision: str | None = None) -> Path:
     return source
 
 
-def _check_replaceable(folder: Path) -> None:
-    """Raise unless the folder is missing, empty, or a model that nobody changed."""
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise DataError(f"{folder}: is no folder; name another place.")
+def _sums(source: Path) -> dict[str, str]:
+    """Return the digests of all files of a model by name; a checkpoint of timm records none, and is as the Hub says."""
+    if not (source / SUMS_NAME).exists():
+        return {name: sha256_of(source / name) for name in (CONFIG_NAME, WEIGHTS_NAME)}
+    return {**read_sums(source), SUMS_NAME: sha256_of(source / SUMS_NAME)}
+
+
+def _check_whole(repo_id: str, changed: list[str]) -> None:
+    """Raise if what makes the model is not as recorded; cards and pictures may have been edited on the Hub."""
+    model = [name for name in changed if Path(name).name in (CONFIG_NAME, WEIGHTS_NAME)]
+    if model:
+        raise ModelFolderError(f"{repo_id}: {', '.join(model)} is not what {SUMS_NAME} records, so it is not taken.")
+    if changed:
+        told = f"{repo_id}: {', '.join(changed)} changed since the model was saved; the model is whole."
+        warnings.warn(told, EditedFilesWarning, stacklevel=3)
+
+
+def _check_replaceable(folder: Path, snapshots: Path) -> None:
+    """Raise if files would be lost: those that neither SHA256SUMS nor any commit in the cache has like this."""
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    if not there:
-        return
-    try:
-        sums = read_sums(folder)
-    except ModelFolderError as error:
-        raise DataError(f"{folder}: holds files, but no model that can be replaced ({error})") from error
-    kept = sorted({*(there - sums.keys() - {SUMS_NAME}), *differing(folder, sums)})
-    if kept:
+    sums = _sums(folder) if (folder / CONFIG_NAME).is_file() and (folder / WEIGHTS_NAME).is_file() else {}
+    unknown = (there - sums.keys()) | set(differing(folder, sums)) & there
+    lost = sorted(name for name in unknown if not any(_alike(folder / name, one / name) for one in snapshots.iterdir()))
+    if lost:
         raise DataError(
-            f"{folder}: {', '.join(kept)} would be lost, being changed or not of the model; move them away."
+            f"{folder}: {', '.join(lost)[:500]} would be lost: changed, or not of the model. Move them away."
         )
+
+
+def _alike(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and sha256_of(one) == sha256_of(other)

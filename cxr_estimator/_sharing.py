@@ -28,8 +28,8 @@ class Sharing(ABC):
     card_: ModelCard | None
 
     @abstractmethod
-    def _write(self, folder: Path, dtype: str | None) -> None:
-        """Write the files of `_file_names` into a folder that exists."""
+    def _write(self, folder: Path, dtype: str | None, card: ModelCard) -> None:
+        """Write the files of `_file_names` into a folder that exists, the texts of the card among them."""
 
     @abstractmethod
     def _file_names(self) -> list[str]:
@@ -72,9 +72,7 @@ class Sharing(ABC):
         described = card.files(self)
         folder = writable_folder(folder)
         before = _sums_before(folder)
-        written = card.to_dict()
-        self.card_ = ModelCard.from_dict(written) if written else None
-        self._write(folder, dtype)
+        self._write(folder, dtype, card)
         names = self._file_names()
         for name, content in described.items():
             if name == CARD_NAME and _is_edited(folder, name, before):

@@ -18,6 +18,7 @@ from cxr_estimator._outputs import Task
 from cxr_estimator._progress import bar, told_how_far
 from cxr_estimator._sharing import Sharing
 from cxr_estimator.backbones import embedding_size
+from cxr_estimator.card import ModelCard
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.inference import Logits
 from cxr_estimator.serialization import CONFIG_NAME, is_timm, read_json
@@ -123,7 +124,7 @@ class CXRClassifier(
     conformal_ : Conformal or None
         What `predict_set` compares with, kept by `conformalize`.
     card_ : ModelCard or None
-        What the author said of the model when it was saved last.
+        What its author wrote about a model that was loaded; see `save`.
     provenance_ : Provenance or None
         How many images of how many patients trained and validated, and how it did on the latter; None where unknown.
     history_ : pandas.DataFrame
@@ -341,8 +342,8 @@ class CXRClassifier(
 
     # -- save and load ------------------------------------------------------------------------------------------------
 
-    def _write(self, folder: Path, dtype: str | None) -> None:
-        _persistence.save(self, folder, dtype)
+    def _write(self, folder: Path, dtype: str | None, card: ModelCard) -> None:
+        _persistence.save(self, folder, dtype, card)
 
     def _file_names(self) -> list[str]:
         return list(_persistence.FILES)

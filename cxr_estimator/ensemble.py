@@ -19,6 +19,7 @@ from cxr_estimator._fitting import initial_points
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import run_members
 from cxr_estimator._sharing import Sharing
+from cxr_estimator.card import ModelCard
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.images import ImageSequence
 from cxr_estimator.inference import Logits
@@ -177,8 +178,8 @@ class CXREnsemble(Deciding, Doubting, Sharing, ClassifierMixin, BaseEstimator):
 
     # -- save and load ------------------------------------------------------------------------------------------------
 
-    def _write(self, folder: Path, dtype: str | None) -> None:
-        _ensembling.save(self, folder, dtype)
+    def _write(self, folder: Path, dtype: str | None, card: ModelCard) -> None:
+        _ensembling.save(self, folder, dtype, card)
 
     def _file_names(self) -> list[str]:
         return _ensembling.file_names(len(self.estimators_))

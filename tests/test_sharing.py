@@ -109,7 +109,7 @@ def test_what_the_author_said_stays_with_the_model(fitted, ensemble, phantoms, t
 def test_a_card_that_is_none_is_refused(fitted, tmp_path, card):
     fitted.save(tmp_path)
     edit_config(tmp_path, lambda config: config.update(card=card))
-    with pytest.raises(ModelFolderError, match="config.json"):
+    with pytest.raises(ModelFolderError, match=r"config\.json"):
         CXRClassifier.load(tmp_path)
 
 

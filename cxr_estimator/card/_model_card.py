@@ -144,7 +144,8 @@ class ModelCard:
         unknown = sorted(set(content) - set(_WRITTEN))
         if unknown:
             raise invalid("card", "load", f"made of {', '.join(_WRITTEN)}", unknown)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+        parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+        return cls(**parts)
 
     def files(self, clf: Any) -> dict[str, bytes]:
         """Return README.md, the pictures it shows and `.eval_results/*.yaml`, by name.

@@ -76,17 +76,40 @@ def test_places_that_cannot_be_replaced(hub, model, tmp_path, make):
     assert not hub.requests
 
 
-def test_a_folder_of_other_things(hub, tmp_path):
+def test_a_folder_of_other_things(hub, model, tmp_path):
+    cxr("push", "alice/model", "--model", model)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
-    with pytest.raises(DataError, match="mine: holds files, but no model that can be replaced"):
+    with pytest.raises(DataError, match=r"mine: thesis.tex would be lost"):
         cxr("pull", "alice/model", tmp_path / "mine")
+
+
+def test_a_card_that_was_edited_on_the_hub(hub, model, tmp_path):
+    """It comes along, and a newer one may replace it: nobody here wrote it."""
+    cxr("push", "alice/model", "--model", model)
+    for text in (b"theirs", b"newer"):
+        hub.store.put("models", "alice/model", {"README.md": text})
+        said = cxr("pull", "alice/model", tmp_path / "pulled")
+        assert "warning: alice/model: README.md changed since the model was saved" in said
+        assert (tmp_path / "pulled" / "README.md").read_bytes() == text
+
+
+def test_a_checkpoint_of_timm(hub, tmp_path):
+    import timm
+    from timm.models import save_for_hf
+
+    checkpoint = tmp_path / "timm"
+    save_for_hf(timm.create_model("test_resnet", num_classes=3), checkpoint, safe_serialization=True)
+    hub.store.put("models", "alice/timm", contents(checkpoint))
+    cxr("pull", "alice/timm", tmp_path / "pulled")
+    assert (tmp_path / "pulled" / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
+    assert CXRClassifier.load(tmp_path / "pulled").backbone == "test_resnet"
 
 
 def test_nothing_is_half_pulled(hub, model, tmp_path):
     cxr("push", "alice/model", "--model", model)
     hub.faults.append(Fault("GET", "/storage/.*signed=get", "flip", times=-1, at=30))
-    with pytest.raises(ModelFolderError, match=r"model.safetensors is not what its SHA256SUMS records"):
+    with pytest.raises(ModelFolderError, match=r"model.safetensors is not what SHA256SUMS records"):
         cxr("pull", "alice/model", tmp_path / "pulled")
     assert not (tmp_path / "pulled").exists()
     hub.faults.clear()

@@ -14,10 +14,9 @@ from huggingface_hub.utils import validate_repo_id
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cxr_estimator._hub_errors import check_repo_id
 from cxr_estimator.checksums import SUMS_NAME, sha256_of, write_sums
 from cxr_estimator.errors import EditedFilesWarning, HubError, InvalidParameterError, InvalidTypeError, ModelFolderError
-from cxr_estimator.hub import Change, differences, fetch, push
+from cxr_estimator.hub import Change, check_repo_id, differences, fetch, push
 from tests.hub import OTHER, READ, WRITE
 
 CARD = "---\nlicense: mit\nlibrary_name: cxr_estimator\n---\n# A model\n"

@@ -281,7 +281,7 @@ def test_other_refusals(hub, shared, status, match):
 
 
 def test_a_hub_that_takes_for_ever(hub, shared, model, monkeypatch):
-    monkeypatch.setattr("cxr_estimator.hub._PATIENCE", 0.2)
+    monkeypatch.setattr("cxr_estimator.hub._remote._PATIENCE", 0.2)
     stalled = Fault("GET", "/api/models/", "stall", at=0, times=-1)
     hub.faults.append(stalled)
     for function in (lambda: fetch(shared), lambda: push(model, shared), lambda: differences(model, shared)):

@@ -17,7 +17,7 @@ def pull(
     revision: RevisionOption = None,
 ) -> None:
     """Fetch a model from the Hugging Face Hub into a folder, whole or not at all, and say which commit it is."""
-    from cxr_estimator._pulling import pull as receive
+    from cxr_estimator.hub import pull as receive
 
     with collect_skipped():
         source = receive(repo_id, folder, revision=revision)

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from cxr_estimator._optional import needed
 from cxr_estimator._validation import check_choice
-from cxr_estimator.checksums import sha256_of
 from cxr_estimator.datasets._image_parquet import unpack
 from cxr_estimator.datasets.folder import ImageDataset, load_image_folder
 from cxr_estimator.datasets.patients import KAGGLE_PATIENT_PATTERN, patient_ids
@@ -25,7 +24,6 @@ _CALLER = "fetch_chest_xray"
 _CLASSES = {"NORMAL", "PNEUMONIA"}
 _SPLITS = ("train", "validation", "test")
 _SHARD = re.compile(r"data/(train|validation|test)-(\d{5})-of-(\d{5})(-[0-9a-f]+)?\.parquet")
-_PATIENCE = 10.0  # seconds for the first answer of the Hub
 _OTHER_WAY = (
     "Without the Hub: get the images from Mendeley Data (doi:10.17632/rscbjbr9sj), and use load_image_folder on them."
 )
@@ -175,21 +173,17 @@ class _Source:
         self, revision: str | None, token: str | bool | None, cache_dir: str | Path | None, local_files_only: bool
     ) -> None:
         from huggingface_hub import HfApi, snapshot_download
-        from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+        from huggingface_hub.errors import LocalEntryNotFoundError
 
-        from cxr_estimator._hub_errors import check_revision, check_token, hub_errors, is_unreachable
+        from cxr_estimator.hub._errors import check_revision, check_token, hub_errors
+        from cxr_estimator.hub._remote import no_answer
 
         check_revision("revision", revision, caller=_CALLER)
         check_token(token, caller=_CALLER)
         silent: Exception | None = None
         with hub_errors(_REPOSITORY, revision):
             if not local_files_only:
-                try:
-                    HfApi(token=token).dataset_info(_REPOSITORY, revision=revision, timeout=_PATIENCE)
-                except (HTTPError, OfflineModeIsEnabled) as error:  # see hub.fetch
-                    if not is_unreachable(error):
-                        raise
-                    silent = error
+                silent = no_answer(HfApi(token=token), _REPOSITORY, revision, repo_type="dataset")
             local = local_files_only or silent is not None
             self._options: dict[str, Any] = {
                 "token": token, "cache_dir": cache_dir, "repo_type": "dataset", "local_files_only": local
@@ -208,16 +202,14 @@ class _Source:
         """Return the path of a file in the client's cache, whose content is what the Hub named; at the second try."""
         from huggingface_hub import hf_hub_download
 
-        from cxr_estimator._hub_errors import hub_errors
+        from cxr_estimator.hub._errors import hub_errors
+        from cxr_estimator.hub._fetching import discard_if_damaged
 
         with hub_errors(_REPOSITORY, self.commit):
             for _ in range(2):
                 path = Path(hf_hub_download(_REPOSITORY, name, revision=self.commit, **self._options))
-                content = path.resolve()  # the client keeps it under its SHA-256, which it does not check
-                if not re.fullmatch("[0-9a-f]{64}", content.name) or sha256_of(content) == content.name:
+                if not discard_if_damaged(path):
                     return path
-                content.unlink()
-                path.unlink()
         raise HubError(f"{_REPOSITORY}: {name} was damaged on its way, twice; try again.")
 
 

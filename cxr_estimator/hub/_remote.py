@@ -1,14 +1,37 @@
-"""`Remote`: the files of a repository on the Hub at one commit."""
+"""What a repository on the Hub is, and `Remote`: the files of it at one commit."""
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi, RepoFile
+from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
 from cxr_estimator.checksums import SUMS_NAME, parse_sums, sha256_of
+from cxr_estimator.hub._errors import is_unreachable
+
+_PATIENCE = 10.0  # seconds for the first answer of the Hub
+
+
+def ask(api: HfApi, repo_id: str, revision: str | None = None, *, repo_type: str | None = None) -> Any:
+    """Return what the Hub tells of a repository: unlike the client, with an end to waiting."""
+    return api.repo_info(repo_id, revision=revision, repo_type=repo_type, timeout=_PATIENCE)
+
+
+def no_answer(
+    api: HfApi, repo_id: str, revision: str | None, *, repo_type: str | None = None
+) -> HTTPError | OfflineModeIsEnabled | None:
+    """Return why the Hub cannot be asked, or None if it can."""
+    try:
+        ask(api, repo_id, revision, repo_type=repo_type)
+    except (HTTPError, OfflineModeIsEnabled) as error:
+        if is_unreachable(error):
+            return error
+        raise
+    return None
 
 
 class Remote:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cxr_estimator.checksums import SUMS_NAME, differing, read_sums, sha256_of
 from cxr_estimator.errors import DataError, EditedFilesWarning, ModelFolderError
-from cxr_estimator.hub import discard_damaged, fetch
+from cxr_estimator.hub._fetching import discard_damaged, fetch
 from cxr_estimator.serialization import CONFIG_NAME, WEIGHTS_NAME, writable_folder
 
 

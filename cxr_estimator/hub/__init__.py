@@ -1,0 +1,19 @@
+"""Model folders <-> the Hugging Face Hub, in whole commits and with errors that say what to do."""
+
+from cxr_estimator.hub._comparing import Change, Differences, differences
+from cxr_estimator.hub._errors import check_repo_id
+from cxr_estimator.hub._fetching import discard_damaged, fetch
+from cxr_estimator.hub._pulling import pull
+from cxr_estimator.hub._pushing import Pushed, push
+
+__all__ = [
+    "Change",
+    "Differences",
+    "Pushed",
+    "check_repo_id",
+    "differences",
+    "discard_damaged",
+    "fetch",
+    "pull",
+    "push",
+]

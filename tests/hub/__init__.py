@@ -6,8 +6,9 @@ validation of the metadata in a README.
 """
 
 from tests.hub.cards import check_card
+from tests.hub.connection import OTHER, READ, WRITE, Request
 from tests.hub.faults import Fault
-from tests.hub.server import OTHER, READ, WRITE, HubServer, Request
+from tests.hub.server import HubServer
 from tests.hub.store import Refusal, Repository, Store
 
 __all__ = ["OTHER", "READ", "WRITE", "Fault", "HubServer", "Refusal", "Repository", "Request", "Store", "check_card"]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
@@ -18,34 +16,7 @@ from cxr_estimator.checksums import SUMS_NAME, sha256_of, write_sums
 from cxr_estimator.errors import EditedFilesWarning, HubError, InvalidParameterError, InvalidTypeError, ModelFolderError
 from cxr_estimator.hub import Change, check_repo_id, differences, fetch, push
 from tests.hub import OTHER, READ, WRITE
-
-CARD = "---\nlicense: mit\nlibrary_name: cxr_estimator\n---\n# A model\n"
-CONFIG = {"format": "cxr_estimator", "parameters": {"image_size": 32, "backbone": "plain_cnn"}, "classes": ["a", "b"]}
-
-
-def write_model(folder: Path, *, config=CONFIG, card=CARD, seed=0, extra=()) -> Path:
-    """A folder of the form of a saved model, with weights that mean nothing; write it anew to change it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "config.json": json.dumps(config).encode(),
-        "model.safetensors": np.random.default_rng(seed).bytes(20_000),
-        "README.md": card.encode(),
-        **dict(extra),
-    }
-    for name, content in files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(content)
-    write_sums(folder, {name: sha256_of(folder / name) for name in files})
-    return folder
-
-
-@pytest.fixture
-def model(tmp_path):
-    return write_model(tmp_path / "model")
-
-
-def names(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+from tests.hub.folders import CARD, names, write_model
 
 
 def test_push_makes_one_commit_of_what_the_sums_list(hub, model):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cxr_estimator.hub import fetch, push
-from tests.test_hub import write_model
+from tests.hub.folders import write_model
 
 if importlib.util.find_spec("hf_xet"):  # not installed everywhere, and tests that are skipped fail in CI
 

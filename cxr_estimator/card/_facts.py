@@ -161,13 +161,8 @@ def _training(clf: Any) -> Iterator[tuple[str, str]]:
     yield "epochs", _epochs(clf)
     seed = clf.random_state
     yield "seed", str(int(seed)) if isinstance(seed, Integral) else "not fixed"
-    yield (
-        "precision",
-        f"{clf.precision}; where tried, bfloat16 moved no probability by more than {clf.bfloat16_change_:.4f}",
-    )
-    if seen is not None:
-        yield "duration", f"{seen.seconds:,.0f} s"
-        yield "versions", ", ".join(f"{name} {version}" for name, version in seen.versions.items())
+    yield "duration", f"{seen.seconds:,.0f} s"
+    yield "versions", ", ".join(f"{name} {version}" for name, version in seen.versions.items())
 
 
 def _first_weights(pretrained: Any) -> str:
@@ -259,7 +254,8 @@ def unusual(clf: Any) -> str | None:
     found = clf.ood_
     if found is None:
         return None
-    return f"learned from {number_of(found.n_patients, 'patient')} and {number_of(len(found.reference), 'other')}"
+    others = number_of(len(found.reference), "other")
+    return f"learned from {number_of(found.n_patients, 'patient')}, and compared with {others}"
 
 
 def abstention(clf: Any) -> str | None:

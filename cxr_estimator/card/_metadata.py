@@ -79,6 +79,8 @@ def _results(card: ModelCard) -> Iterator[EvalResult]:
     if card.evaluation is None:
         return
     dataset = card.evaluated_dataset
+    point, active = next(iter(card.evaluation.decisions.items()))
+    decided = active.estimates.keys() - card.evaluation.overall.keys() if active.label is not None else set()
     for name, one in card.evaluation.metrics.items():
         if name in HUB_METRICS and not math.isnan(one.value):
             yield EvalResult(
@@ -88,14 +90,15 @@ def _results(card: ModelCard) -> Iterator[EvalResult]:
                 dataset_split=_line(card.evaluation_split),
                 metric_type=HUB_METRICS[name],
                 metric_value=_rounded(one.value),
-                metric_name=_named(name, one),
+                metric_name=_named(name, one, point if name in decided else None),
             )
 
 
-def _named(name: str, one: Estimate) -> str:
-    """Return a figure's name with its interval, which the Hub has no field for."""
+def _named(name: str, one: Estimate, point: str | None = None) -> str:
+    """Return a figure's name with its operating point and its interval, which the Hub has no fields for."""
     interval = re.search(r"\((.*)\)", cell(one))
-    return words(name) + (f" (95% interval {interval[1]})" if interval else "")
+    at = "" if point is None else f" at {_line(point)}"
+    return f"{words(name)}{at}" + (f" (95% interval {interval[1]})" if interval else "")
 
 
 def _rounded(value: float) -> float:

@@ -177,7 +177,7 @@ def test_prediction_sets_abstention_and_unusual_images(fitted, labels):
     assert "split conformal (lac), compared with 60 images of 50 patients." in said
     assert "Of 60 images of 50 patients, 80.0% were answered, 5.0% (2.0% to 10.0%) of them wrongly" in said
     assert "had all been, 12.0% would have been wrong." in said
-    assert "learned from 40 patients and 20 others." in said
+    assert "learned from 40 patients, and compared with 20 others." in said
     assert "predict_set" not in text_of(labels)
 
 

@@ -172,6 +172,9 @@ def test_model_index_is_read_by_the_client(fitted, report):
     assert found["metrics"] == list(values)
     auroc = report.overall["auroc"]
     assert results[0].metric_name == f"AUROC (95% interval {auroc.low:.3f} to {auroc.high:.3f})"
+    names = {one.metric_type: one.metric_name for one in results}
+    assert names["recall"].startswith("sensitivity at default (95% interval ")
+    assert names["brier_score"].startswith("Brier (")  # which needs no operating point
 
 
 def test_undefined_figures_are_left_out_of_the_metadata(fitted, report):

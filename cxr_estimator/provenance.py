@@ -22,7 +22,7 @@ from cxr_estimator.roc import delong
 from cxr_estimator.statistics import Estimate, wilson
 from cxr_estimator.versions import package_versions
 
-_BINS, _FEWEST = 10, 20  # of a reliability diagram at most, and images in each at least
+_BINS, _FEWEST = 10, 20  # of a reliability diagram at most, and images for each
 
 
 class ClassCount(NamedTuple):
@@ -84,7 +84,7 @@ class Validated:
     auroc : Estimate
         Of the label against the rest, with DeLong's interval over patients; NaN where one side is missing.
     reliability : tuple of Bin
-        At most ten bins of 20 images at least, by rising probability; empty where there were fewer images.
+        At most ten bins of about 20 images or more, by rising probability; empty where there were fewer images.
     """
 
     label: Any
@@ -94,7 +94,10 @@ class Validated:
     @classmethod
     def of(cls, label: Any, score: np.ndarray, positive: np.ndarray, patients: np.ndarray | None) -> Validated:
         """Judge log-odds `score` (N,) of images that have the label where `positive` (N,)."""
-        return cls(label, delong(score, positive, patients), tuple(_bins(expit(score), positive, patients)))
+        n_bins = min(_BINS, len(score) // _FEWEST)
+        owners = np.arange(len(score)) if patients is None else patients
+        bins = reliability_bins(expit(score), positive, owners, n_bins=n_bins) if n_bins else ()
+        return cls(label, delong(score, positive, patients), bins)
 
 
 @dataclass(frozen=True)
@@ -184,15 +187,28 @@ def validated_labels(
     return tuple(judged)
 
 
-def _bins(proba: np.ndarray, positive: np.ndarray, patients: np.ndarray | None) -> list[Bin]:
-    owners = np.arange(len(proba)) if patients is None else patients
-    n_bins = min(_BINS, len(proba) // _FEWEST)
+def reliability_bins(proba: np.ndarray, positive: np.ndarray, patients: np.ndarray, *, n_bins: int) -> tuple[Bin, ...]:
+    """Return bins by rising probability, with Wilson's interval over the patients of each.
+
+    They hold about equally many images; those of one probability stay together, whatever their order.
+
+    Parameters
+    ----------
+    proba : ndarray (N,)
+    positive : ndarray (N,), bool
+    patients : ndarray (N,)
+    n_bins : int
+        The most there can be.
+    """
+    edges = np.unique(np.quantile(proba, np.arange(1, n_bins) / n_bins))
+    place = np.searchsorted(edges, proba)
     found = []
-    for rows in np.array_split(np.argsort(proba, kind="stable"), n_bins) if n_bins else []:
+    for number in np.unique(place):
+        rows = np.flatnonzero(place == number)
         share = float(positive[rows].mean())
-        low, high = wilson(share, len(np.unique(owners[rows])))
-        found.append(Bin(float(proba[rows].mean()), share, low, high, len(rows)))
-    return found
+        ends = wilson(share, len(np.unique(patients[rows])))
+        found.append(Bin(float(proba[rows].mean()), share, *ends, len(rows)))
+    return tuple(found)
 
 
 def _number_of(patients: np.ndarray | None, rows: np.ndarray) -> int | None:

@@ -39,6 +39,13 @@ def test_reliability_by_hand():
     assert Validated.of("x", np.zeros(19), positive[:19], None).reliability == ()
 
 
+def test_equal_probabilities_share_a_bin_whatever_their_order():
+    positive = np.arange(40) < 20
+    for order in (positive, positive[::-1]):
+        (only,) = Validated.of("x", np.zeros(40), order, None).reliability
+        assert (only.proba, only.share, only.n_images) == (0.5, 0.5, 40)
+
+
 def test_labels_that_are_judged():
     logits, target = np.array([[2.0], [-1.0], [0.5], [-3.0]]), np.array([1, 0, 1, 0])
     options = {"task": Task.BINARY, "patients": None}

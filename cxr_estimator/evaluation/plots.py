@@ -12,8 +12,7 @@ from cxr_estimator._figure_style import FIRST, INK, LINES, MUTED, SECOND, bare, 
 from cxr_estimator._outputs import Task
 from cxr_estimator._reliability import TITLE, Line, draw_reliability, new_axes
 from cxr_estimator._validation import check_choice, wrong_type
-from cxr_estimator.provenance import Bin
-from cxr_estimator.statistics import wilson
+from cxr_estimator.provenance import reliability_bins
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,11 +126,13 @@ def plot_reliability(report: EvaluationReport, ax: Axes) -> None:
     for label in _labels(report):
         name = legend_name(label.name)
         if label.uncalibrated is not None:
-            before = _reliability(label.uncalibrated, label.positive, label.patients)
+            before = reliability_bins(label.uncalibrated, label.positive, label.patients, n_bins=N_BINS)
             colour = MUTED if report.task is Task.BINARY else label.colour
             lines.append(Line(f"{name}, before calibration", before, colour, is_before=True))
         text = name if label.uncalibrated is None else f"{name}, calibrated"
-        lines.append(Line(text, _reliability(label.proba, label.positive, label.patients), label.colour))
+        lines.append(
+            Line(text, reliability_bins(label.proba, label.positive, label.patients, n_bins=N_BINS), label.colour)
+        )
     draw_reliability(ax, lines)
 
 
@@ -235,19 +236,6 @@ def _points(report: EvaluationReport) -> Iterator[tuple[str, str, Decisions]]:
     points = [(name, one) for name, one in report.decisions.items() if one.label is not None]
     for number, (name, one) in enumerate(points):
         yield _MARKS[number % len(_MARKS)], legend_name(name), one
-
-
-def _reliability(proba: np.ndarray, positive: np.ndarray, patients: np.ndarray) -> list[Bin]:
-    """Return bins of about equally many images each, with Wilson's interval over the patients of each."""
-    edges = np.unique(np.quantile(proba, np.arange(1, N_BINS) / N_BINS))
-    place = np.searchsorted(edges, proba)
-    found = []
-    for number in np.unique(place):
-        rows = np.flatnonzero(place == number)
-        share = float(positive[rows].mean())
-        ends = wilson(share, len(np.unique(patients[rows])))
-        found.append(Bin(float(proba[rows].mean()), share, *ends, len(rows)))
-    return found
 
 
 def _shown(proba: np.ndarray) -> np.ndarray:

@@ -134,7 +134,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if config.get("schema_version") != SCHEMA_VERSION or isinstance(config["schema_version"], bool | float):
         raise ModelFolderError(
             f"{folder / CONFIG_NAME}: schema version {config.get('schema_version')!r} is not supported; "
-            f"this version of the package reads version {SCHEMA_VERSION}."
+            f"this version of the package reads version {SCHEMA_VERSION}. Save the model again with this one, "
+            "or install the one that wrote it."
         )
     unknown, missing = sorted(set(config) - _KEYS - _OPTIONAL_KEYS), sorted(_KEYS - set(config))
     if unknown or missing:

@@ -1,4 +1,4 @@
-"""Saving and loading: what goes into a folder, and what comes back. The Hub is in tests/test_sharing_hub.py."""
+"""Saving and loading: what goes into a folder, and what comes back. The Hub is in tests/test_sharing_faults.py."""
 
 from __future__ import annotations
 

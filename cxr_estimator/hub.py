@@ -30,10 +30,10 @@ from huggingface_hub.errors import (
 
 from cxr_estimator._hub_errors import check_repo_id, check_revision, check_token, hub_errors, is_unreachable
 from cxr_estimator._remote import Remote, git_sha1
-from cxr_estimator._validation import wrong_type
+from cxr_estimator._validation import check_choice, check_path, wrong_type
 from cxr_estimator.checksums import SUMS_NAME, differing, read_sums, sha256_of
 from cxr_estimator.errors import EditedFilesWarning, HubError, HubWarning, ModelFolderError
-from cxr_estimator.serialization import CONFIG_NAME, WEIGHTS_NAME, is_timm, read_json
+from cxr_estimator.serialization import CONFIG_NAME, WEIGHTS_NAME, is_timm, parse_json, read_json
 
 _PATIENCE = 10.0  # seconds for the first answer of the Hub
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -113,6 +113,9 @@ def fetch(
     check_repo_id(repo_id, caller="from_pretrained")
     check_revision("revision", revision, caller="from_pretrained")
     check_token(token, caller="from_pretrained")
+    check_choice("local_files_only", local_files_only, (True, False), caller="from_pretrained")
+    if cache_dir is not None:
+        check_path("cache_dir", cache_dir, caller="from_pretrained")
     with hub_errors(repo_id, revision):
         silent = None
         if not local_files_only and not _COMMIT.fullmatch(revision or ""):
@@ -218,6 +221,9 @@ def push(
     check_repo_id(repo_id, caller="push_to_hub")
     check_revision("branch", branch, caller="push_to_hub")
     check_token(token, caller="push_to_hub")
+    check_path("folder", folder, caller="push_to_hub")
+    check_choice("private", private, (None, True, False), caller="push_to_hub")
+    check_choice("create_pr", create_pr, (True, False), caller="push_to_hub")
     if commit_message is not None and not (isinstance(commit_message, str) and commit_message.strip()):
         raise wrong_type("commit_message", "push_to_hub", "None or a text that is not empty", commit_message)
     sums = _checked_sums(folder)
@@ -306,10 +312,11 @@ def differences(
     Raises
     ------
     ModelFolderError
-        The folder is no model of ours.
+        The folder is no model of ours, or the config.json of one of the two is no JSON object.
     HubError
         The Hub cannot be reached or refuses.
     """
+    check_path("folder", folder, caller="differences")
     check_repo_id(repo_id, caller="differences")
     check_revision("revision", revision, caller="differences")
     check_token(token, caller="differences")
@@ -325,7 +332,9 @@ def differences(
             change
             for name in changed
             if Path(name).name == CONFIG_NAME
-            for change in _config_changes(name, (folder / name).read_bytes(), remote.read(name))
+            for change in _config_changes(
+                name, read_json(folder / name), parse_json(remote.read(name), f"{repo_id}: {name}")
+            )
         ]
     return Differences(
         commit=commit,
@@ -337,10 +346,10 @@ def differences(
     )
 
 
-def _config_changes(name: str, here: bytes, there: bytes) -> list[Change]:
-    """Return what differs between the texts of two config.json; `name` tells the folder of an ensemble's member."""
+def _config_changes(name: str, here: dict[str, Any], there: dict[str, Any]) -> list[Change]:
+    """Return what differs between two config.json; `name` tells the folder of an ensemble's member."""
     prefix = "".join(f"{part}." for part in Path(name).parts[:-1])
-    return list(_changes(prefix, json.loads(here), json.loads(there)))
+    return list(_changes(prefix, here, there))
 
 
 def _changes(path: str, here: Any, there: Any) -> Iterator[Change]:

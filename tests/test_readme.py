@@ -18,7 +18,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))  # the studies have a t
 
 
 @pytest.mark.filterwarnings("ignore::cxr_estimator.errors.PatientLeakWarning")
-def test_snippets_run_one_after_another(tmp_path, monkeypatch):
+def test_snippets_run_one_after_another(hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len(SNIPPETS) == 9
     names: dict = {}
@@ -26,6 +26,7 @@ def test_snippets_run_one_after_another(tmp_path, monkeypatch):
         exec(compile(snippet, "README.md", "exec"), names)
     assert (tmp_path / "explanation.png").stat().st_size > 10_000
     assert (tmp_path / "my-model" / "config.json").exists()
+    assert hub.store.find("models", "alice/my-model").history()[0].sha == names["done"].oid
 
 
 def test_links_and_pictures_exist():

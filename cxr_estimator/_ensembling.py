@@ -30,10 +30,10 @@ from cxr_estimator.serialization import (
     CONFIG_NAME,
     SCHEMA_VERSION,
     WEIGHTS_NAME,
-    atomic_write,
     from_json,
     read_json,
     to_json,
+    write_file,
 )
 
 if TYPE_CHECKING:
@@ -230,12 +230,14 @@ def _place(number: int) -> str:
     return f"member_{number}"
 
 
-def save(ensemble: CXREnsemble, folder: Path, dtype: str | None, card: ModelCard) -> None:
-    """Write the files of `file_names`."""
+def save(ensemble: CXREnsemble, folder: Path, dtype: str | None, card: ModelCard) -> dict[str, str]:
+    """Write the files of `file_names`, and return their SHA-256."""
     if (folder / WEIGHTS_NAME).exists():
         raise DataError(f"{folder}: holds a single model; save the ensemble in a folder of its own.")
+    sums = {}
     for number, member in enumerate(ensemble.estimators_):
-        _persistence.save(member, folder / _place(number), dtype, ModelCard())
+        written = _persistence.save(member, folder / _place(number), dtype, ModelCard())
+        sums.update({f"{_place(number)}/{name}": digest for name, digest in written.items()})
     config = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
@@ -243,8 +245,8 @@ def save(ensemble: CXREnsemble, folder: Path, dtype: str | None, card: ModelCard
         "parameters": {name: to_json(ensemble.get_params()[name]) for name in _PARAMETERS},
         **_persistence.decisions_to_json(ensemble, card),
     }
-    with atomic_write(folder / CONFIG_NAME) as file:
-        file.write(json.dumps(config, indent=1, allow_nan=False).encode())
+    sums[CONFIG_NAME] = write_file(folder / CONFIG_NAME, json.dumps(config, indent=1, allow_nan=False).encode())
+    return sums
 
 
 def load(cls: type[CXREnsemble], folder: Path, device: str) -> CXREnsemble:

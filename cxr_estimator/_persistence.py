@@ -54,14 +54,17 @@ _LOCAL = {"checkpoint_dir", "cache_dir", "n_jobs", "verbose"}
 FILES = (CONFIG_NAME, WEIGHTS_NAME)
 
 
-def save(clf: CXRClassifier, folder: Path, dtype: str | None, card: ModelCard) -> None:
-    """Write `FILES` of a fitted classifier; file names and patients are not part of it."""
+def save(clf: CXRClassifier, folder: Path, dtype: str | None, card: ModelCard) -> dict[str, str]:
+    """Write `FILES` of a fitted classifier, and return their SHA-256; file names and patients are not part of it."""
     if (folder / "member_0").exists():
         raise DataError(f"{folder}: holds an ensemble; save the model in a folder of its own.")
     dtype = dtype or clf.weights_dtype_
-    parameters = clf.get_params() | clf.architecture_
+    parameters = {key: value for key, value in clf.get_params().items() if key not in _LOCAL} | clf.architecture_
+    if isinstance(clf.pretrained, str):
+        parameters["pretrained"] = Path(clf.pretrained)  # of which only the name is written
+    check_parameters(type(clf)(**parameters))  # what could not be loaded must not replace what can
     config = {
-        "parameters": {key: to_json(value) for key, value in parameters.items() if key not in _LOCAL},
+        "parameters": {key: to_json(value) for key, value in parameters.items()},
         **decisions_to_json(clf, card),
         "preprocessing": clf.preprocessing_.to_dict(),
         "image_shape": to_json(clf.image_shape_),
@@ -82,7 +85,7 @@ def save(clf: CXRClassifier, folder: Path, dtype: str | None, card: ModelCard) -
     if clf.ood_ is not None:
         config["ood"] = {"n_patients": clf.ood_.n_patients}
         state = {**state, **{_OOD + name: torch.from_numpy(array) for name, array in clf.ood_.arrays().items()}}
-    write_folder(folder, config, state)
+    return write_folder(folder, config, state)
 
 
 def _halved(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

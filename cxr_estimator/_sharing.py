@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Self
 from sklearn.utils.validation import check_is_fitted
 
 from cxr_estimator import hub
-from cxr_estimator._validation import check_choice, invalid, wrong_type
+from cxr_estimator._validation import check_choice, check_path, invalid, wrong_type
 from cxr_estimator.card import CARD_NAME, ModelCard
-from cxr_estimator.checksums import SUMS_NAME, read_sums, sha256_of, verify, write_sums
+from cxr_estimator.checksums import SUMS_NAME, differing, read_sums, verify, write_sums
 from cxr_estimator.errors import EditedFilesWarning, ModelFolderError
-from cxr_estimator.serialization import WEIGHT_TYPES, atomic_write, writable_folder
+from cxr_estimator.serialization import WEIGHT_TYPES, writable_folder, write_file
 
 if TYPE_CHECKING:
     from cxr_estimator.hub import Pushed
@@ -28,8 +28,11 @@ class Sharing(ABC):
     card_: ModelCard | None
 
     @abstractmethod
-    def _write(self, folder: Path, dtype: str | None, card: ModelCard) -> None:
-        """Write the files of `_file_names` into a folder that exists, the texts of the card among them."""
+    def _write(self, folder: Path, dtype: str | None, card: ModelCard) -> dict[str, str]:
+        """Write the files of `_file_names` into a folder that exists, the texts of the card among them.
+
+        Return the SHA-256 of what was written by name: where two write at once, what lies there may be of both.
+        """
 
     @abstractmethod
     def _file_names(self) -> list[str]:
@@ -70,21 +73,18 @@ class Sharing(ABC):
             check_choice("dtype", dtype, WEIGHT_TYPES, caller="save")
         card = self._card(card, caller="save")
         described = card.files(self)
-        folder = writable_folder(folder)
+        folder = writable_folder(check_path("folder", folder, caller="save"))
         before = _sums_before(folder)
-        self._write(folder, dtype, card)
-        names = self._file_names()
+        sums = self._write(folder, dtype, card)
         for name, content in described.items():
             if name == CARD_NAME and _is_edited(folder, name, before):
                 told = f"{folder / name} was edited by hand and is kept; delete it to have it written anew."
                 warnings.warn(told, EditedFilesWarning, stacklevel=2)
                 continue
             writable_folder((folder / name).parent)
-            with atomic_write(folder / name) as file:
-                file.write(content)
-            names.append(name)
-        write_sums(folder, {name: sha256_of(folder / name) for name in names})
-        _remove(folder, before.keys() - set(names) - {CARD_NAME})
+            sums[name] = write_file(folder / name, content)
+        write_sums(folder, sums)
+        _remove(folder, {name: digest for name, digest in before.items() if name not in {*sums, CARD_NAME}})
         return folder
 
     def _card(self, card: ModelCard | None, *, caller: str) -> ModelCard:
@@ -111,7 +111,7 @@ class Sharing(ABC):
         ModelFolderError
             A file is missing, damaged, of another version or not one of ours; the message names it.
         """
-        folder = Path(folder)
+        folder = check_path("folder", folder, caller="load")
         model, edited = cls._load(folder, device)
         _warn_of_edited(folder, edited)
         return model
@@ -164,7 +164,7 @@ class Sharing(ABC):
             What it holds is damaged, of another version or not one of ours. Damaged downloads are dropped from the
             cache and fetched once more before that.
         """
-        if Path(repo_id_or_path).is_dir():
+        if check_path("repo_id_or_path", repo_id_or_path, caller="from_pretrained").is_dir():
             if revision is not None:
                 raise invalid("revision", "from_pretrained", "None for a folder", revision)
             return cls.load(repo_id_or_path, device=device)
@@ -260,13 +260,12 @@ def _sums_before(folder: Path) -> dict[str, str]:
 
 
 def _is_edited(folder: Path, name: str, before: dict[str, Any]) -> bool:
-    path = folder / name
-    return path.exists() and before.get(name) != sha256_of(path)
+    return (folder / name).exists() and bool(differing(folder, {name: before.get(name, "")}))
 
 
-def _remove(folder: Path, names: set[str]) -> None:
-    """Delete files that an earlier saving left, and folders that become empty."""
-    for name in names:
+def _remove(folder: Path, sums: dict[str, str]) -> None:
+    """Delete files that an earlier saving left and that are as it left them, and folders that become empty."""
+    for name in sums.keys() - set(differing(folder, sums)):
         (folder / name).unlink(missing_ok=True)
         parent = (folder / name).parent
         if parent != folder and parent.is_dir() and not any(parent.iterdir()):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import os
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError
@@ -31,6 +33,20 @@ def invalid(name: str, caller: str, constraint: str, value: Any) -> InvalidParam
 def wrong_type(name: str, caller: str, constraint: str, value: Any) -> InvalidTypeError:
     """Return (not raise) the error for a parameter of the wrong type."""
     return InvalidTypeError(message(name, caller, constraint, value))
+
+
+def check_path(name: str, value: Any, *, caller: str) -> Path:
+    """Return `value` as a path that the system can look at, whether or not something is there."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise wrong_type(name, caller, "a path", value)
+    if not os.fspath(value):
+        raise invalid(name, caller, "a path that is not empty", value)
+    path = Path(value)
+    try:
+        path.exists()
+    except OSError as error:
+        raise DataError(f"{path!s:.{_MAX_SHOWN}}: cannot be looked at ({error.strerror}).") from error
+    return path
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any], *, caller: str) -> Any:

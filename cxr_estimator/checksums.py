@@ -16,6 +16,7 @@ from cxr_estimator.serialization import atomic_write
 SUMS_NAME = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](\S.{0,300})")
 _MOST = 1_000_000  # bytes
+_LONGEST = 255  # bytes of a name on common file systems
 
 
 def sha256_of(path: Path) -> str:
@@ -64,6 +65,8 @@ def parse_sums(text: str) -> dict[str, str]:
         place = PurePosixPath(name)
         if place.is_absolute() or ".." in place.parts or "\\" in name or str(place) != name:
             raise ValueError(f"the name {name!r:.100} may lead out of the folder.")
+        if not name.isprintable() or max(len(part.encode()) for part in place.parts) > _LONGEST:
+            raise ValueError(f"the name {name!r:.100} is none that files can have everywhere.")
         if name in sums:
             raise ValueError(f"the name {name!r:.100} stands twice.")
         sums[name] = digest

@@ -342,8 +342,8 @@ class CXRClassifier(
 
     # -- save and load ------------------------------------------------------------------------------------------------
 
-    def _write(self, folder: Path, dtype: str | None, card: ModelCard) -> None:
-        _persistence.save(self, folder, dtype, card)
+    def _write(self, folder: Path, dtype: str | None, card: ModelCard) -> dict[str, str]:
+        return _persistence.save(self, folder, dtype, card)
 
     def _file_names(self) -> list[str]:
         return list(_persistence.FILES)

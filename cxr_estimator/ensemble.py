@@ -178,8 +178,8 @@ class CXREnsemble(Deciding, Doubting, Sharing, ClassifierMixin, BaseEstimator):
 
     # -- save and load ------------------------------------------------------------------------------------------------
 
-    def _write(self, folder: Path, dtype: str | None, card: ModelCard) -> None:
-        _ensembling.save(self, folder, dtype, card)
+    def _write(self, folder: Path, dtype: str | None, card: ModelCard) -> dict[str, str]:
+        return _ensembling.save(self, folder, dtype, card)
 
     def _file_names(self) -> list[str]:
         return _ensembling.file_names(len(self.estimators_))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -86,39 +87,53 @@ def _reject_constant(name: str) -> float:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object strictly: no duplicate keys, no NaN, nothing but an object."""
+    """Read a JSON object strictly, see `parse_json`."""
     try:
         if path.stat().st_size > _MAX_JSON:
             raise ModelFolderError(f"{path}: has more than the limit of {_MAX_JSON:,} bytes.")
-        content = json.loads(
-            path.read_text(encoding="utf-8"),
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelFolderError(f"{path}: there is no such file.") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise ModelFolderError(f"{path}: cannot be read as JSON ({error}).") from error
+    return parse_json(content, path)
+
+
+def parse_json(content: bytes, source: str | Path) -> dict[str, Any]:
+    """Return a JSON object: no duplicate keys, no NaN, nothing but an object. Errors name the `source`."""
+    try:
+        found = json.loads(
+            content.decode("utf-8"),
             object_pairs_hook=_reject_duplicates,
             parse_constant=_reject_constant,
             parse_float=_finite,
         )
-    except ModelFolderError:
-        raise
-    except FileNotFoundError as error:
-        raise ModelFolderError(f"{path}: there is no such file.") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelFolderError(f"{path}: cannot be read as JSON ({error}).") from error
-    if not isinstance(content, dict):
-        raise ModelFolderError(f"{path}: must hold a JSON object. Got {type(content).__name__}.")
-    return content
+    except (ValueError, RecursionError) as error:
+        raise ModelFolderError(f"{source}: cannot be read as JSON ({error}).") from error
+    if not isinstance(found, dict):
+        raise ModelFolderError(f"{source}: must hold a JSON object. Got {type(found).__name__}.")
+    return found
 
 
-def write_folder(folder: Path, config: dict[str, Any], state: dict[str, Tensor]) -> None:
-    """Write configuration and weights of a model; `config` gets the format's own keys."""
+def write_file(path: Path, content: bytes) -> str:
+    """Write a file whole or not at all; return the SHA-256 (hex) of what was meant, whatever lies there later."""
+    with atomic_write(path) as file:
+        file.write(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_folder(folder: Path, config: dict[str, Any], state: dict[str, Tensor]) -> dict[str, str]:
+    """Write configuration and weights of a model; `config` gets the format's own keys. Return SHA-256 by name."""
     from safetensors.torch import save
 
     writable_folder(folder)
     weights = save({key: tensor.detach().cpu().contiguous() for key, tensor in state.items()})
     config = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **config}
     text = json.dumps(config, indent=1, allow_nan=False)
-    with atomic_write(folder / WEIGHTS_NAME) as file:
-        file.write(weights)
-    with atomic_write(folder / CONFIG_NAME) as file:
-        file.write(text.encode())
+    return {
+        WEIGHTS_NAME: write_file(folder / WEIGHTS_NAME, weights),
+        CONFIG_NAME: write_file(folder / CONFIG_NAME, text.encode()),
+    }
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -147,14 +162,22 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load, load_file
 
     if not path.is_file():
         raise ModelFolderError(f"{path}: there is no such file.")
     try:
-        return load_file(path)
+        return load_file(path) if _is_utf8(path) else load(path.read_bytes())  # the library opens such names only
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise ModelFolderError(f"{path}: the weights are damaged ({error}).") from error
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_timm(config: dict[str, Any]) -> bool:

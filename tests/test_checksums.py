@@ -60,6 +60,9 @@ def test_tell_what_changed(folder):
         (f"{ZERO}  a//b", "may lead out"),
         (f"{ZERO}  ..\\a", "may lead out"),
         (f"{ZERO}  a\n{ZERO}  a", "stands twice"),
+        (f"{ZERO}  a/{'é' * 128}", "none that files can have everywhere"),
+        (f"{ZERO}  a\0b", "none that files can have everywhere"),
+        (f"{ZERO}  \x1b[2Jb", "none that files can have everywhere"),
     ],
 )
 def test_bad_ones_are_refused(folder, text, message):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 
-from cxr_estimator import CXRClassifier, CXREnsemble, ModelCard, load_image_folder
+from cxr_estimator import CXRClassifier, CXREnsemble, ModelCard, load_image_folder, serialization
+from cxr_estimator.checksums import read_sums, write_sums
 from cxr_estimator.errors import (
     DataError,
     EditedFilesWarning,
@@ -165,6 +168,65 @@ def test_bad_parameters(fitted, tmp_path):
     for method in ("save", "save_pretrained", "push_to_hub"):
         with pytest.raises(NotFittedError):
             getattr(small_classifier(), method)(str(tmp_path))
+
+
+@pytest.mark.parametrize("bad", [None, 1, b"model"])
+def test_folders_of_wrong_types(fitted, bad):
+    for function in (fitted.save, CXRClassifier.load, CXRClassifier.from_pretrained):
+        with pytest.raises(InvalidTypeError, match="must be a path"):
+            function(bad)
+
+
+def test_two_that_save_at_once_never_make_a_third(fitted, phantoms, tmp_path, monkeypatch):
+    """The configuration of one with the weights of the other is refused, although nothing was interrupted."""
+    other = copy.deepcopy(fitted).set_threshold(0.3)
+    other.model_.head.bias.data += 1
+    write, waiting = serialization.write_file, [None]
+
+    def let_the_other_come_between(path, content):
+        if path.name == "config.json" and waiting:
+            waiting.clear()
+            other.save(tmp_path)
+        return write(path, content)
+
+    monkeypatch.setattr(serialization, "write_file", let_the_other_come_between)
+    with pytest.warns(EditedFilesWarning, match=r"README.md was edited"):  # by the other
+        fitted.save(tmp_path)
+    with pytest.raises(ModelFolderError, match=r"model.safetensors: is not the file that SHA256SUMS records"):
+        CXRClassifier.load(tmp_path)
+
+
+def test_what_could_not_be_loaded_replaces_nothing(fitted, tmp_path):
+    before = contents(fitted.save(tmp_path))
+    for changes in ({"batch_size": -1}, {"class_weight": {"NORMAL": float("nan")}}, {"augment": object()}):
+        with pytest.raises(InvalidParameterError, match=f"'{next(iter(changes))}' parameter of CXRClassifier"):
+            copy.deepcopy(fitted).set_params(**changes).save(tmp_path)
+        assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_where_first_weights_lay_is_not_told(fitted, tmp_path, kind):
+    clf = copy.deepcopy(fitted).set_params(pretrained=kind("/home/alice/weights.safetensors"))
+    assert CXRClassifier.load(clf.save(tmp_path)).pretrained == "weights.safetensors"
+    assert not [name for name, content in contents(tmp_path).items() if b"alice" in content]
+
+
+def test_a_folder_whose_name_is_no_utf8(fitted, phantoms, tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    clf = CXRClassifier.load(fitted.save(folder))
+    assert (clf.predict_proba(phantoms.X[:2]) == fitted.predict_proba(phantoms.X[:2])).all()
+
+
+@pytest.mark.parametrize("name", ["notes/mine", "notes", "README.md/mine"])
+def test_only_what_an_earlier_saving_left_is_removed(fitted, tmp_path, name):
+    fitted.save(tmp_path)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine").write_text("precious")
+    sums = read_sums(tmp_path)
+    write_sums(tmp_path, {**sums, name: 64 * "0"})
+    fitted.save(tmp_path)
+    assert (tmp_path / "notes" / "mine").read_text() == "precious"
+    assert read_sums(tmp_path) == sums
 
 
 def test_loading_never_needs_the_network(real_data_dir, fitted, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from cxr_estimator._validation import (
     check_choice,
     check_labels,
     check_number,
+    check_path,
     check_per_image,
     check_seed,
     invalid,
@@ -31,6 +32,20 @@ from cxr_estimator.errors import (
     SkippedImage,
     SkippedImagesWarning,
 )
+
+
+@pytest.mark.parametrize("value", [None, 1, True, b"x", ["x"]])
+def test_paths_of_wrong_types(value):
+    with pytest.raises(InvalidTypeError, match=r"The 'folder' parameter of load must be a path. Got"):
+        check_path("folder", value, caller="load")
+
+
+def test_paths_that_no_system_has(tmp_path):
+    assert check_path("folder", str(tmp_path / "none"), caller="load") == tmp_path / "none"
+    with pytest.raises(InvalidParameterError, match="'folder' parameter of load must be a path that is not empty"):
+        check_path("folder", "", caller="load")
+    with pytest.raises(DataError, match=r"xx: cannot be looked at \(File name too long\)"):
+        check_path("folder", "x" * 300, caller="load")
 
 
 def test_the_template():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cxr_estimator._validation import check_path
 from cxr_estimator.errors import CXRError, DataError, HubError, ModelFolderError, SkippedImage, SkippedImagesWarning
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def load_model(model: Path, device: str) -> CXRClassifier:
     """Return the model of a folder, or where there is no such folder, that of a repository on the Hub."""
     from cxr_estimator.classifier import CXRClassifier
 
-    if model.is_dir():
+    if check_path("--model", model, caller="cxr").is_dir():
         with collect_skipped():
             return CXRClassifier.load(model, device=device)
     repo_id, _, revision = model.as_posix().partition("@")

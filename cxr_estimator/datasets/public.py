@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cxr_estimator._optional import needed
-from cxr_estimator._validation import check_choice
+from cxr_estimator._progress import check_callback
+from cxr_estimator._validation import check_choice, check_path
 from cxr_estimator.datasets._image_parquet import unpack
 from cxr_estimator.datasets.folder import ImageDataset, load_image_folder
 from cxr_estimator.datasets.patients import KAGGLE_PATIENT_PATTERN, patient_ids
@@ -86,13 +87,17 @@ def fetch_chest_xray(
     172(5), doi:10.1016/j.cell.2018.02.010; data: doi:10.17632/rscbjbr9sj
     """
     check_choice("split", split, (*_SPLITS, "all"), caller=_CALLER)
-    root = _default_folder() if folder is None else Path(folder)
+    check_choice("local_files_only", local_files_only, (True, False), caller=_CALLER)
+    check_callback(progress, caller=_CALLER)
+    if cache_dir is not None:
+        check_path("cache_dir", cache_dir, caller=_CALLER)
+    root = _default_folder() if folder is None else check_path("folder", folder, caller=_CALLER)
     done = _Done.read(root)
     wanted = _SPLITS if split == "all" else (split,)
     if not (done.is_of(revision) and all(done.is_whole(root, one) for one in wanted)):
         needed("pyarrow", "pyarrow", extra="data", caller=_CALLER)  # fails now rather than after the download
         try:
-            source = _Source(revision or done.commit, token, cache_dir, local_files_only)
+            source = _Source(done.commit if revision is None else revision, token, cache_dir, local_files_only)
             _fetch(source, root, done._replace(asked=revision or done.asked), wanted, progress)
         except HubError as error:
             raise HubError(f"{error} {_OTHER_WAY}") from error

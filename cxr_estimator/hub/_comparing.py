@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import HfApi
 
+from cxr_estimator._validation import check_path
 from cxr_estimator.checksums import read_sums
 from cxr_estimator.hub._errors import check_repo_id, check_revision, check_token, hub_errors
 from cxr_estimator.hub._remote import Remote, ask
-from cxr_estimator.serialization import CONFIG_NAME
+from cxr_estimator.serialization import CONFIG_NAME, parse_json, read_json
 
 
 class Change(NamedTuple):
@@ -54,10 +55,11 @@ def differences(
     Raises
     ------
     ModelFolderError
-        The folder is no model of ours.
+        The folder is no model of ours, or the config.json of one of the two is no JSON object.
     HubError
         The Hub cannot be reached or refuses.
     """
+    check_path("folder", folder, caller="differences")
     check_repo_id(repo_id, caller="differences")
     check_revision("revision", revision, caller="differences")
     check_token(token, caller="differences")
@@ -73,7 +75,9 @@ def differences(
             change
             for name in changed
             if Path(name).name == CONFIG_NAME
-            for change in _config_changes(name, (folder / name).read_bytes(), remote.read(name))
+            for change in _config_changes(
+                name, read_json(folder / name), parse_json(remote.read(name), f"{repo_id}: {name}")
+            )
         ]
     return Differences(
         commit=commit,
@@ -85,10 +89,10 @@ def differences(
     )
 
 
-def _config_changes(name: str, here: bytes, there: bytes) -> list[Change]:
-    """Return what differs between the texts of two config.json; `name` tells the folder of an ensemble's member."""
+def _config_changes(name: str, here: dict[str, Any], there: dict[str, Any]) -> list[Change]:
+    """Return what differs between two config.json; `name` tells the folder of an ensemble's member."""
     prefix = "".join(f"{part}." for part in Path(name).parts[:-1])
-    return list(_changes(prefix, json.loads(here), json.loads(there)))
+    return list(_changes(prefix, here, there))
 
 
 def _changes(path: str, here: Any, there: Any) -> Iterator[Change]:

@@ -18,6 +18,7 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
+from cxr_estimator._validation import check_choice, check_path
 from cxr_estimator.checksums import SUMS_NAME, read_sums, sha256_of
 from cxr_estimator.errors import HubError, HubWarning, ModelFolderError
 from cxr_estimator.hub._errors import check_repo_id, check_revision, check_token, hub_errors
@@ -50,6 +51,9 @@ def fetch(
     check_repo_id(repo_id, caller="from_pretrained")
     check_revision("revision", revision, caller="from_pretrained")
     check_token(token, caller="from_pretrained")
+    check_choice("local_files_only", local_files_only, (True, False), caller="from_pretrained")
+    if cache_dir is not None:
+        check_path("cache_dir", cache_dir, caller="from_pretrained")
     with hub_errors(repo_id, revision):
         silent = None
         if not local_files_only and not _COMMIT.fullmatch(revision or ""):

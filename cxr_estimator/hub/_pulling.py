@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+from cxr_estimator._validation import check_path
 from cxr_estimator.checksums import SUMS_NAME, differing, read_sums, sha256_of
 from cxr_estimator.errors import DataError, EditedFilesWarning, ModelFolderError
 from cxr_estimator.hub._fetching import discard_damaged, fetch
@@ -33,6 +34,7 @@ def pull(repo_id: str, folder: Path, *, revision: str | None = None) -> Path:
     HubError, ModelFolderError
         As for `from_pretrained`.
     """
+    check_path("folder", folder, caller="pull")
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise DataError(f"{folder}: is no folder; name another place.")
     parent = writable_folder(folder.absolute().parent)
@@ -44,13 +46,28 @@ def pull(repo_id: str, folder: Path, *, revision: str | None = None) -> Path:
     _check_replaceable(folder, source.parent)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".cxr_pull_") as staging:
         new, old = Path(staging, "new"), Path(staging, "old")
-        for name in sums:
+        for name in filter(lambda name: (source / name).is_file(), sums):
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / name, new / name)
+        _exchange(folder, new, old)
+    return source
+
+
+def _exchange(folder: Path, new: Path, old: Path) -> None:
+    """Move `folder` to `old` and `new` to `folder`; where that fails or is interrupted, all is as it was."""
+    try:
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
-    return source
+    except BaseException as error:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        if not isinstance(error, OSError):
+            raise
+        raise DataError(
+            f"{folder}: cannot be replaced ({error.strerror}). It may be the folder in which the command runs, a "
+            "mount, or another process wrote it meanwhile; name another place."
+        ) from error
 
 
 def _sums(source: Path) -> dict[str, str]:
@@ -66,7 +83,7 @@ def _check_whole(repo_id: str, changed: list[str]) -> None:
     if model:
         raise ModelFolderError(f"{repo_id}: {', '.join(model)} is not what {SUMS_NAME} records, so it is not taken.")
     if changed:
-        told = f"{repo_id}: {', '.join(changed)} changed since the model was saved; the model is whole."
+        told = f"{repo_id}: {', '.join(changed)} changed since the model was saved, or missing; the model is whole."
         warnings.warn(told, EditedFilesWarning, stacklevel=3)
 
 

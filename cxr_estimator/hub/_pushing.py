@@ -11,7 +11,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.constants import ENDPOINT, REPOCARD_NAME
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-from cxr_estimator._validation import wrong_type
+from cxr_estimator._validation import check_choice, check_path, wrong_type
 from cxr_estimator.checksums import SUMS_NAME, differing, read_sums
 from cxr_estimator.errors import EditedFilesWarning, HubError, ModelFolderError
 from cxr_estimator.hub._errors import check_repo_id, check_revision, check_token, hub_errors
@@ -64,6 +64,9 @@ def push(
     check_repo_id(repo_id, caller="push_to_hub")
     check_revision("branch", branch, caller="push_to_hub")
     check_token(token, caller="push_to_hub")
+    check_path("folder", folder, caller="push_to_hub")
+    check_choice("private", private, (None, True, False), caller="push_to_hub")
+    check_choice("create_pr", create_pr, (True, False), caller="push_to_hub")
     if commit_message is not None and not (isinstance(commit_message, str) and commit_message.strip()):
         raise wrong_type("commit_message", "push_to_hub", "None or a text that is not empty", commit_message)
     sums = _checked_sums(folder)

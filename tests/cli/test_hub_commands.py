@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
+from cxr_estimator._pulling import pull
+from huggingface_hub import HfApi
 from typer.testing import CliRunner
 
 from cxr_estimator import CXRClassifier
 from cxr_estimator.cli import app
 from cxr_estimator.cli._common import load_model
-from cxr_estimator.errors import CXRError, DataError, HubError, ModelFolderError
+from cxr_estimator.errors import CXRError, DataError, EditedFilesWarning, HubError, ModelFolderError
 from tests.hub import READ, Fault
 from tests.model_folders import contents
 
@@ -92,6 +95,43 @@ def test_a_card_that_was_edited_on_the_hub(hub, model, tmp_path):
         said = cxr("pull", "alice/model", tmp_path / "pulled")
         assert "warning: alice/model: README.md changed since the model was saved" in said
         assert (tmp_path / "pulled" / "README.md").read_bytes() == text
+
+
+def test_a_card_that_was_deleted_on_the_hub(hub, model, tmp_path):
+    cxr("push", "alice/model", "--model", model)
+    HfApi().delete_file("README.md", "alice/model")
+    assert "README.md changed since the model was saved, or missing" in cxr("pull", "alice/model", tmp_path / "pulled")
+    assert contents(tmp_path / "pulled").keys() == contents(model).keys() - {"README.md"}
+    with pytest.warns(EditedFilesWarning, match="or missing; the model is whole"):
+        CXRClassifier.load(tmp_path / "pulled")
+
+
+def test_the_folder_in_which_the_command_runs(hub, model, tmp_path, monkeypatch):
+    cxr("push", "alice/model", "--model", model)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(DataError, match=r"cannot be replaced .*name another place"):
+        cxr("pull", "alice/model", ".")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "hub_cache", "model"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(39, "Directory not empty")])
+def test_stopped_while_it_replaces(hub, model, tmp_path, monkeypatch, error):
+    """The model that was there comes back."""
+    cxr("push", "alice/model", "--model", model)
+    before = contents(CXRClassifier.load(model).set_threshold(0.3).save(tmp_path / "place"))
+    rename = Path.rename
+
+    def stopped(self, target):
+        if self.name == "new":
+            raise error
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(DataError if isinstance(error, OSError) else KeyboardInterrupt):
+        pull("alice/model", tmp_path / "place")
+    assert contents(tmp_path / "place") == before
+    assert not list(tmp_path.glob(".cxr*"))
 
 
 def test_a_checkpoint_of_timm(hub, tmp_path):

@@ -19,7 +19,14 @@ from PIL import Image
 
 from cxr_estimator import CXRError, fetch_chest_xray, load_image_folder, make_phantoms
 from cxr_estimator.datasets import _image_parquet
-from cxr_estimator.errors import DataError, HubError, InvalidParameterError, MissingPackageError, PatientLeakWarning
+from cxr_estimator.errors import (
+    DataError,
+    HubError,
+    InvalidParameterError,
+    InvalidTypeError,
+    MissingPackageError,
+    PatientLeakWarning,
+)
 from tests.hub import Fault
 
 REPOSITORY = "hf-vision/chest-xray-pneumonia"
@@ -338,6 +345,13 @@ def test_bad_parameters(tmp_path):
         fetch_chest_xray("val", folder=tmp_path)
     with pytest.raises(InvalidParameterError, match="'revision' parameter"):
         fetch_chest_xray(folder=tmp_path, revision="../x")
+    with pytest.raises(InvalidParameterError, match="'revision' parameter"):
+        fetch_chest_xray(folder=tmp_path, revision="")
+    with pytest.raises(InvalidParameterError, match="'local_files_only' parameter"):
+        fetch_chest_xray(folder=tmp_path, local_files_only="no")
+    for name in ("folder", "cache_dir", "progress"):
+        with pytest.raises(InvalidTypeError, match=f"'{name}' parameter of fetch_chest_xray"):
+            fetch_chest_xray(**{"folder": tmp_path, name: 1})
 
 
 def test_without_pyarrow(copy, tmp_path, monkeypatch):

@@ -206,6 +206,23 @@ def test_differences(hub, model):
     assert not [one for one in hub.requests[before:] if "storage" in one.path or "safetensors" in one.path]
 
 
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"{", "cannot be read as JSON"),
+        (b"[1]", "must hold a JSON object. Got list"),
+        (b'{"a": 1, "a": 2}', "stands twice"),
+        (b"[" * 100_000, "recursion"),
+        (b"\xff", "cannot be read as JSON"),
+    ],
+)
+def test_differences_from_a_configuration_that_is_none(hub, model, content, match):
+    push(model, "alice/model")
+    hub.store.put("models", "alice/model", {"config.json": content})
+    with pytest.raises(ModelFolderError, match=f"alice/model: config.json: .*{match}"):
+        differences(model, "alice/model")
+
+
 BAD_IDS = [
     "../x", "a/b/c", "model", "", "/", "a/", "/a", "file:///etc/passwd", "https://huggingface.co/a/b", "a/b\0", "a/b\n",
     "a/..", "a/b--c", "a/b.git", "a/.b", "é/b", "a/" + "b" * 97, "a b/c", "a\\b/c", "~/model", "-a/b", "a/b-",
@@ -257,6 +274,13 @@ def test_wrong_types(hub, model):
         fetch("a/b", token=b"hf_secret")
     with pytest.raises(InvalidTypeError, match="'commit_message' parameter"):
         push(model, "a/b", commit_message=" ")
+    with pytest.raises(InvalidParameterError, match="'local_files_only' parameter of from_pretrained"):
+        fetch("a/b", local_files_only="no")
+    with pytest.raises(InvalidTypeError, match="'cache_dir' parameter of from_pretrained"):
+        fetch("a/b", cache_dir=1)
+    for name in ("private", "create_pr"):
+        with pytest.raises(InvalidParameterError, match=f"'{name}' parameter of push_to_hub"):
+            push(model, "a/b", **{name: "no"})
     assert not hub.requests
 
 

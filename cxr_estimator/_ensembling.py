@@ -29,7 +29,6 @@ from cxr_estimator.inference import Logits, batches
 from cxr_estimator.serialization import (
     CONFIG_NAME,
     SCHEMA_VERSION,
-    WEIGHTS_NAME,
     from_json,
     read_json,
     to_json,
@@ -232,8 +231,6 @@ def _place(number: int) -> str:
 
 def save(ensemble: CXREnsemble, folder: Path, dtype: str | None, card: ModelCard) -> dict[str, str]:
     """Write the files of `file_names`, and return their SHA-256."""
-    if (folder / WEIGHTS_NAME).exists():
-        raise DataError(f"{folder}: holds a single model; save the ensemble in a folder of its own.")
     sums = {}
     for number, member in enumerate(ensemble.estimators_):
         written = _persistence.save(member, folder / _place(number), dtype, ModelCard())

@@ -56,8 +56,6 @@ FILES = (CONFIG_NAME, WEIGHTS_NAME)
 
 def save(clf: CXRClassifier, folder: Path, dtype: str | None, card: ModelCard) -> dict[str, str]:
     """Write `FILES` of a fitted classifier, and return their SHA-256; file names and patients are not part of it."""
-    if (folder / "member_0").exists():
-        raise DataError(f"{folder}: holds an ensemble; save the model in a folder of its own.")
     dtype = dtype or clf.weights_dtype_
     parameters = {key: value for key, value in clf.get_params().items() if key not in _LOCAL} | clf.architecture_
     if isinstance(clf.pretrained, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
@@ -15,8 +16,8 @@ from cxr_estimator import hub
 from cxr_estimator._validation import check_choice, check_path, invalid, wrong_type
 from cxr_estimator.card import CARD_NAME, ModelCard
 from cxr_estimator.checksums import SUMS_NAME, differing, read_sums, verify, write_sums
-from cxr_estimator.errors import EditedFilesWarning, ModelFolderError
-from cxr_estimator.serialization import WEIGHT_TYPES, writable_folder, write_file
+from cxr_estimator.errors import DataError, EditedFilesWarning, ModelFolderError
+from cxr_estimator.serialization import WEIGHT_TYPES, WEIGHTS_NAME, writable_folder, write_file
 
 if TYPE_CHECKING:
     from cxr_estimator.hub import Pushed
@@ -29,10 +30,7 @@ class Sharing(ABC):
 
     @abstractmethod
     def _write(self, folder: Path, dtype: str | None, card: ModelCard) -> dict[str, str]:
-        """Write the files of `_file_names` into a folder that exists, the texts of the card among them.
-
-        Return the SHA-256 of what was written by name: where two write at once, what lies there may be of both.
-        """
+        """Write the files of `_file_names` into a folder that exists, and return their SHA-256 by name."""
 
     @abstractmethod
     def _file_names(self) -> list[str]:
@@ -74,16 +72,22 @@ class Sharing(ABC):
         card = self._card(card, caller="save")
         described = card.files(self)
         folder = writable_folder(check_path("folder", folder, caller="save"))
+        _check_kind(folder, self._file_names())
         before = _sums_before(folder)
-        sums = self._write(folder, dtype, card)
-        for name, content in described.items():
-            if name == CARD_NAME and _is_edited(folder, name, before):
-                told = f"{folder / name} was edited by hand and is kept; delete it to have it written anew."
-                warnings.warn(told, EditedFilesWarning, stacklevel=2)
-                continue
-            writable_folder((folder / name).parent)
-            sums[name] = write_file(folder / name, content)
-        write_sums(folder, sums)
+        if _is_edited(folder, CARD_NAME, before):
+            told = f"{folder / CARD_NAME} was edited by hand and is kept; delete it to have it written anew."
+            warnings.warn(told, EditedFilesWarning, stacklevel=2)
+            del described[CARD_NAME]
+        # all of it beside what is there, so that a full disk or a crash while writing costs nothing
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving_") as place:
+            new = Path(place)
+            sums = self._write(new, dtype, card)
+            for name, content in described.items():
+                sums[name] = write_file(writable_folder((new / name).parent) / Path(name).name, content)
+            write_sums(new, sums)
+            for name in [*sums, SUMS_NAME]:
+                writable_folder((folder / name).parent)
+                os.replace(new / name, folder / name)
         _remove(folder, {name: digest for name, digest in before.items() if name not in {*sums, CARD_NAME}})
         return folder
 
@@ -250,6 +254,14 @@ def _warn_of_edited(folder: Path, edited: list[str]) -> None:
     if edited:
         told = f"{folder}: {', '.join(edited)} changed since the model was saved, or missing; the model is whole."
         warnings.warn(told, EditedFilesWarning, stacklevel=3)
+
+
+def _check_kind(folder: Path, names: list[str]) -> None:
+    """Raise if the folder holds what does not belong to a model of these files: a single one and an ensemble mix."""
+    own = {Path(name).parts[0] for name in names}
+    for place, what in ((WEIGHTS_NAME, "a single model"), ("member_0", "an ensemble")):
+        if place not in own and (folder / place).exists():
+            raise DataError(f"{folder}: holds {what}; save in a folder of its own.")
 
 
 def _sums_before(folder: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.exceptions import NotFittedError
 
-from cxr_estimator import CXRClassifier, CXREnsemble, ModelCard, load_image_folder, serialization
+from cxr_estimator import CXRClassifier, CXREnsemble, ModelCard, checksums, load_image_folder, serialization
 from cxr_estimator.checksums import read_sums, write_sums
 from cxr_estimator.errors import (
     DataError,
@@ -116,6 +116,25 @@ def test_a_card_that_is_none_is_refused(fitted, tmp_path, card):
         CXRClassifier.load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["SHA256SUMS", "README.md"])
+def test_a_crash_while_writing_costs_nothing(fitted, tmp_path, monkeypatch, name):
+    fitted.save(tmp_path)
+    before = contents(tmp_path)
+    original = serialization.atomic_write
+
+    def full(path, **options):
+        if path.name == name:
+            raise OSError(28, "No space left on device")
+        return original(path, **options)
+
+    for module in (serialization, checksums):
+        monkeypatch.setattr(module, "atomic_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        copy.copy(fitted).set_threshold(0.3).save(tmp_path)
+    assert contents(tmp_path) == before
+    CXRClassifier.load(tmp_path)
+
+
 def test_other_files_are_left_alone(fitted, tmp_path):
     (tmp_path / "README.md").write_text("mine")
     (tmp_path / "notes.txt").write_text("mine")
@@ -181,17 +200,16 @@ def test_two_that_save_at_once_never_make_a_third(fitted, phantoms, tmp_path, mo
     """The configuration of one with the weights of the other is refused, although nothing was interrupted."""
     other = copy.deepcopy(fitted).set_threshold(0.3)
     other.model_.head.bias.data += 1
-    write, waiting = serialization.write_file, [None]
+    replace, waiting = os.replace, [None]
 
-    def let_the_other_come_between(path, content):
-        if path.name == "config.json" and waiting:
+    def let_the_other_come_between(source, target):
+        if target == tmp_path / "config.json" and waiting:
             waiting.clear()
             other.save(tmp_path)
-        return write(path, content)
+        replace(source, target)
 
-    monkeypatch.setattr(serialization, "write_file", let_the_other_come_between)
-    with pytest.warns(EditedFilesWarning, match=r"README.md was edited"):  # by the other
-        fitted.save(tmp_path)
+    monkeypatch.setattr(os, "replace", let_the_other_come_between)
+    fitted.save(tmp_path)
     with pytest.raises(ModelFolderError, match=r"model.safetensors: is not the file that SHA256SUMS records"):
         CXRClassifier.load(tmp_path)
 

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cxr_estimator._pulling import pull
 from huggingface_hub import HfApi
 from typer.testing import CliRunner
 
@@ -15,6 +14,7 @@ from cxr_estimator import CXRClassifier
 from cxr_estimator.cli import app
 from cxr_estimator.cli._common import load_model
 from cxr_estimator.errors import CXRError, DataError, EditedFilesWarning, HubError, ModelFolderError
+from cxr_estimator.hub import pull
 from tests.hub import READ, Fault
 from tests.model_folders import contents
 

@@ -30,7 +30,7 @@ from cxr_estimator.serialization import (
     CONFIG_NAME,
     SCHEMA_VERSION,
     from_json,
-    read_json,
+    read_config,
     to_json,
     write_file,
 )
@@ -249,14 +249,7 @@ def save(ensemble: CXREnsemble, folder: Path, dtype: str | None, card: ModelCard
 def load(cls: type[CXREnsemble], folder: Path, device: str) -> CXREnsemble:
     """Read what `save` wrote; whatever is wrong is a ModelFolderError that names the file."""
     path = folder / CONFIG_NAME
-    config = read_json(path)
-    if config.get("format") != FORMAT or config.get("schema_version") != SCHEMA_VERSION:
-        raise ModelFolderError(
-            f"{path}: not a {FORMAT} of schema version {SCHEMA_VERSION} (format {config.get('format')!r:.100}, version "
-            f"{config.get('schema_version')!r:.100}). CXRClassifier.load reads a single model."
-        )
-    if config.keys() - _OPTIONAL_KEYS != _KEYS:
-        raise ModelFolderError(f"{path}: wrong keys ({sorted(config.keys() - _OPTIONAL_KEYS ^ _KEYS)!r:.200}).")
+    config = read_config(path, FORMAT, _KEYS, _OPTIONAL_KEYS, otherwise="CXRClassifier.load reads a single model.")
     try:
         n_members = check_number("members", config["members"], caller=_CLASS, low=2, high=_MOST, integer=True)
     except CXRError as error:

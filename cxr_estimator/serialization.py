@@ -140,23 +140,29 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return config and weights of a model folder, after checking that it is one."""
     if not folder.is_dir():
         raise ModelFolderError(f"{folder}: there is no such model folder.")
-    config = read_json(folder / CONFIG_NAME)
-    if config.get("format") != FORMAT:
-        raise ModelFolderError(
-            f"{folder / CONFIG_NAME}: not a {FORMAT} model (its 'format' is {config.get('format')!r:.100}). "
-            "CXREnsemble.load reads an ensemble; the commands take single models."
-        )
-    if config.get("schema_version") != SCHEMA_VERSION or isinstance(config["schema_version"], bool | float):
-        raise ModelFolderError(
-            f"{folder / CONFIG_NAME}: schema version {config.get('schema_version')!r} is not supported; "
-            f"this version of the package reads version {SCHEMA_VERSION}. Save the model again with this one, "
-            "or install the one that wrote it."
-        )
-    unknown, missing = sorted(set(config) - _KEYS - _OPTIONAL_KEYS), sorted(_KEYS - set(config))
-    if unknown or missing:
-        wrong = [f"unknown: {unknown}"] * bool(unknown) + [f"missing: {missing}"] * bool(missing)
-        raise ModelFolderError(f"{folder / CONFIG_NAME}: wrong keys ({'; '.join(wrong)}).")
+    otherwise = "CXREnsemble.load reads an ensemble; the commands take single models."
+    config = read_config(folder / CONFIG_NAME, FORMAT, _KEYS, _OPTIONAL_KEYS, otherwise=otherwise)
     return config, read_weights(folder / WEIGHTS_NAME)
+
+
+def read_config(path: Path, format: str, keys: set[str], optional: set[str], *, otherwise: str) -> dict[str, Any]:
+    """Return a configuration of this format and schema version with these keys; `otherwise` says who reads others."""
+    config = read_json(path)
+    if config.get("format") != format:
+        raise ModelFolderError(
+            f"{path}: not a {format} model (its 'format' is {config.get('format')!r:.100}). {otherwise}"
+        )
+    version = config.get("schema_version")
+    if version != SCHEMA_VERSION or isinstance(version, bool | float):
+        raise ModelFolderError(
+            f"{path}: schema version {version!r:.100} is not supported; this version of the package reads version "
+            f"{SCHEMA_VERSION}. Save the model again with this one, or install the one that wrote it."
+        )
+    unknown, missing = sorted(set(config) - keys - optional), sorted(keys - set(config))
+    if unknown or missing:
+        wrong = [f"unknown: {unknown!r:.200}"] * bool(unknown) + [f"missing: {missing}"] * bool(missing)
+        raise ModelFolderError(f"{path}: wrong keys ({'; '.join(wrong)}).")
+    return config
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ def leave_out(folder, name):
     ("spoil", "message"),
     [
         (lambda folder: broken_config(folder, format="else"), "not a cxr_estimator_ensemble"),
-        (lambda folder: broken_config(folder, schema_version=3), "not a cxr_estimator_ensemble"),
+        (lambda folder: broken_config(folder, schema_version=3), "schema version 3 is not supported"),
         (lambda folder: broken_config(folder, more=1), "wrong keys"),
         (lambda folder: broken_config(folder, members=["x"]), "integer >= 2 and <= 100"),
         (lambda folder: broken_config(folder, members=4), "member_3: there is no such model folder"),

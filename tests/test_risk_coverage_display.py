@@ -37,6 +37,7 @@ def test_draws_the_curves_of_the_doubts():
     assert "4 images, 2 answers wrong; 95% intervals over images" in display.ax_.get_title()
 
 
+@pytest.mark.filterwarnings("ignore::cxr_estimator.errors.SameDataWarning")
 def test_from_an_estimator_on_given_axes(fitted, phantoms):
     _, ax = plt.subplots()
     X, y, groups = phantoms.X[:30], phantoms.y[:30], phantoms.groups[:30]
@@ -56,6 +57,7 @@ def test_intervals_are_those_of_patients(fitted, phantoms):
     assert whole.high - whole.low > 2 * (each.high - each.low)
 
 
+@pytest.mark.filterwarnings("ignore::cxr_estimator.errors.SameDataWarning")
 def test_an_ensemble(fitted, phantoms):
     joined = CXREnsemble.from_fitted([fitted, fitted])
     display = RiskCoverageDisplay.from_estimator(joined, phantoms.X[:20], phantoms.y[:20], n_resamples=5)

@@ -230,17 +230,6 @@ def test_save_and_load(tmp_path, names):
     assert getattr(again, "feature_names_in_", None) is None if names is None else names
 
 
-def test_models_of_rows_from_before_there_was_a_range(tmp_path):
-    """Up to then rows had to lie in [0, 1], and the preprocessing had no range."""
-    X = (TABLE - TABLE.min()) / np.ptp(TABLE)
-    folder = strips(intensity=(0, 1)).fit(X, LABELS).save(tmp_path / "model")
-    expected = CXRClassifier.load(folder).predict_proba(X)
-    config = json.loads((folder / "config.json").read_text())
-    config["parameters"]["intensity"] = config["preprocessing"]["intensity"] = None
-    (folder / "config.json").write_text(json.dumps(config))
-    np.testing.assert_allclose(CXRClassifier.load(folder).predict_proba(X), expected, atol=1e-4)
-
-
 @pytest.mark.parametrize("names", [["a"], list(range(12)), "abcdefghijkl", {"a": 1}, 7])
 def test_damaged_names_are_refused(tmp_path, fitted_rows, names):
     folder = fitted_rows.save(tmp_path / "model")

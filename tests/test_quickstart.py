@@ -91,10 +91,10 @@ def test_real_radiographs_three_classes(real_data_dir):
     """Normal, bacterial and viral, which the file names tell."""
     data = load_image_folder(real_data_dir, label_pattern=r"_(bacteria|virus)_")
     of_class = [np.flatnonzero(data.y == name) for name in ("NORMAL", "bacteria", "virus")]
-    rows = np.concatenate([each[:60] for each in of_class])
+    rows = np.concatenate([each[:120] for each in of_class])
     others = np.concatenate([each[-30:] for each in of_class])
     clf = CXRClassifier("plain_cnn", image_size=48, max_epochs=8, random_state=0)
     clf.fit(data.X[rows], data.y[rows], groups=data.groups[rows])
     report = evaluate(clf, data.X[others], data.y[others], data.groups[others], n_resamples=10)
     assert report.classes == ("NORMAL", "bacteria", "virus")
-    assert report.metrics["recall_NORMAL"].value > 0.5
+    assert report.metrics["macro_auroc"].value > 0.7

@@ -114,6 +114,7 @@ def speed() -> str:
             (f"bfloat16 moves a probability of {result['backbone']} by at most", bfloat16(result))
             for result in (predict, real)
         ),
+        *shared(read("sharing")),
     ]
     table = "\n".join(["| what | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
     return (
@@ -121,6 +122,30 @@ def speed() -> str:
         "ours and the other taking turns in one run; `python benchmarks/NAME.py` "
         f"repeats them.\n\n{table}"
     )
+
+
+def shared(result: dict) -> list[tuple[str, str]]:
+    start, push, change = result["start_up"], result["push"], result["round_trip"]
+    median = {name: statistics.median(seconds) for name, seconds in start["steps_seconds"].items()}
+    return [
+        (
+            "`cxr predict` of one image with a saved resnet18, whole process",
+            f"{start['whole_process_median_seconds']:.1f} s, {median['import_torch_and_timm']:.1f} s of which import "
+            f"torch and timm, {median['import_sklearn']:.1f} s scikit-learn",
+        ),
+        (
+            "... `from_pretrained` of the folder and `predict_proba`, all imported",
+            f"{start['load_and_predict_median_seconds']:.2f} s",
+        ),
+        (
+            f"`push_to_hub` of {push['bytes'] / 1e6:.0f} MB, beside the client's `upload_folder` (local server)",
+            f"{push['added_median_seconds']:.2f} s more; unchanged {push['unchanged']['bytes_sent']} bytes sent",
+        ),
+        (
+            f"Saving and loading moves a probability of {change['backbone']} by at most",
+            f"{change['float32_largest_change']:.0e} (float32), {change['float16_largest_change']:.4f} (float16)",
+        ),
+    ]
 
 
 def grown(samples: dict) -> str:

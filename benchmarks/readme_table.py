@@ -143,7 +143,7 @@ def shared(result: dict) -> list[tuple[str, str]]:
         ),
         (
             f"Saving and loading moves a probability of {change['backbone']} by at most",
-            f"{change['float32_largest_change']:.0e} (float32), {change['float16_largest_change']:.4f} (float16)",
+            f"{change['float32_largest_change']:.1g} (float32), {change['float16_largest_change']:.4f} (float16)",
         ),
     ]
 

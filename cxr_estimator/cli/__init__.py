@@ -75,6 +75,8 @@ def main() -> None:
             typer.echo("cxr: interrupted", err=True)
         raise
     except Exception as error:  # noqa: BLE001 - the last resort of a program for people
+        if isinstance(error.__cause__, KeyboardInterrupt):  # Python 3.11 wraps what comes while a class is made
+            _fail("interrupted", EXIT_INTERRUPTED)
         if os.environ.get("CXR_DEBUG"):
             traceback.print_exc()
         _fail(f"{type(error).__name__}: {error} (CXR_DEBUG=1 shows where)", EXIT_FAILED)

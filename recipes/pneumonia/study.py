@@ -1,0 +1,176 @@
+"""Train named recipes for a small pneumonia network and judge them where it hurts: under simulated shifts.
+
+python recipes/pneumonia/study.py --data DIR --cache DIR [--only base,strong] [--seeds 0,1] [--final]
+
+The patients are split once: 55% train, 10% calibrate (and choose thresholds), 15% choose recipes, 20% are kept for the
+final figures, which nothing is chosen by. One run is one recipe and one seed; it writes results/NAME-SEED.json, and is
+not repeated where that is there. `table.py` makes a page of them. The cache holds radiographs: keep it private.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does, before anything loads torch
+
+import numpy as np
+from judging import Judged, figures
+from levers import pulled
+from material import CONDITIONS, Material
+
+from cxr_estimator import CXRClassifier
+from cxr_estimator._calibration_maps import fit_platt
+from cxr_estimator.thresholds import choose_point
+from cxr_estimator.versions import package_versions
+
+RESULTS = Path(__file__).parent / "results"
+STRENGTH = 1.0
+SCREENING = 0.98  # sensitivity on calibration images that the screening point is chosen for
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network is trained and used; the defaults are the baseline of the cheap comparisons.
+
+    Attributes
+    ----------
+    augment : str
+        Names joined by "+"; see `levers.chain`.
+    standard : str
+        A key of `levers.STANDARDS`.
+    mixup : float
+        Alpha of the Beta distribution; 0 for none.
+    flips : bool
+        Average the log-odds of each image and its mirror image.
+    leave_out : {"", "IM", "NORMAL2", "bacteria", "virus"}
+        Source that is not trained on.
+    share : float
+        Share of the training patients that is used.
+    """
+
+    name: str
+    backbone: str = "resnet10t"
+    image_size: int = 96
+    max_epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.05
+    dropout: float | None = None
+    class_weight: str | None = None
+    augment: str = "light"
+    standard: str = "none"
+    mixup: float = 0.0
+    flips: bool = False
+    leave_out: str = "IM"
+    share: float = 0.6
+
+    def classifier(self, augment: str, seed: int, checkpoint_dir: Path | None) -> CXRClassifier:
+        """Return the estimator; without an internal validation split, so all epochs run and the average is kept."""
+        names = (
+            "backbone", "image_size", "max_epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing",
+            "dropout", "class_weight",
+        )  # fmt: skip
+        return CXRClassifier(
+            **{name: getattr(self, name) for name in names},
+            augment=augment,
+            validation_fraction=0,
+            pos_label="PNEUMONIA",
+            checkpoint_dir=checkpoint_dir,
+            random_state=seed,
+        )
+
+
+BASE = Recipe("base")
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        BASE,
+        replace(BASE, name="strong", augment="strong"),
+        replace(BASE, name="curve", augment="light+curve"),
+        replace(BASE, name="bands", augment="light+bands"),
+        replace(BASE, name="crop", augment="light+crop"),
+        replace(BASE, name="resolution", augment="light+resolution"),
+        replace(BASE, name="mixup", mixup=0.3),
+        replace(BASE, name="ranks", standard="ranks"),
+        replace(BASE, name="z_scores", standard="z_scores"),
+        replace(BASE, name="local", standard="local_contrast"),
+        replace(BASE, name="flips", flips=True),
+    )
+}
+
+
+def main() -> None:
+    """Run what is asked for and not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default=os.environ.get("CXR_DATA_DIR"), help="folder of the radiographs")
+    parser.add_argument("--cache", required=True, help="folder for decoded and shifted images and checkpoints")
+    parser.add_argument("--only", default=",".join(RECIPES), help="recipes, joined by commas")
+    parser.add_argument("--seeds", default="0", help="seeds, joined by commas")
+    parser.add_argument("--final", action="store_true", help="judge by the patients that no choice was made on")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    material = Material(options.data, options.cache)
+    options.output.mkdir(parents=True, exist_ok=True)
+    for name in options.only.split(","):
+        for seed in map(int, options.seeds.split(",")):
+            path = options.output / f"{name}-{seed}{'-final' if options.final else ''}.json"
+            if not path.exists():
+                result = run(RECIPES[name], seed, material, Path(options.cache) / "checkpoints", final=options.final)
+                path.write_text(json.dumps(result, indent=1) + "\n")
+                print(f"{path.name}: {result['seconds']:.0f} s, {result['summary']}", flush=True)
+
+
+def run(recipe: Recipe, seed: int, material: Material, checkpoints: Path, *, final: bool) -> dict[str, Any]:
+    """Train one network, calibrate it, score it under every condition, and return its figures."""
+    rows = material.training_rows(recipe.share, recipe.leave_out)
+    known = material.parts["calibrate"]
+    known = known[material.sources[known] != recipe.leave_out]
+    judged = material.judging_rows(recipe.leave_out, final=final)
+    labels = np.where(material.positive, "PNEUMONIA", "NORMAL")
+    with pulled(recipe.augment, recipe.mixup, recipe.standard) as augment:
+        clf = recipe.classifier(augment, seed, checkpoints)
+        started = time.perf_counter()
+        clf.fit(material.pixels[rows], labels[rows], groups=material.patients[rows])
+        seconds = time.perf_counter() - started
+        raw = scores_of(clf, material.pixels[known], flips=recipe.flips)
+        calibrate = fit_platt(raw, material.positive[known])
+        point = choose_point(
+            calibrate(raw), material.positive[known], "sensitivity", {"at_least": SCREENING}, n_resamples=1
+        )
+        scores = {
+            name: calibrate(scores_of(clf, material.shifted(judged, name, STRENGTH), flips=recipe.flips))
+            for name in CONDITIONS
+        }
+    case = Judged(
+        scores=scores,
+        positive=material.positive[judged],
+        patients=material.patients[judged],
+        sources=material.sources[judged],
+        acquisition=material.acquisition[judged],
+        screening=point.score,
+        leave_out=recipe.leave_out,
+    )
+    about = {"n_training": len(rows), "seconds": round(seconds), "parameters": n_parameters(clf), "final": final}
+    return {"recipe": asdict(recipe), "seed": seed, **about, **figures(case), "versions": package_versions()}
+
+
+def scores_of(clf: CXRClassifier, images: np.ndarray, *, flips: bool) -> np.ndarray:
+    """Return the log-odds of pneumonia (N,); with `flips` their mean with those of the mirror images."""
+    found = clf.decision_function(images)
+    return (found + clf.decision_function(images[:, :, ::-1])) / 2.0 if flips else found
+
+
+def n_parameters(clf: CXRClassifier) -> int:
+    """Return how many numbers the network has learnt."""
+    return sum(parameter.numel() for parameter in clf.model_.parameters())
+
+
+if __name__ == "__main__":
+    main()

@@ -55,7 +55,7 @@ class Recipe:
     """
 
     name: str
-    backbone: str = "resnet10t"
+    backbone: str = "plain_cnn"
     image_size: int = 96
     max_epochs: int = 10
     batch_size: int = 32
@@ -92,6 +92,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         BASE,
+        replace(BASE, name="resnet10t", backbone="resnet10t"),
         replace(BASE, name="strong", augment="strong"),
         replace(BASE, name="curve", augment="light+curve"),
         replace(BASE, name="bands", augment="light+bands"),
@@ -102,6 +103,11 @@ RECIPES = {
         replace(BASE, name="z_scores", standard="z_scores"),
         replace(BASE, name="local", standard="local_contrast"),
         replace(BASE, name="flips", flips=True),
+        replace(BASE, name="crop_ranks", augment="light+crop", standard="ranks"),
+        replace(BASE, name="strong_crop", augment="strong+crop"),
+        replace(BASE, name="strong_crop_curve", augment="strong+crop+curve"),
+        replace(BASE, name="strong_crop_ranks", augment="strong+crop", standard="ranks"),
+        replace(BASE, name="strong_crop_mixup", augment="strong+crop", mixup=0.3),
     )
 }
 
@@ -122,13 +128,18 @@ def main() -> None:
         for seed in map(int, options.seeds.split(",")):
             path = options.output / f"{name}-{seed}{'-final' if options.final else ''}.json"
             if not path.exists():
-                result = run(RECIPES[name], seed, material, Path(options.cache) / "checkpoints", final=options.final)
+                result, case = run(
+                    RECIPES[name], seed, material, Path(options.cache) / "checkpoints", final=options.final
+                )
+                np.savez(Path(options.cache) / f"scores-{path.stem}.npz", **case.scores)
                 path.write_text(json.dumps(result, indent=1) + "\n")
                 print(f"{path.name}: {result['seconds']:.0f} s, {result['summary']}", flush=True)
 
 
-def run(recipe: Recipe, seed: int, material: Material, checkpoints: Path, *, final: bool) -> dict[str, Any]:
-    """Train one network, calibrate it, score it under every condition, and return its figures."""
+def run(
+    recipe: Recipe, seed: int, material: Material, checkpoints: Path, *, final: bool
+) -> tuple[dict[str, Any], Judged]:
+    """Train one network, calibrate it, score it under every condition; return its figures and what they come from."""
     rows = material.training_rows(recipe.share, recipe.leave_out)
     known = material.parts["calibrate"]
     known = known[material.sources[known] != recipe.leave_out]
@@ -158,7 +169,7 @@ def run(recipe: Recipe, seed: int, material: Material, checkpoints: Path, *, fin
         leave_out=recipe.leave_out,
     )
     about = {"n_training": len(rows), "seconds": round(seconds), "parameters": n_parameters(clf), "final": final}
-    return {"recipe": asdict(recipe), "seed": seed, **about, **figures(case), "versions": package_versions()}
+    return {"recipe": asdict(recipe), "seed": seed, **about, **figures(case), "versions": package_versions()}, case
 
 
 def scores_of(clf: CXRClassifier, images: np.ndarray, *, flips: bool) -> np.ndarray:

@@ -69,6 +69,11 @@ def crossed(case: Judged, shifted: np.ndarray) -> float:
     return min(auroc(np.where(positive == side, shifted, clean), positive) for side in (False, True))
 
 
+def pooled(case: Judged) -> float:
+    """Return the AUROC over the images of all conditions together: one threshold has to serve them all."""
+    return auroc(np.concatenate(list(case.scores.values())), np.tile(case.positive, len(case.scores)))
+
+
 def contrary(case: Judged) -> np.ndarray:
     """Return the rows (bool) whose grey-value statistics speak against their class, more than for half of the class."""
     against = np.where(case.positive, -case.acquisition, case.acquisition)
@@ -93,6 +98,7 @@ def summary(case: Judged) -> dict[str, float]:
     for key in next(iter(under.values())):
         found[f"shifted_{key}"] = float(np.mean([each[key] for each in under.values()]))
     found["worst_shift_auroc"] = min(each["auroc"] for each in under.values())
+    found["pooled_auroc"] = pooled(known)
     found["crossed_auroc"] = float(np.mean(list(crosses.values())))
     found["worst_crossed_auroc"] = min(crosses.values())
     found["contrary_auroc"] = auroc(against.scores["clean"], against.positive)

@@ -75,10 +75,16 @@ def random_resolution(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(chosen, coarse, x)
 
 
+def random_zoom(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Enlarge a random rectangle whose sides are, each by itself, 80-105% of the image's: a mild `random_crop`."""
+    return random_crop(x, generator, least=0.8)
+
+
 CHANGES: Mapping[str, Augment] = {
     "curve": random_curve,
     "bands": random_bands,
     "crop": random_crop,
+    "zoom": random_zoom,
     "resolution": random_resolution,
 }
 
@@ -93,6 +99,16 @@ def chain(names: str) -> Augment:
         return x
 
     return apply
+
+
+def augmented(images: np.ndarray, names: str, copies: int, *, seed: int) -> np.ndarray:
+    """Return images (N, H, W), uint8, with so many augmented copies of all behind them: ((1 + copies) N, H, W)."""
+    generator, apply = torch.Generator().manual_seed(seed), chain(names)
+    parts = [images]
+    for _ in range(copies):
+        x = torch.from_numpy(images)[:, None].float() / 255.0
+        parts.append((255.0 * apply(x, generator)).round().to(torch.uint8)[:, 0].numpy())
+    return np.concatenate(parts)
 
 
 def z_scores(x: Tensor) -> Tensor:

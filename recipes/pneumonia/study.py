@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does, be
 
 import numpy as np
 from judging import Judged, figures
-from levers import pulled
+from levers import augmented, pulled
 from material import CONDITIONS, Material
 
 from cxr_estimator import CXRClassifier
@@ -31,6 +30,7 @@ from cxr_estimator.versions import package_versions
 
 RESULTS = Path(__file__).parent / "results"
 STRENGTH = 1.0
+COPIES = 4  # of the calibration images, where these are augmented
 SCREENING = 0.98  # sensitivity on calibration images that the screening point is chosen for
 
 
@@ -48,6 +48,8 @@ class Recipe:
         Alpha of the Beta distribution; 0 for none.
     flips : bool
         Average the log-odds of each image and its mirror image.
+    calibrate_under : str
+        Augmentations under which, beside clean, temperature, offset and thresholds are chosen; "" for clean alone.
     leave_out : {"", "IM", "NORMAL2", "bacteria", "virus"}
         Source that is not trained on.
     share : float
@@ -68,6 +70,7 @@ class Recipe:
     standard: str = "none"
     mixup: float = 0.0
     flips: bool = False
+    calibrate_under: str = ""
     leave_out: str = "IM"
     share: float = 0.6
 
@@ -88,6 +91,7 @@ class Recipe:
 
 
 BASE = Recipe("base")
+LONG = replace(BASE, max_epochs=16, share=1.0)  # 2.8 times the steps
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -103,8 +107,14 @@ RECIPES = {
         replace(BASE, name="z_scores", standard="z_scores"),
         replace(BASE, name="local", standard="local_contrast"),
         replace(BASE, name="flips", flips=True),
-        replace(BASE, name="crop_ranks", augment="light+crop", standard="ranks"),
         replace(BASE, name="strong_crop", augment="strong+crop"),
+        replace(BASE, name="strong_zoom", augment="strong+zoom"),
+        replace(BASE, name="strong_ranks", augment="strong", standard="ranks"),
+        replace(BASE, name="strong_z_scores", augment="strong", standard="z_scores"),
+        replace(BASE, name="strong_zoom_calibrated", augment="strong+zoom", calibrate_under="strong+zoom"),
+        replace(LONG, name="long_strong", augment="strong"),
+        replace(LONG, name="long_crop", augment="strong+crop"),
+        replace(LONG, name="long_zoom", augment="strong+zoom"),
         replace(BASE, name="strong_crop_curve", augment="strong+crop+curve"),
         replace(BASE, name="strong_crop_ranks", augment="strong+crop", standard="ranks"),
         replace(BASE, name="strong_crop_mixup", augment="strong+crop", mixup=0.3),
@@ -147,14 +157,14 @@ def run(
     labels = np.where(material.positive, "PNEUMONIA", "NORMAL")
     with pulled(recipe.augment, recipe.mixup, recipe.standard) as augment:
         clf = recipe.classifier(augment, seed, checkpoints)
-        started = time.perf_counter()
         clf.fit(material.pixels[rows], labels[rows], groups=material.patients[rows])
-        seconds = time.perf_counter() - started
-        raw = scores_of(clf, material.pixels[known], flips=recipe.flips)
-        calibrate = fit_platt(raw, material.positive[known])
-        point = choose_point(
-            calibrate(raw), material.positive[known], "sensitivity", {"at_least": SCREENING}, n_resamples=1
-        )
+        images, truth = material.pixels[known], material.positive[known]
+        if recipe.calibrate_under:
+            images = augmented(images, recipe.calibrate_under, COPIES, seed=seed)
+            truth = np.tile(truth, 1 + COPIES)
+        raw = scores_of(clf, images, flips=recipe.flips)
+        calibrate = fit_platt(raw, truth)
+        point = choose_point(calibrate(raw), truth, "sensitivity", {"at_least": SCREENING}, n_resamples=1)
         scores = {
             name: calibrate(scores_of(clf, material.shifted(judged, name, STRENGTH), flips=recipe.flips))
             for name in CONDITIONS
@@ -168,7 +178,12 @@ def run(
         screening=point.score,
         leave_out=recipe.leave_out,
     )
-    about = {"n_training": len(rows), "seconds": round(seconds), "parameters": n_parameters(clf), "final": final}
+    about = {
+        "n_training": len(rows),
+        "seconds": round(clf.history_["seconds"].sum()),
+        "parameters": sum(parameter.numel() for parameter in clf.model_.parameters()),
+        "final": final,
+    }
     return {"recipe": asdict(recipe), "seed": seed, **about, **figures(case), "versions": package_versions()}, case
 
 
@@ -176,11 +191,6 @@ def scores_of(clf: CXRClassifier, images: np.ndarray, *, flips: bool) -> np.ndar
     """Return the log-odds of pneumonia (N,); with `flips` their mean with those of the mirror images."""
     found = clf.decision_function(images)
     return (found + clf.decision_function(images[:, :, ::-1])) / 2.0 if flips else found
-
-
-def n_parameters(clf: CXRClassifier) -> int:
-    """Return how many numbers the network has learnt."""
-    return sum(parameter.numel() for parameter in clf.model_.parameters())
 
 
 if __name__ == "__main__":

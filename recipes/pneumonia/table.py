@@ -18,6 +18,7 @@ COLUMNS = {
     "clean_auroc": "clean",
     "shifted_auroc": "shifted",
     "worst_shift_auroc": "worst shift",
+    "pooled_auroc": "pooled",
     "crossed_auroc": "crossed",
     "contrary_auroc": "contrary",
     "unseen_auroc": "unseen",
@@ -33,7 +34,8 @@ are averaged, and beside the figure that recipes are sorted by stand the ends of
 They say how far other patients might differ; differences between recipes, on the same patients, are less uncertain.
 
 - *clean*: AUROC without a shift. *shifted*: mean AUROC over the fourteen shifts of `shift.py` at full strength.
-  *worst shift*: the lowest of the fourteen.
+  *worst shift*: the lowest of the fourteen. *pooled*: AUROC of clean and shifted images together, which falls where a
+  shift moves all scores and so calls for another threshold.
 - *crossed*: mean over the shifts of the lower AUROC of two, with only the normal or only the other images shifted.
 - *contrary*: AUROC of the half of each class whose grey values and sharpness speak against their class.
 - *unseen*: AUROC with the source that was left out of training.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from judging import Judged, contrary, crossed, figures, of_condition, summary, unseen
+from judging import Judged, contrary, crossed, figures, of_condition, pooled, summary, unseen
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 
@@ -39,6 +39,17 @@ def test_a_shift_of_all_leaves_the_ranking_but_a_crossed_one_does_not(case):
     assert found["auroc"] == pytest.approx(of_condition(case, case.scores["clean"])["auroc"])
     assert crossed(case, case.scores["brighter"]) == 0.0  # brighter normal images outscore all pneumonia
     assert crossed(case, case.scores["clean"]) == pytest.approx(found["auroc"])
+
+
+def test_pooled_feels_scores_that_move_together(case):
+    assert (
+        pooled(case._replace(scores={"clean": case.scores["clean"]}))
+        == of_condition(case, case.scores["clean"])["auroc"]
+    )
+    both = case._replace(scores={name: case.scores[name] for name in ("clean", "brighter")})
+    expected = roc_auc_score(np.tile(case.positive, 2), np.concatenate(list(both.scores.values())))
+    assert pooled(both) == pytest.approx(expected)
+    assert expected < 0.8
 
 
 def test_contrary_by_hand(case):

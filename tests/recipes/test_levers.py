@@ -11,6 +11,7 @@ from levers import (
     CHANGES,
     STANDARDS,
     Mixup,
+    augmented,
     chain,
     local_contrast,
     pulled,
@@ -84,6 +85,18 @@ def test_chain_is_in_order(x):
     assert torch.equal(chain("none")(x, generator(5)), x)
     with pytest.raises(KeyError, match="fog"):
         chain("light+fog")
+
+
+def test_augmented_copies_stand_behind_the_images():
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
+    out = augmented(images, "curve", 2, seed=0)
+    assert out.dtype == np.uint8
+    np.testing.assert_array_equal(out[:3], images)
+    first, second = out[3:6], out[6:]
+    assert (first != second).any(axis=(1, 2)).all()
+    for image, copy in zip(images, first, strict=True):
+        assert (np.diff(copy.flatten()[np.argsort(image, axis=None)].astype(int)) >= 0).all(), "a rising curve of it"
+    np.testing.assert_array_equal(augmented(images, "none", 1, seed=0), np.concatenate([images, images]))
 
 
 def test_ranks_against_scipy():

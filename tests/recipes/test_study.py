@@ -94,7 +94,7 @@ def test_source_of_another_name():
 def test_a_run_and_its_page(folder, found, monkeypatch, capsys):
     base = replace(study.BASE, backbone="plain_cnn", image_size=32, max_epochs=2, share=1.0)
     monkeypatch.setattr(study, "BASE", base)
-    other = replace(base, name="flips", flips=True, mixup=0.2, standard="ranks", leave_out="")
+    other = replace(base, name="flips", flips=True, mixup=0.2, standard="ranks", calibrate_under="strong", leave_out="")
     monkeypatch.setattr(study, "RECIPES", {"base": base, "flips": other})
     output = folder / "results"
     arguments = ["study.py", "--data", str(folder / "data"), "--cache", str(folder / "cache"), "--output", str(output)]
@@ -111,7 +111,7 @@ def test_a_run_and_its_page(folder, found, monkeypatch, capsys):
     study.main()
     assert not capsys.readouterr().out, "what is there is not trained again"
     written = table.page(list(results.values()))
-    assert "| flips | standard=ranks, mixup=0.2, flips=True, leave_out=none | 1 |" in written
+    assert "| flips | standard=ranks, mixup=0.2, flips=True, calibrate_under=strong, leave_out=none | 1 |" in written
     assert "| base | - | 1 |" in written
     assert written.count("\n| ") == 4
     value = results["base-0"]["summary"]["shifted_auroc"]

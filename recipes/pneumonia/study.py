@@ -112,12 +112,22 @@ RECIPES = {
         replace(BASE, name="strong_ranks", augment="strong", standard="ranks"),
         replace(BASE, name="strong_z_scores", augment="strong", standard="z_scores"),
         replace(BASE, name="strong_zoom_calibrated", augment="strong+zoom", calibrate_under="strong+zoom"),
+        replace(BASE, name="strong_zoom_flips", augment="strong+zoom", calibrate_under="strong+zoom", flips=True),
+        replace(BASE, name="strong_zoom_128", augment="strong+zoom", calibrate_under="strong+zoom", image_size=128),
+        replace(BASE, name="strong_zoom_mixup", augment="strong+zoom", calibrate_under="strong+zoom", mixup=0.3),
+        replace(LONG, name="long_zoom_calibrated", augment="strong+zoom", calibrate_under="strong+zoom"),
+        replace(
+            LONG,
+            name="full",
+            augment="strong+zoom",
+            calibrate_under="strong+zoom",
+            image_size=128,
+            max_epochs=20,
+            leave_out="",
+        ),
         replace(LONG, name="long_strong", augment="strong"),
         replace(LONG, name="long_crop", augment="strong+crop"),
         replace(LONG, name="long_zoom", augment="strong+zoom"),
-        replace(BASE, name="strong_crop_curve", augment="strong+crop+curve"),
-        replace(BASE, name="strong_crop_ranks", augment="strong+crop", standard="ranks"),
-        replace(BASE, name="strong_crop_mixup", augment="strong+crop", mixup=0.3),
     )
 }
 

@@ -116,3 +116,12 @@ def test_a_run_and_its_page(folder, found, monkeypatch, capsys):
     assert written.count("\n| ") == 4
     value = results["base-0"]["summary"]["shifted_auroc"]
     assert f"{value[0]:.3f} [{value[1]:.3f}, {value[2]:.3f}]" in written
+
+
+def test_the_page_of_results_is_up_to_date():
+    runs = [json.loads(path.read_text()) for path in sorted(study.RESULTS.glob("*.json"))]
+    assert len(runs) >= 10
+    assert (study.RESULTS / "README.md").read_text() == table.page(runs)
+    for run in runs:
+        assert set(run["conditions"]) == set(material.CONDITIONS)
+        assert len(run["summary"]["pooled_auroc"]) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 
@@ -39,7 +40,7 @@ class Answer:
         return cls(status, json.dumps(value).encode(), {"Content-Type": "application/json", **headers})
 
 
-class Connection(BaseHTTPRequestHandler):
+class Connection(BaseHTTPRequestHandler, ABC):
     """Takes requests of one client, records them, and answers as `_route` says, or as a planted fault wants it."""
 
     protocol_version = "HTTP/1.1"
@@ -113,5 +114,6 @@ class Connection(BaseHTTPRequestHandler):
         else:
             self.wfile.write(body)
 
+    @abstractmethod
     def _route(self) -> Answer:
-        raise NotImplementedError
+        """Return the answer to the request."""

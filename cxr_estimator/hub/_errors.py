@@ -120,7 +120,8 @@ def _not_cached(error: LocalEntryNotFoundError, repo_id: str, revision: str) -> 
         what = f"nothing of revision {revision!r} is in the cache."
     if error.__cause__ is None:
         return f"{what} Call once without local_files_only, with a connection to the Hub, to fetch what is missing."
-    return f"{what} {_explained(error.__cause__, repo_id, revision)}"
+    why = _explained(error.__cause__, repo_id, revision)
+    return f"{what} {why[0].upper()}{why[1:]}"
 
 
 def _refused(error: HfHubHTTPError, repo_id: str, revision: str) -> str:

@@ -127,7 +127,7 @@ def test_server_gone_with_a_warm_cache(hub, shared, model, waits):
 
 def test_server_gone_with_nothing_cached(hub, shared, model, waits):
     with hub.down():
-        with refused(r"nothing of revision 'main' is in the cache\. the Hub .* gave no answer \(ConnectError"):
+        with refused(r"nothing of revision 'main' is in the cache\. The Hub .* gave no answer \(ConnectError"):
             fetch(shared)
         with refused("gave no answer"):
             fetch(shared, revision="0" * 40)

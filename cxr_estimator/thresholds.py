@@ -66,6 +66,7 @@ class OperatingPoint:
     def __post_init__(self) -> None:
         check_number("score", self.score, caller=type(self).__name__)
         check_choice("rule", self.rule, (NUMBER, *RULES), caller=type(self).__name__)
+        check_number("probability", self.number, caller=type(self).__name__, low=0, high=1)
         if not isinstance(self.name, str):
             raise wrong_type("name", type(self).__name__, "a text", self.name)
 

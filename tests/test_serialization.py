@@ -259,6 +259,7 @@ def test_nothing_private_is_in_the_folder(folder, phantoms):
         (lambda c: c["preprocessing"].update(mean=[10**30]), "out of range"),
         (lambda c: c["preprocessing"].update(std=[1e-300]), "out of range"),
         (lambda c: c["operating_points"][0].update(score="abc"), "'score' parameter"),
+        (lambda c: c["operating_points"][0]["options"].update(probability=500001), "'probability' parameter"),
         (lambda c: c["operating_points"][0].update(name=3), "'name' parameter"),
         (lambda c: c["operating_points"][0].update(score=10**400), "'score' parameter"),
         (lambda c: c["operating_points"][0].update(rule="magic"), "one of 'number'"),

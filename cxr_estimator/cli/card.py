@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,7 +69,7 @@ def card(
     """Write the model card, README.md, of a saved model, with what only its author knows.
 
     What the model knows itself (data, training, operating points, calibration) is there without any option. A README
-    that was edited by hand is kept.
+    that was edited by hand is kept, and so is what an earlier call said, unless an option says otherwise.
     """
     from cxr_estimator.card import CARD_NAME, ModelCard
     from cxr_estimator.classifier import CXRClassifier
@@ -97,7 +98,8 @@ def card(
             images = load_data(data, split, patient_column, label_pattern, label_columns(clf, label_column))
             parts["evaluation"] = _evaluated(clf, images, jobs=jobs, quiet=quiet)
             parts["evaluation_split"] = None if split == "all" else split
-        clf.save(model, card=ModelCard(**parts))
+        given = {name: value for name, value in parts.items() if value is not None}
+        clf.save(model, card=replace(clf.card_ or ModelCard(), **given))
     typer.echo(f"model card in {model / CARD_NAME}")
     report_skipped(skipped)
 

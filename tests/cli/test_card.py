@@ -45,6 +45,9 @@ def test_what_only_the_author_knows(model, tmp_path):
     assert again.pop("card")["license"] == "mit"
     assert again == config
     assert not differing(model, read_sums(model))
+    assert cxr("card", "--model", model, "--license", "cc-by-4.0", "--quiet").returncode == 0
+    text = (model / "README.md").read_text()
+    assert all(part in text for part in (*said, "license: cc-by-4.0"))  # what an earlier call said is kept
 
 
 def test_an_evaluation_and_a_benchmark_go_in(model, folder, tmp_path):  # noqa: F811

@@ -92,6 +92,7 @@ class Recipe:
 
 BASE = Recipe("base")
 LONG = replace(BASE, max_epochs=16, share=1.0)  # 2.8 times the steps
+ROBUST = replace(LONG, name="long_zoom_calibrated", augment="strong+zoom", calibrate_under="strong+zoom")
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -115,7 +116,7 @@ RECIPES = {
         replace(BASE, name="strong_zoom_flips", augment="strong+zoom", calibrate_under="strong+zoom", flips=True),
         replace(BASE, name="strong_zoom_128", augment="strong+zoom", calibrate_under="strong+zoom", image_size=128),
         replace(BASE, name="strong_zoom_mixup", augment="strong+zoom", calibrate_under="strong+zoom", mixup=0.3),
-        replace(LONG, name="long_zoom_calibrated", augment="strong+zoom", calibrate_under="strong+zoom"),
+        ROBUST,
         replace(
             LONG,
             name="full",
@@ -125,6 +126,17 @@ RECIPES = {
             max_epochs=20,
             leave_out="",
         ),
+        replace(ROBUST, name="long_border", augment="strong+zoom+border", calibrate_under="strong+zoom+border"),
+        replace(ROBUST, name="long_bands", augment="strong+zoom+bands"),
+        replace(ROBUST, name="long_curve", augment="strong+zoom+curve"),
+        replace(ROBUST, name="long_mixup", mixup=0.3),
+        replace(ROBUST, name="long_resnet10t", backbone="resnet10t"),
+        replace(ROBUST, name="long_regnetx", backbone="regnetx_002"),
+        replace(ROBUST, name="long_efficientvit", backbone="efficientvit_b0"),
+        replace(ROBUST, name="long_128", image_size=128),
+        replace(ROBUST, name="long_without_NORMAL2", leave_out="NORMAL2"),
+        replace(ROBUST, name="long_without_bacteria", leave_out="bacteria"),
+        replace(ROBUST, name="long_without_virus", leave_out="virus"),
         replace(LONG, name="long_strong", augment="strong"),
         replace(LONG, name="long_crop", augment="strong+crop"),
         replace(LONG, name="long_zoom", augment="strong+zoom"),

@@ -135,6 +135,8 @@ RECIPES = {
         replace(ROBUST, name="long_mixup", mixup=0.3),
         replace(ROBUST, name="long_balanced", class_weight="balanced"),
         replace(ROBUST, name="long_acquisition", weigh_acquisition=True),
+        replace(ROBUST, name="long_amplitudes", augment="strong+zoom+amplitudes"),
+        replace(ROBUST, name="long_dropout", dropout=0.4),
         replace(ROBUST, name="long_24", max_epochs=24),
         replace(ROBUST, name="long_resnet10t", backbone="resnet10t"),
         replace(ROBUST, name="long_regnetx", backbone="regnetx_002"),

@@ -221,7 +221,7 @@ def points_table(clf: Any) -> Table:
 def _point(clf: Any, point: OperatingPoint) -> tuple[str, ...]:
     threshold = stated_threshold(clf, point)
     nothing = "not measured"
-    on = nothing if point.n_images is None else images_of(point.n_images, point.n_patients)
+    on = nothing if point.n_images is None else _chosen_on(point)
     return (
         point.name,
         str(clf.pos_label_ if point.label is None else point.label),
@@ -233,13 +233,20 @@ def _point(clf: Any, point: OperatingPoint) -> tuple[str, ...]:
     )
 
 
+def _chosen_on(what: Any) -> str:
+    """Return the images, and their changed copies, that chose a point or that a calibration was fitted on."""
+    images = images_of(what.n_images, what.n_patients)
+    each = f"{what.copies:,} randomly changed {'copy' if what.copies == 1 else 'copies'}"
+    return images if what.augment is None else f"{images}, and of each {each} ({what.augment})"
+
+
 def calibration(clf: Any) -> str | None:
     """Return how the probabilities were calibrated, if they were."""
     found = clf.calibration_
     if found is None:
         return None
     shifted = " Then shifted to another prevalence." if any(found.prior_shift) else ""
-    on = images_of(found.n_images, found.n_patients)
+    on = _chosen_on(found)
     return f"Calibrated by {found.method} ({CALIBRATORS[found.method].summary}), on {on}.{shifted}"
 
 

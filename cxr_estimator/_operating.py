@@ -265,13 +265,19 @@ def stated_threshold(clf: CXRClassifier, point: OperatingPoint) -> float | None:
     return None if unclear else threshold_of(clf, point)
 
 
+def epoch_choosers(clf: CXRClassifier) -> tuple[str, ...]:
+    """Return the sketch of the validation images if they chose the epoch of a network; of no images otherwise."""
+    seen = clf.provenance_
+    return () if seen is None or seen.validation is None or clf.patience is None else seen.validation.fingerprint
+
+
 def known_images(clf: Any, content_ids: Iterable[str], *, caller: str) -> list[str]:
     """Warn if the images are among those that trained, chose an operating point or calibrated; return what was said."""
     content_ids = set(content_ids)
     origins = [member.provenance_ for member in clf._members() if member.provenance_ is not None]
     chosen = {
         "trained the network": [each for one in origins for each in one.training.fingerprint],
-        "chose its epoch": [each for one in origins if one.validation for each in one.validation.fingerprint],
+        "chose its epoch": [each for one in clf._members() for each in epoch_choosers(one)],
     }
     chosen |= {f"chose the operating point {name!r}": one.fingerprint for name, one in clf.operating_points_.items()}
     if clf.calibration_ is not None:

@@ -57,8 +57,8 @@ def augmented(
 ) -> np.ndarray:
     """Return probabilities (T, N, K) of the image itself, which comes first, and of randomly changed copies.
 
-    `augment` is "light" (turned by up to 7 degrees, scaled, shifted, other contrast, brightness and gamma) or "strong",
-    see `augmentation.AUGMENTATIONS`.
+    `augment` is "light" (turned by up to 7 degrees, scaled, shifted, other contrast, brightness and gamma), "strong"
+    or "robust", see `augmentation.AUGMENTATIONS`.
 
     References
     ----------

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
-from cxr_estimator._operating import stated_threshold
+from cxr_estimator._operating import epoch_choosers, stated_threshold
 from cxr_estimator._outputs import Task
 from cxr_estimator._wording import cell
 from cxr_estimator.calibration import CALIBRATORS
@@ -116,10 +116,12 @@ def validation_table(seen: Provenance) -> Table:
 
 
 def chosen_by_validation(clf: Any, seen: Provenance) -> str:
-    """Return what the validation split chose: the epoch, and operating points with its fingerprint."""
+    """Return what the validation split chose: the epoch, operating points with its fingerprint, or "nothing"."""
     own = None if seen.validation is None else seen.validation.fingerprint
     names = [name for name, point in clf.operating_points_.items() if own and point.fingerprint == own]
-    return f"the epoch and the operating point {listed(names)}" if names else "the epoch"
+    chosen = ["the epoch"] * (len(epoch_choosers(clf._members()[0])) > 0)
+    chosen += [f"the operating point {listed(names)}"] * bool(names)
+    return " and ".join(chosen) or "nothing"
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
@@ -190,9 +192,11 @@ def _epochs(clf: Any) -> str:
     rows = clf.history_
     chosen = int(rows.loc[rows["best"].astype(bool), "epoch"].iloc[0])
     text = f"{chosen} of {len(rows)} trained (at most {clf.max_epochs})"
-    if clf.provenance_.validation is not None:
-        text += f", the one with the best validation AUROC; patience {clf.patience}"
-    return text
+    if clf.provenance_.validation is None:
+        return text
+    if clf.patience is None:
+        return f"{text}, without early stopping"
+    return f"{text}, the one with the best validation AUROC; patience {clf.patience}"
 
 
 # -- decisions --------------------------------------------------------------------------------------------------------

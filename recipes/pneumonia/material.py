@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.special import expit
 from shift import SHIFTS, shifted
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -88,6 +89,17 @@ class Material:
         train = self.parts["train"]
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         return model.fit(features[train], self.positive[train]).decision_function(features)
+
+    def weights(self, rows: np.ndarray) -> np.ndarray:
+        """Return weights (n,), of mean 1, under which acquisition hardly tells the classes of those rows.
+
+        Each is the share of the image's class over its probability by `acquisition`, clipped to [0.2, 5]: inverse
+        propensity weights, stabilised as in Robins et al. (2000), doi:10.1097/00001648-200009000-00011.
+        """
+        positive = self.positive[rows]
+        chance = expit(np.where(positive, self.acquisition[rows], -self.acquisition[rows]))
+        found = np.clip(np.where(positive, positive.mean(), 1.0 - positive.mean()) / chance, 0.2, 5.0)
+        return found / found.mean()
 
     def _kept(self, key: str, make) -> np.ndarray:
         path = self._cache / f"{key}.npy"

@@ -78,6 +78,21 @@ def test_acquisition_sees_the_brightness(found):
     assert found.acquisition[rows][found.positive[rows]].min() > found.acquisition[rows][~found.positive[rows]].max()
 
 
+def test_weights_make_acquisition_tell_less(found, monkeypatch):
+    rng = np.random.default_rng(0)
+    monkeypatch.setitem(vars(found), "acquisition", 2.0 * found.positive - 1.0 + rng.normal(size=240))
+    rows = found.parts["train"]
+    weight, score, positive = found.weights(rows), found.acquisition[rows], found.positive[rows]
+    assert weight.mean() == pytest.approx(1.0)
+    assert weight.max() / weight.min() <= 25.0
+    plain = score[positive].mean() - score[~positive].mean()
+    weighted = np.average(score[positive], weights=weight[positive])
+    weighted -= np.average(score[~positive], weights=weight[~positive])
+    assert weighted < 0.6 * plain
+    surprising = score[positive].argmin()
+    assert weight[positive][surprising] == weight[positive].max()
+
+
 @pytest.mark.parametrize(
     ("name", "source"),
     [("IM-0115-0001.jpeg", "IM"), ("NORMAL2-IM-0383-0001.jpeg", "NORMAL2"), ("a/person1_virus_6.jpeg", "virus")],

@@ -80,6 +80,11 @@ def random_zoom(x: Tensor, generator: torch.Generator) -> Tensor:
     return random_crop(x, generator, least=0.8)
 
 
+def random_gain(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Multiply all grey values by up to 2 ** 0.6, or divide them; what passes white is lost, as by overexposure."""
+    return (x * 2.0 ** (1.2 * torch.rand(len(x), 1, 1, 1, generator=generator) - 0.6)).clamp(0.0, 1.0)
+
+
 def random_amplitudes(x: Tensor, generator: torch.Generator) -> Tensor:
     """Blend, for half of the images, the strengths of spatial frequencies with those of another image of the batch.
 
@@ -111,6 +116,7 @@ def random_border(x: Tensor, generator: torch.Generator) -> Tensor:
 
 CHANGES: Mapping[str, Augment] = {
     "amplitudes": random_amplitudes,
+    "gain": random_gain,
     "border": random_border,
     "curve": random_curve,
     "bands": random_bands,

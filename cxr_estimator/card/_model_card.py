@@ -26,6 +26,7 @@ _WRITTEN = (
     "title", "repo_id", "license", "license_name", "license_link", "tags", "dataset", "dataset_name", "population",
     "attribution", "citation",
 )  # fmt: skip
+_NO_TEXTS = ("tags", "evaluation", "explanations", "audit", "bundled")
 _HUB = "https://huggingface.co/datasets/"
 
 
@@ -58,8 +59,12 @@ class ModelCard:
         Id on the Hub and name of the data of the evaluation, where they are not those of `dataset`; and which part.
     evaluation_task : str, default="default"
         Of the benchmark, as the data set on the Hub names it.
+    development : str, optional
+        How the recipe was chosen, what else was tried and what it gave: Markdown, with headings of the third level.
     explanations : DataFrame, optional
         What `benchmark.benchmark` returned.
+    bundled : bool, default=False
+        Whether the model comes with the package, so that it is loaded without a name.
     audit : sequence of checks, optional
         With `name`, `value`, `interval`, `threshold`, `verdict` and `sentence` each.
 
@@ -89,13 +94,17 @@ class ModelCard:
     evaluation_name: str | None = None
     evaluation_split: str | None = None
     evaluation_task: str = "default"
+    development: str | None = None
     explanations: pd.DataFrame | None = None
     audit: Sequence[Any] | None = None
+    bundled: bool = False
 
     def __post_init__(self) -> None:
         caller = type(self).__name__
         for name, value in vars(self).items():
-            if name not in ("tags", "evaluation", "explanations", "audit") and not isinstance(value, str | None):
+            if name not in ("tags", "evaluation", "explanations", "audit", "bundled") and not isinstance(
+                value, str | None
+            ):
                 raise wrong_type(name, caller, "None or a text", value)
         if self.evaluation_task is None:
             raise invalid("evaluation_task", caller, "a text", None)
@@ -206,6 +215,7 @@ def _text(card: ModelCard, clf: Any, *, has_picture: bool) -> str:
         dataset=_dataset(card.dataset, card.dataset_name),
         evaluated=_dataset(card.evaluated_dataset, card.evaluated_name),
         tables=[] if card.evaluation is None else evaluation_tables(card.evaluation),
+        development=None if card.development is None else Markdown(card.development.strip()),
         explanations=None if card.explanations is None else explanations_table(card.explanations),
         audit=None if card.audit is None else audit_table(card.audit),
         citation=None if card.citation is None else _citation(card.citation),
@@ -218,7 +228,7 @@ def _python(card: ModelCard, clf: Any) -> Markdown:
     lines = [
         f"from cxr_estimator import {kind}",
         "",
-        f'clf = {kind}.from_pretrained("{card.repo_id or "USER/MODEL"}")',
+        f"clf = {kind}.from_pretrained({_quoted(card)})",
         f'clf.predict_proba(["image.png"])  # (1, {len(clf.classes_)}), columns in the order of clf.classes_',
         'clf.predict(["image.png"])',
         f'clf.explain(["image.png"], method="grad_cam"{target}).plot()',
@@ -227,7 +237,12 @@ def _python(card: ModelCard, clf: Any) -> Markdown:
 
 
 def _shell(card: ModelCard) -> Markdown:
-    return fenced(f"cxr predict --model {card.repo_id or 'USER/MODEL'} image.png", "sh")
+    model = "" if card.bundled else f" --model {card.repo_id or 'USER/MODEL'}"
+    return fenced(f"cxr predict{model} image.png", "sh")
+
+
+def _quoted(card: ModelCard) -> str:
+    return "" if card.bundled else f'"{card.repo_id or "USER/MODEL"}"'
 
 
 def _dataset(identifier: str | None, name: str | None) -> Markdown | None:

@@ -26,8 +26,8 @@ class Judged(NamedTuple):
     patients, sources : ndarray (N,)
     acquisition : ndarray (N,)
         Log-odds by grey-value statistics alone; see `material.Material.acquisition`.
-    screening : float
-        The score from which the screening point calls an image positive.
+    points : dict of str to ndarray (N,)
+        The score from which each operating point, "screening" say, calls each image positive.
     leave_out : str
         The source that was not trained on; "" for none.
     """
@@ -37,27 +37,29 @@ class Judged(NamedTuple):
     patients: np.ndarray
     sources: np.ndarray
     acquisition: np.ndarray
-    screening: float
+    points: Mapping[str, np.ndarray]
     leave_out: str
 
     def of(self, rows: np.ndarray) -> Judged:
         """Return the same for some rows, in any order and with repeats."""
         arrays = {name: getattr(self, name)[rows] for name in ("positive", "patients", "sources", "acquisition")}
-        return self._replace(scores={name: score[rows] for name, score in self.scores.items()}, **arrays)
+        scores, points = ({name: each[rows] for name, each in some.items()} for some in (self.scores, self.points))
+        return self._replace(scores=scores, points=points, **arrays)
 
 
 def of_condition(case: Judged, score: np.ndarray) -> dict[str, float]:
     """Return the figures of one condition."""
     positive, proba = case.positive, expit(score)
-    called = score >= case.screening
-    return {
+    found = {
         "auroc": auroc(score, positive),
         "auprc": Ranking(score, positive).average_precision(),
         "accuracy": float(((proba >= 0.5) == positive).mean()),
-        "screening_sensitivity": float(called[positive].mean()),
-        "screening_specificity": float((~called[~positive]).mean()),
-        "calibration_error": expected_calibration_error(proba, positive),
     }
+    for name, least in case.points.items():
+        called = score >= least
+        found[f"{name}_sensitivity"] = float(called[positive].mean())
+        found[f"{name}_specificity"] = float((~called[~positive]).mean())
+    return found | {"calibration_error": expected_calibration_error(proba, positive)}
 
 
 def crossed(case: Judged, shifted: np.ndarray) -> float:

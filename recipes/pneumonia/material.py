@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.special import expit
 from shift import SHIFTS, shifted
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -35,6 +36,7 @@ class Material:
 
     Attributes
     ----------
+    paths, labels : ndarray (N,), str
     pixels : ndarray (N, 224, 224), uint8
     positive : ndarray (N,), bool
     patients, sources : ndarray (N,), str
@@ -47,7 +49,8 @@ class Material:
         found = load_image_folder(data)
         self._cache = Path(cache)
         self._cache.mkdir(parents=True, exist_ok=True)
-        self.positive, self.patients = found.y == "PNEUMONIA", found.groups
+        self.paths, self.labels, self.patients = found.X, found.y, found.groups
+        self.positive = found.y == "PNEUMONIA"
         self.sources = np.array([source_of(path) for path in found.X])
         self.pixels = self._kept("all", lambda: _decoded(found.X))
         rows = patient_split(self.sources, self.patients, fractions=tuple(PARTS.values()), random_state=0)
@@ -81,6 +84,11 @@ class Material:
         key = f"{name}-{strength}-{_digest(rows)}"
         return self._kept(key, lambda: shifted(self.pixels[rows], name, strength))
 
+    def at(self, size: int, rows: np.ndarray) -> np.ndarray:
+        """Return those images at another size, (n, size, size), uint8."""
+        small = [Image.fromarray(self.pixels[row]).resize((size, size), Image.Resampling.BILINEAR) for row in rows]
+        return np.stack([np.asarray(image) for image in small])
+
     @functools.cached_property
     def acquisition(self) -> np.ndarray:
         """Log-odds (N,) of pneumonia by grey-value and sharpness statistics alone, fitted on the training part."""
@@ -88,6 +96,17 @@ class Material:
         train = self.parts["train"]
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         return model.fit(features[train], self.positive[train]).decision_function(features)
+
+    def weights(self, rows: np.ndarray) -> np.ndarray:
+        """Return weights (n,), of mean 1, under which acquisition hardly tells the classes of those rows.
+
+        Each is the share of the image's class over its probability by `acquisition`, clipped to [0.2, 5]: inverse
+        propensity weights, stabilised as in Robins et al. (2000), doi:10.1097/00001648-200009000-00011.
+        """
+        positive = self.positive[rows]
+        chance = expit(np.where(positive, self.acquisition[rows], -self.acquisition[rows]))
+        found = np.clip(np.where(positive, positive.mean(), 1.0 - positive.mean()) / chance, 0.2, 5.0)
+        return found / found.mean()
 
     def _kept(self, key: str, make) -> np.ndarray:
         path = self._cache / f"{key}.npy"

@@ -50,6 +50,8 @@ class Recipe:
         Average the log-odds of each image and its mirror image.
     calibrate_under : str
         Augmentations under which, beside clean, temperature, offset and thresholds are chosen; "" for clean alone.
+    weigh_acquisition : bool
+        Weigh training images so that grey-value statistics no longer tell the classes; see `Material.weights`.
     leave_out : {"", "IM", "NORMAL2", "bacteria", "virus"}
         Source that is not trained on.
     share : float
@@ -71,6 +73,7 @@ class Recipe:
     mixup: float = 0.0
     flips: bool = False
     calibrate_under: str = ""
+    weigh_acquisition: bool = False
     leave_out: str = "IM"
     share: float = 0.6
 
@@ -130,6 +133,12 @@ RECIPES = {
         replace(ROBUST, name="long_bands", augment="strong+zoom+bands"),
         replace(ROBUST, name="long_curve", augment="strong+zoom+curve"),
         replace(ROBUST, name="long_mixup", mixup=0.3),
+        replace(ROBUST, name="long_balanced", class_weight="balanced"),
+        replace(ROBUST, name="long_acquisition", weigh_acquisition=True),
+        replace(ROBUST, name="long_amplitudes", augment="strong+zoom+amplitudes"),
+        replace(ROBUST, name="long_gain", augment="strong+zoom+gain", calibrate_under="strong+zoom+gain"),
+        replace(ROBUST, name="long_dropout", dropout=0.4),
+        replace(ROBUST, name="long_24", max_epochs=24),
         replace(ROBUST, name="long_resnet10t", backbone="resnet10t"),
         replace(ROBUST, name="long_regnetx", backbone="regnetx_002"),
         replace(ROBUST, name="long_efficientvit", backbone="efficientvit_b0"),
@@ -176,10 +185,10 @@ def run(
     known = material.parts["calibrate"]
     known = known[material.sources[known] != recipe.leave_out]
     judged = material.judging_rows(recipe.leave_out, final=final)
-    labels = np.where(material.positive, "PNEUMONIA", "NORMAL")
     with pulled(recipe.augment, recipe.mixup, recipe.standard) as augment:
         clf = recipe.classifier(augment, seed, checkpoints)
-        clf.fit(material.pixels[rows], labels[rows], groups=material.patients[rows])
+        weight = material.weights(rows) if recipe.weigh_acquisition else None
+        clf.fit(material.pixels[rows], material.labels[rows], groups=material.patients[rows], sample_weight=weight)
         images, truth = material.pixels[known], material.positive[known]
         if recipe.calibrate_under:
             images = augmented(images, recipe.calibrate_under, COPIES, seed=seed)
@@ -197,7 +206,7 @@ def run(
         patients=material.patients[judged],
         sources=material.sources[judged],
         acquisition=material.acquisition[judged],
-        screening=point.score,
+        points={"screening": np.full(len(judged), point.score)},
         leave_out=recipe.leave_out,
     )
     about = {

@@ -12,6 +12,7 @@ import pandas as pd
 
 from cxr_estimator import evaluate
 from cxr_estimator.abstention import Abstention
+from cxr_estimator.card import ModelCard
 from cxr_estimator.conformal import Conformal
 from cxr_estimator.statistics import Estimate
 from cxr_estimator.thresholds import OperatingPoint
@@ -268,6 +269,20 @@ def test_audit_goes_in(fitted):
         ["randomisation", "0.123", "0.1 to 0.2", "0.5", "pass", "Maps change | with weights."],
         ["randomisation", "0.123", "none", "none", "pass", "x"],
     ]
+
+
+def test_development_stands_between_evaluation_and_explanations(fitted):
+    text = text_of(fitted, development="### What was tried\n\n| a | b |\n|---|---|\n| x_y | 1 |\n")
+    assert headings(text) == [*SECTIONS[:7], "Development", *SECTIONS[7:]]
+    assert section(text, "Development").strip().startswith("### What was tried\n\n| a | b |")
+    assert "\n\n\n" not in text
+    assert "development" not in ModelCard(development="x").to_dict()
+
+
+def test_a_bundled_model_is_loaded_without_a_name(fitted):
+    said = section(text_of(fitted, bundled=True), "How to use it")
+    assert "CXRClassifier.from_pretrained()" in said
+    assert "\ncxr predict image.png\n" in said
 
 
 def test_licence_attribution_and_citation(fitted):

@@ -19,7 +19,7 @@ def case():
         patients=np.arange(80) // 2,
         sources=np.where(positive, np.where(np.arange(80) < 40, "bacteria", "virus"), "IM"),
         acquisition=rng.normal(size=80),
-        screening=1.5,
+        points={"screening": np.full(80, 1.5)},
         leave_out="",
     )
 

@@ -42,7 +42,7 @@ RESULTS = Path(__file__).parent / "results" / "training"
 SETTINGS: dict[str, Any] = {
     "backbone": "plain_cnn",
     "image_size": 96,
-    "max_epochs": 24,
+    "max_epochs": 16,
     "augment": "robust",
     "pos_label": "PNEUMONIA",
 }

@@ -51,7 +51,7 @@ def measured() -> str:
         f"{real['image_size']} px, trained from scratch for {real['epochs_run']} epochs on real radiographs of "
         f"children (Kermany et al. 2018, CC BY 4.0) and judged on {report['n_images']} images of "
         f"{report['n_patients']} other patients of the same hospital (NORMAL {normal:.0%}, PNEUMONIA "
-        f"{pneumonia:.0%}); threshold: {real['threshold_rule']}. Brackets hold 95% intervals by patient bootstrap. "
+        f"{pneumonia:.0%}); threshold: {real['threshold_rule']}. Brackets hold 95% intervals by patients. "
         "Figures on data from elsewhere will be lower: see the model card."
     )
     table = "\n".join(["| what | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
@@ -170,9 +170,9 @@ def bundled() -> str:
     table = "\n".join(f"| {name} | {cells(key)} |" for name, key in rows)
     return (
         f"{everyone['n_images']:,} images of {everyone['n_patients']:,} patients, each judged by a network, points "
-        f"and a calibration that had not seen the patient ({result['n_folds']} folds); *shifted* is the mean over fourteen "
-        "simulated changes of scanner, exposure and framing. Brackets hold 95% intervals by patient bootstrap. One "
-        "hospital, children: expect less anywhere else.\n\n"
+        f"and a calibration that had not seen the patient ({result['n_folds']} folds); *shifted* is the mean over "
+        "fourteen simulated changes of scanner, exposure and framing. Brackets hold 95% intervals by patients. "
+        "One hospital, children: expect less anywhere else.\n\n"
         f"| | clean | shifted |\n|---|---|---|\n{table}"
     )
 

@@ -22,7 +22,8 @@ def call(folder, found, monkeypatch):
     """A function that runs the command with more arguments."""
     for name, value in {
         "SETTINGS": SMALL, "VALIDATION": 0.2, "EXPLAINED": 3, "METHODS": ("grad_cam",),
-        "RULES": {"rule_in": "specificity>=0.7", "screening": "sensitivity>=0.7"},
+        "RULES": {"rule_in": "specificity>=0.7", "screening": "sensitivity>=0.7"}, "FOLDS": 2,
+        "CONDITIONS": ("clean", "noise", "border"),
     }.items():  # fmt: skip
         monkeypatch.setattr(train, name, value)
     monkeypatch.setattr(judging, "N_RESAMPLES", 10)

@@ -46,10 +46,9 @@ def begin_with_bundled(model: nn.Module, backbone: str, channels: int, *, caller
     """
     parameters, stored = _parameters_and_weights()
     if backbone != parameters["backbone"]:
-        theirs = f"those of {parameters['backbone']!r} at {parameters['image_size']} pixels"
-        raise invalid(
-            "pretrained", caller, f"something else for {backbone!r}: the bundled weights are {theirs}", BUNDLED
-        )
+        theirs = f"{parameters['backbone']!r} at {parameters['image_size']} pixels"
+        must = f"something else for {backbone!r}, since the bundled weights are those of {theirs}"
+        raise invalid("pretrained", caller, must, BUNDLED)
     own, heads = model.state_dict(), _heads(model)
     if parameters["channels"] != channels:
         first = next(name for name, tensor in stored.items() if tensor.ndim == 4 and name in own)

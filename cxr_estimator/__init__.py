@@ -19,6 +19,7 @@ _PUBLIC = {
     "ModelCard": "card",
     "RiskCoverageDisplay": "displays",
     "clinical_scorer": "clinical",
+    "cross_val_calibration": "model_selection",
     "cross_val_threshold": "model_selection",
     "evaluate": "evaluation",
     "fetch_chest_xray": "datasets",
@@ -45,6 +46,7 @@ __all__ = [
     "ModelCard",
     "RiskCoverageDisplay",
     "clinical_scorer",
+    "cross_val_calibration",
     "cross_val_threshold",
     "evaluate",
     "fetch_chest_xray",
@@ -80,7 +82,7 @@ if TYPE_CHECKING:
     from cxr_estimator.errors import CXRError
     from cxr_estimator.evaluation import EvaluationReport, evaluate
     from cxr_estimator.explanation import Explanation
-    from cxr_estimator.model_selection import cross_val_threshold
+    from cxr_estimator.model_selection import cross_val_calibration, cross_val_threshold
     from cxr_estimator.scorers import xai_scorer, xai_scorers
 
 

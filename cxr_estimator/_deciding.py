@@ -132,6 +132,8 @@ class Deciding(ABC):
         label=None,
         name=None,
         n_resamples=N_RESAMPLES,
+        augment=None,
+        copies=4,
         **options,
     ) -> Any:
         """Choose an operating point and keep it under `name`. `predict` uses it from now on, but for several classes.
@@ -156,6 +158,12 @@ class Deciding(ABC):
             Such as "screening" or "rule_in". Default: "default", or the label where there are not two classes.
         n_resamples : int, default=1000
             Of the bootstrap over patients.
+        augment : {"light", "strong", "robust"}, optional
+            Let each image choose together with randomly changed copies of itself, all weighted equally, as other
+            scanners might show it; see `docs/evaluation.md`. A copy counts as its patient's. All that is random follows
+            from `random_state`, the image's content and the number of the copy. Keys of `augmentation.AUGMENTATIONS`.
+        copies : int, default=4
+            How many of each image, 1 to 1,000.
         **options
             Of the rule: `at_least` in (0, 1] for "sensitivity" and "specificity"; `beta` (default 1) for "f_beta";
             `false_negative_cost`, `false_positive_cost` and, if not as in y, `prevalence` for "cost".
@@ -166,17 +174,29 @@ class Deciding(ABC):
             Images of one label only, or no cut-off that does what was asked: the message says what is attainable.
         """
         if isinstance(rule, OperatingPoint):
-            given = {"X": X, "y": y, "groups": groups, "label": label, **options}
+            given = {"X": X, "y": y, "groups": groups, "label": label, "augment": augment, **options}
             point = _operating.ready_point(self, rule, name, given)
         else:
             point = _operating.operating_point(
-                self, rule, X, y, groups=groups, label=label, name=name, n_resamples=n_resamples, options=options
+                self,
+                rule,
+                X,
+                y,
+                groups=groups,
+                label=label,
+                name=name,
+                n_resamples=n_resamples,
+                augment=augment,
+                copies=copies,
+                options=options,
             )
         self.active_points_ = _operating.with_point(self, point)
         self.operating_points_ = {**self.operating_points_, point.name: point}
         return self
 
-    def calibrate(self: Any, X, y, *, groups=None, method="temperature", prevalence=None) -> Any:
+    def calibrate(
+        self: Any, X, y=None, *, groups=None, method="temperature", prevalence=None, augment=None, copies=4
+    ) -> Any:
         """Make the probabilities agree with observed frequencies; replaces an earlier calibration.
 
         The weights of the classes in the loss are undone first: they shift all log-odds by a known amount. Operating
@@ -189,19 +209,31 @@ class Deciding(ABC):
         Parameters
         ----------
         X, y : images and labels
-            Not the images the network was trained on, nor those it will be judged on.
+            Not the images the network was trained on, nor those it will be judged on. Or X alone: a Calibration that
+            `cross_val_calibration` fitted.
         groups : sequence of N patients, optional
         method : {"temperature", "platt", "isotonic"}, default="temperature"
             Keys of `calibration.CALIBRATORS`; they need 10, 20 and 50 images of each class.
         prevalence : float or dict of label to float, optional
             Share of the positive label (or of each class) where the model will be used, if not as among these images.
+        augment, copies
+            As for `set_threshold`: fit it to changed copies of the images as well.
 
         Raises
         ------
         DataError
             Too few images of a class, or "isotonic" would merge an operating point with its neighbours.
+        InvalidParameterError
+            A Calibration for another task or number of classes, or with other parameters beside it.
         """
-        new = _operating.calibration(self, X, y, groups=groups, method=method, prevalence=prevalence)
+        if isinstance(X, Calibration):
+            other = None if method in ("temperature", X.method) else method
+            given = {"y": y, "groups": groups, "method": other, "prevalence": prevalence, "augment": augment}
+            new = _operating.ready_calibration(self, X, given)
+        else:
+            new = _operating.calibration(
+                self, X, y, groups=groups, method=method, prevalence=prevalence, augment=augment, copies=copies
+            )
         self.operating_points_ = _operating.recalibrated_points(self, new)
         self.calibration_, self.abstention_ = new, None
         return self

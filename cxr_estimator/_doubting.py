@@ -55,7 +55,7 @@ class Doubting:
             Called as `progress(done, total)`, in images and fractions of one. What it raises stops the work; of an
             ensemble it is called once, at the end.
         **options
-            `augment` in {"light", "strong"} for "test_time_augmentation".
+            `augment` in {"light", "strong", "robust"} for "test_time_augmentation".
 
         Raises
         ------

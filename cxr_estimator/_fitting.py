@@ -142,7 +142,8 @@ def check_parameters(clf: CXRClassifier) -> None:
     check_class_weight(clf.class_weight)
     check_label_names(clf.label_names)
     check_number("max_epochs", clf.max_epochs, caller=_CLASS, low=1, integer=True)
-    check_number("patience", clf.patience, caller=_CLASS, low=1, integer=True)
+    if clf.patience is not None:
+        check_number("patience", clf.patience, caller=_CLASS, low=1, integer=True)
     check_number("learning_rate", clf.learning_rate, caller=_CLASS, low=0, open_low=True)
     check_number("weight_decay", clf.weight_decay, caller=_CLASS, low=0)
     if clf.dropout is not None:

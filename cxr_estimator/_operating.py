@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from cxr_estimator._outputs import Task
+from cxr_estimator._sampling import Copies, kept_of, with_copies
 from cxr_estimator._validation import (
     check_choice,
     check_label_matrix,
@@ -50,6 +51,9 @@ class Judged(NamedTuple):
     content_ids : ndarray (M,) of str
     readable : ndarray (N,), bool
         Which of all the images these are.
+
+    Where changed copies are judged as well, M counts them, too: behind all images come their first copies, and so on.
+    Labels, patients and ids are those of the image.
     """
 
     logits: np.ndarray
@@ -73,7 +77,7 @@ class Judged(NamedTuple):
         return shuffled[np.sort(first)]
 
 
-def judged(clf: CXRClassifier, X: Any, y: Any, groups: Any, *, caller: str) -> Judged:
+def judged(clf: CXRClassifier, X: Any, y: Any, groups: Any, *, caller: str, copies: Copies | None = None) -> Judged:
     """Return what the network says to labelled images; unreadable ones are left out (and were reported)."""
     for name, value in (("X", X), ("y", y)):
         if value is None:
@@ -84,15 +88,23 @@ def judged(clf: CXRClassifier, X: Any, y: Any, groups: Any, *, caller: str) -> J
     else:
         labels = check_labels(y, n_images, caller=caller, classes=clf.classes_)
     patients = np.arange(n_images) if groups is None else check_per_image("groups", groups, n_images, caller=caller)
-    found = clf._run(X)
-    readable = ~np.isnan(found.values).any(axis=1)
+    if copies is None:
+        found = clf._run(X)
+        logits, ids = found.values[None], found.content_ids
+    else:
+        logits, ids = with_copies(clf, X, copies)
+    readable = ~np.isnan(logits[0]).any(axis=1)
     if not readable.any():
         raise DataError(f"{caller}: none of the {n_images} images could be read.")
+
+    def of_each(values: np.ndarray) -> np.ndarray:
+        return np.concatenate([values] * len(logits))
+
     return Judged(
-        found.values[readable],
-        labels[readable],
-        patients[readable],
-        np.array(found.content_ids),
+        np.concatenate(logits[:, readable]),
+        of_each(labels[readable]),
+        of_each(patients[readable]),
+        of_each(np.array(ids)),
         readable,
     )
 
@@ -139,6 +151,8 @@ def operating_point(
     label: Any,
     name: Any,
     n_resamples: int,
+    augment: Any,
+    copies: Any,
     options: Mapping[str, Any],
 ) -> OperatingPoint:
     """Return the cut-off that `CXRClassifier.set_threshold` is asked for."""
@@ -147,13 +161,12 @@ def operating_point(
     label = point_label(clf, label, caller)
     name = point_name(clf, name, label, caller)
     if not isinstance(rule, str):
-        given = [option for option, value in options.items() if value is not None]
-        if given:
-            raise invalid(given[0], caller, "left out for a number", options[given[0]])
+        _check_left_out({**options, "augment": augment}, caller, "left out for a number")
         return _calibrated(clf, number_point(rule, name=name, caller=caller, label=label), clf.calibration_)
     rule, chosen = parse_rule(rule, options, caller=caller)
     check_number("n_resamples", n_resamples, caller=caller, low=1, integer=True)
-    data = judged(clf, X, y, groups, caller=caller)
+    changed = Copies.check(augment, copies, clf._default_seed, caller=caller)
+    data = judged(clf, X, y, groups, caller=caller, copies=changed)
     known, has = data.having(clf, label)
     point = choose_point(
         clf._scores(data.logits[known], label),
@@ -164,6 +177,7 @@ def operating_point(
         name=name,
         label=label,
         n_resamples=n_resamples,
+        **kept_of(changed),
     )
     point = replace(point, fingerprint=fingerprint(data.content_ids[known].tolist()))
     return _calibrated(clf, point, clf.calibration_)
@@ -173,12 +187,17 @@ def ready_point(clf: CXRClassifier, point: OperatingPoint, name: Any, given: Map
     """Return a point that was chosen elsewhere as `clf` can use it; `given` must all be None."""
     caller = "set_threshold"
     check_is_fitted(clf, "classes_")
-    for parameter, value in given.items():
-        if value is not None:
-            raise invalid(parameter, caller, "left out where an OperatingPoint is given", value)
+    _check_left_out(given, caller, "left out where an OperatingPoint is given")
     label = point_label(clf, point.label, caller)
     name = point_name(clf, point.name if name is None else name, label, caller)
     return _calibrated(clf, replace(point, label=label, name=name), clf.calibration_)
+
+
+def _check_left_out(given: Mapping[str, Any], caller: str, constraint: str) -> None:
+    """Raise for the first of the given parameters that is not None."""
+    for parameter, value in given.items():
+        if value is not None:
+            raise invalid(parameter, caller, constraint, value)
 
 
 def _calibrated(clf: CXRClassifier, point: OperatingPoint, calibration: Calibration | None) -> OperatingPoint:
@@ -206,16 +225,17 @@ def label_calibration(clf: CXRClassifier, label: Any, calibration: Calibration |
     return None if calibration is None else calibration.of(clf.classes_.tolist().index(label))
 
 
-def calibration(clf: CXRClassifier, X: Any, y: Any, *, groups: Any, method: Any, prevalence: Any) -> Calibration:
+def calibration(
+    clf: CXRClassifier, X: Any, y: Any, *, groups: Any, method: Any, prevalence: Any, augment: Any, copies: Any
+) -> Calibration:
     """Return the calibration that `CXRClassifier.calibrate` is asked for."""
     caller = "calibrate"
     check_is_fitted(clf, "classes_")
     check_choice("method", method, CALIBRATORS, caller=caller)
-    shares = None if prevalence is None else _prevalences(clf, prevalence, caller)
-    if not (clf.class_weights_ > 0).all():
-        without = clf.classes_[clf.class_weights_ == 0].tolist()
-        raise DataError(f"{caller}: the classes {without} had weight 0 in training, so nothing is known of them.")
-    data = judged(clf, X, y, groups, caller=caller)
+    shares = prevalences(prevalence, clf.task_, clf.classes_, clf.pos_label_, caller)
+    check_weights(clf.classes_, clf.class_weights_, caller)
+    changed = Copies.check(augment, copies, clf._default_seed, caller=caller)
+    data = judged(clf, X, y, groups, caller=caller, copies=changed)
     return fit_calibration(
         data.logits,
         data.labels if clf.task_ is Task.MULTILABEL else np.searchsorted(clf.classes_, data.labels),
@@ -226,22 +246,48 @@ def calibration(clf: CXRClassifier, X: Any, y: Any, *, groups: Any, method: Any,
         prevalence=shares,
         groups=data.groups,
         fingerprint=fingerprint(data.content_ids.tolist()),
+        **kept_of(changed),
     )
 
 
-def _prevalences(clf: CXRClassifier, prevalence: Any, caller: str) -> np.ndarray:
-    """Return the share of each class or label: from that of the positive label, or from a dict of all."""
-    labels = clf.classes_.tolist()
+def ready_calibration(clf: CXRClassifier, calibration: Calibration, given: Mapping[str, Any]) -> Calibration:
+    """Return a calibration that was fitted elsewhere as `clf` can use it; `given` must all be None.
+
+    Its maps speak of log-odds without the weights of the classes in the loss, so those of `clf` are the ones to undo.
+    """
+    caller = "calibrate"
+    check_is_fitted(clf, "classes_")
+    _check_left_out(given, caller, "left out where a Calibration is given")
+    check_weights(clf.classes_, clf.class_weights_, caller)
+    if not calibration.fits(clf.task_, len(clf.classes_)):
+        theirs = f"one of {len(calibration.log_weights)} for the task {calibration.task.value!r}"
+        own = clf.task_.num_outputs(len(clf.classes_))
+        raise invalid("X", caller, f"a Calibration of {own} logits for the task {clf.task_.value!r}", theirs)
+    return calibration.with_weights(clf.class_weights_)
+
+
+def check_weights(classes: np.ndarray, weights: np.ndarray, caller: str) -> None:
+    """Raise a DataError that names the classes which the loss left out."""
+    if not (weights > 0).all():
+        without = classes[weights == 0].tolist()
+        raise DataError(f"{caller}: the classes {without} had weight 0 in training, so nothing is known of them.")
+
+
+def prevalences(prevalence: Any, task: Task, classes: np.ndarray, pos_label: Any, caller: str) -> np.ndarray | None:
+    """Return the share of each class or label, from that of the positive label or a dict of all; None for None."""
+    if prevalence is None:
+        return None
+    labels = classes.tolist()
     limits: dict[str, Any] = {"low": 0.0, "high": 1.0, "open_low": True, "open_high": True}
     if not isinstance(prevalence, Mapping):
-        if clf.task_ is not Task.BINARY:
+        if task is not Task.BINARY:
             raise invalid("prevalence", caller, f"a dict with the share of each of {labels}", prevalence)
         share = check_number("prevalence", prevalence, caller=caller, **limits)
-        prevalence = {label: share if label == clf.pos_label_ else 1.0 - share for label in labels}
+        prevalence = {label: share if label == pos_label else 1.0 - share for label in labels}
     if set(prevalence) != set(labels):
         raise invalid("prevalence", caller, f"a dict with the keys {labels}", prevalence)
     shares = [float(check_number("prevalence", prevalence[label], caller=caller, **limits)) for label in labels]
-    if clf.task_ is not Task.MULTILABEL and abs(sum(shares) - 1.0) > 1e-6:
+    if task is not Task.MULTILABEL and abs(sum(shares) - 1.0) > 1e-6:
         raise invalid("prevalence", caller, "a dict of shares that sum to 1", prevalence)
     return np.array(shares)
 
@@ -265,13 +311,19 @@ def stated_threshold(clf: CXRClassifier, point: OperatingPoint) -> float | None:
     return None if unclear else threshold_of(clf, point)
 
 
+def epoch_choosers(clf: CXRClassifier) -> tuple[str, ...]:
+    """Return the sketch of the validation images if they chose the epoch of a network; of no images otherwise."""
+    seen = clf.provenance_
+    return () if seen is None or seen.validation is None or clf.patience is None else seen.validation.fingerprint
+
+
 def known_images(clf: Any, content_ids: Iterable[str], *, caller: str) -> list[str]:
     """Warn if the images are among those that trained, chose an operating point or calibrated; return what was said."""
     content_ids = set(content_ids)
     origins = [member.provenance_ for member in clf._members() if member.provenance_ is not None]
     chosen = {
         "trained the network": [each for one in origins for each in one.training.fingerprint],
-        "chose its epoch": [each for one in origins if one.validation for each in one.validation.fingerprint],
+        "chose its epoch": [each for one in clf._members() for each in epoch_choosers(one)],
     }
     chosen |= {f"chose the operating point {name!r}": one.fingerprint for name, one in clf.operating_points_.items()}
     if clf.calibration_ is not None:

@@ -1,9 +1,10 @@
-"""Several answers of one network to each image: with features left out at random, or to changed copies of the image."""
+"""Several answers to each image: with features of the network left out at random, or to changed copies of the image."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from cxr_estimator._batches import run_batches
 from cxr_estimator._predicting import execution, not_finite
 from cxr_estimator._progress import bar, check_callback, told_how_far
-from cxr_estimator._validation import check_choice
+from cxr_estimator._validation import check_choice, check_number, check_seed
 from cxr_estimator.augmentation import AUGMENTATIONS
 from cxr_estimator.errors import UnsupportedMethodError
 from cxr_estimator.inference import normalise, unit_tensor
@@ -27,6 +28,7 @@ Draw = Callable[[int], Tensor]  # the number of a sample -> logits (n, K) of the
 Sampling = Callable[[PreparedImages, Tensor], Draw]  # a batch and its normalised images (n, C, H, W) -> its samples
 
 _CALLER = "uncertainty"
+_MOST_COPIES = 1000
 # what torch's modules for dropout call, also in eval mode, and whether each leaves out whole channels
 _DROPOUTS = {F.dropout: False, F.dropout1d: True, F.dropout2d: True, F.dropout3d: True}
 
@@ -57,30 +59,82 @@ def augmented(
 ) -> np.ndarray:
     """Return probabilities (T, N, K) of the image itself, which comes first, and of randomly changed copies.
 
-    `augment` is "light" (turned by up to 7 degrees, scaled, shifted, other contrast, brightness and gamma) or "strong",
-    see `augmentation.AUGMENTATIONS`.
+    `augment` is "light" (turned by up to 7 degrees, scaled, shifted, other contrast, brightness and gamma), "strong"
+    or "robust", see `augmentation.AUGMENTATIONS`.
 
     References
     ----------
     Wang et al. (2019), Aleatoric uncertainty estimation with test-time augmentation for medical image segmentation with
     convolutional neural networks, Neurocomputing 338, doi:10.1016/j.neucom.2019.01.103
     """
-    check_choice("augment", augment, [name for name, change in AUGMENTATIONS.items() if change], caller=_CALLER)
+    _check_change(augment, caller=_CALLER)
+    return _probabilities(clf, X, partial(_changed, clf, augment, seed), n_samples=n_samples, progress=progress)
+
+
+class Copies(NamedTuple):
+    """Which changed copies of each image are judged beside itself.
+
+    Attributes
+    ----------
+    augment : str
+        Key of `AUGMENTATIONS`, which draws the changes.
+    number : int
+        Of copies of each image.
+    seed : int
+        With the content of an image and the number of the copy it makes all that is random.
+    """
+
+    augment: str
+    number: int
+    seed: int
+
+    @classmethod
+    def check(cls, augment: Any, copies: Any, random_state: Any, *, caller: str) -> Copies | None:
+        """Return what the parameters `augment` and `copies` ask for; None without `augment`."""
+        if augment is None:
+            return None
+        _check_change(augment, caller=caller)
+        number = int(check_number("copies", copies, caller=caller, low=1, high=_MOST_COPIES, integer=True))
+        return cls(augment, number, check_seed(random_state, caller=caller))
+
+
+def kept_of(copies: Copies | None) -> dict[str, Any]:
+    """Return what points and calibrations keep of it, as parameters."""
+    return {} if copies is None else {"augment": copies.augment, "copies": copies.number}
+
+
+def with_copies(clf: Any, X: Any, copies: Copies) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the raw logits (1 + number, N, K) of each image, which comes first, and of its copies.
+
+    Those of an ensemble are means over its members, which see the same copies. Rows of unreadable images are NaN; the
+    content ids are those of the others, in order.
+    """
+    found = [
+        _answers(one, X, partial(_changed, one, copies.augment, copies.seed), n_samples=1 + copies.number)
+        for one in clf._members()
+    ]
+    logits = np.mean([values for values, _ in found], axis=0)
+    readable = np.flatnonzero(~np.isnan(logits[0]).any(axis=1)).tolist()
+    return logits, tuple(found[0][1][row] for row in readable)
+
+
+def _check_change(augment: Any, *, caller: str) -> None:
+    check_choice("augment", augment, [name for name, change in AUGMENTATIONS.items() if change], caller=caller)
+
+
+def _changed(clf: CXRClassifier, augment: str, seed: int, prepared: PreparedImages, x: Tensor) -> Draw:
+    """Return the samples of a batch: number 0 is of the images themselves, the others of changed copies."""
     change: Any = AUGMENTATIONS[augment]
+    unit = unit_tensor(prepared.pixels, x.device)
 
-    def sampling(prepared: PreparedImages, x: Tensor) -> Draw:
-        unit = unit_tensor(prepared.pixels, x.device)
+    def draw(number: int) -> Tensor:
+        if number == 0:
+            return clf.model_(x)
+        generators = _generators(seed, prepared.content_ids, number)
+        copies = [change(unit[row : row + 1], own) for row, own in enumerate(generators)]
+        return clf.model_(normalise(torch.cat(copies), clf.preprocessing_))
 
-        def draw(number: int) -> Tensor:
-            if number == 0:
-                return clf.model_(x)
-            generators = _generators(seed, prepared.content_ids, number)
-            copies = [change(unit[row : row + 1], own) for row, own in enumerate(generators)]
-            return clf.model_(normalise(torch.cat(copies), clf.preprocessing_))
-
-        return draw
-
-    return _probabilities(clf, X, sampling, n_samples=n_samples, progress=progress)
+    return draw
 
 
 def members(clf: Any, X: Any, *, n_samples: int, seed: int, progress: Any) -> np.ndarray:
@@ -105,17 +159,27 @@ def members(clf: Any, X: Any, *, n_samples: int, seed: int, progress: Any) -> np
 
 def _probabilities(clf: CXRClassifier, X: Any, sampling: Sampling, *, n_samples: int, progress: Any) -> np.ndarray:
     """Return the calibrated probabilities (T, N, K) of all samples, with rows of NaN for unreadable images."""
-    images = clf._images(X)
+    clf._images(X)
     if not hasattr(clf, "model_"):
         raise UnsupportedMethodError(f"This method asks one network. For a {type(clf).__name__}: method='ensemble'.")
-    how = execution(clf)
+    logits, _ = _answers(clf, X, sampling, n_samples=n_samples, progress=progress)
+    return clf._proba(logits.reshape(-1, logits.shape[2])).reshape(*logits.shape[:2], -1)
+
+
+def _answers(
+    clf: CXRClassifier, X: Any, sampling: Sampling, *, n_samples: int, progress: Any = None
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Return the logits (T, N, K) of all samples, with rows of NaN for unreadable images, and ids of the others."""
+    images, how = clf._images(X), execution(clf)
     n_images, width = len(images), clf.task_.num_outputs(len(clf.classes_))
     logits = np.full((n_samples, n_images, width), np.nan, dtype=np.float32)
+    ids: dict[int, str] = {}
     with bar(n_images, "sampling", clf.verbose) as advance:
         tell = told_how_far(advance, progress, caller=_CALLER)
 
         @torch.no_grad()
         def use(prepared: PreparedImages, x: Tensor, done: int) -> None:
+            ids.update(zip(prepared.index.tolist(), prepared.content_ids, strict=True))
             with how.autocast():
                 draw = sampling(prepared, x)
                 for number in range(n_samples):
@@ -128,7 +192,7 @@ def _probabilities(clf: CXRClassifier, X: Any, sampling: Sampling, *, n_samples:
 
         for _ in run_batches(clf, images, how, use):
             pass
-    return clf._proba(logits.reshape(-1, width)).reshape(n_samples, n_images, -1)
+    return logits, ids
 
 
 def _with_dropout(model: nn.Module, x: Tensor, ids: Sequence[str], seed: int) -> Draw:

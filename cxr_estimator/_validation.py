@@ -118,6 +118,15 @@ def keyword_options(function: Callable[..., Any]) -> dict[str, Any]:
     return {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
+def check_copies(augment: Any, copies: Any, *, caller: str) -> None:
+    """Raise unless what is kept of changed copies is a name and how many, or None and 0."""
+    if not isinstance(augment, str | None):
+        raise wrong_type("augment", caller, "None or a text", augment)
+    check_number("copies", copies, caller=caller, low=0, integer=True)
+    if (augment is None) != (copies == 0):
+        raise invalid("copies", caller, "0 without `augment`, and above 0 with it", copies)
+
+
 def check_seed(value: Any, *, caller: str) -> int:
     """Return an integer seed for `random_state` = None (a fresh one), an integer or a NumPy generator."""
     import numpy as np

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from cxr_estimator._calibration_maps import (
     fit_temperature,
 )
 from cxr_estimator._outputs import Task
-from cxr_estimator._validation import check_number
+from cxr_estimator._validation import check_copies, check_number
 from cxr_estimator.errors import DataError
 
 
@@ -92,6 +92,10 @@ class Calibration:
         How many images of how many patients it was fitted on.
     fingerprint : tuple of str
         Sketch of these images, see `fingerprints`.
+    augment : str or None
+        How the changed copies of these images were made that it was fitted on together with them, if it was.
+    copies : int
+        How many of each image; they are not counted in `n_images`.
     """
 
     method: str
@@ -102,6 +106,8 @@ class Calibration:
     n_images: int
     n_patients: int
     fingerprint: tuple[str, ...] = ()
+    augment: str | None = None
+    copies: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in CALIBRATORS or len(self.log_weights) != len(self.prior_shift):
@@ -111,10 +117,15 @@ class Calibration:
             raise ValueError(f"{len(self.maps)} maps do not fit {len(self.log_weights)} outputs")
         for number in (*self.log_weights, *self.prior_shift):
             check_number("shift", number, caller=type(self).__name__)
+        check_copies(self.augment, self.copies, caller=type(self).__name__)
 
     def fits(self, task: Task, n_classes: int) -> bool:
         """Whether it is for networks of this task with so many classes or labels."""
         return self.task is task and len(self.log_weights) == task.num_outputs(n_classes)
+
+    def with_weights(self, class_weights: np.ndarray) -> Calibration:
+        """Return the same calibration for a network whose loss weighed the classes (K,) so."""
+        return replace(self, log_weights=tuple(log_weights(class_weights, self.task).tolist()))
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         """Return calibrated logits (N, 1) or (N, K), float64; rows of NaN stay so."""
@@ -160,6 +171,12 @@ def label_log_odds(logits: np.ndarray, task: Task) -> np.ndarray:
     return task.log_odds(torch.from_numpy(logits.astype(np.float64))).numpy()
 
 
+def log_weights(class_weights: np.ndarray, task: Task) -> np.ndarray:
+    """Return by how much weights (K,) of the classes in the loss shift the logits: (1,) of two classes, else (K,)."""
+    found = np.log(class_weights)
+    return np.diff(found) if task is Task.BINARY else found
+
+
 def fit_calibration(
     logits: np.ndarray,
     target: np.ndarray,
@@ -171,6 +188,8 @@ def fit_calibration(
     prevalence: np.ndarray | None = None,
     groups: np.ndarray | None = None,
     fingerprint: tuple[str, ...] = (),
+    augment: str | None = None,
+    copies: int = 0,
 ) -> Calibration:
     """Fit a calibration.
 
@@ -187,6 +206,9 @@ def fit_calibration(
         What the loss weighed the classes with, or the labels where they are present, above 0.
     prevalence : ndarray (K,), optional
         Share of each class or label where the model will be used; default: as in these images.
+    augment, copies
+        Where each image is among the N with so many changed copies: kept, and each image is counted once. `groups` must
+        then be given.
 
     Raises
     ------
@@ -199,15 +221,16 @@ def fit_calibration(
     doi:10.1162/089976602753284446, for the shift of the prevalence
     """
     has = target if task is Task.MULTILABEL else (target[:, None] == np.arange(len(labels))).astype(np.float64)
-    _check_counts(has, task, method, labels)
+    _check_counts(has, task, method, labels, copies)
     shares = np.nanmean(has, axis=0)
-    log_weights, shift = np.log(class_weights), np.zeros(len(labels))
+    shift = np.zeros(len(labels))
     if prevalence is not None:
         as_score = logit if task is Task.MULTILABEL else np.log
         shift = as_score(prevalence) - as_score(shares)
     if task is Task.BINARY:
-        log_weights, shift = np.diff(log_weights), np.diff(shift)
-    z = logits.astype(np.float64) - log_weights
+        shift = np.diff(shift)
+    weights = log_weights(class_weights, task)
+    z = logits.astype(np.float64) - weights
     each = CALIBRATORS[method].fit
     maps: tuple[LabelMap, ...]
     if each is None and task is not Task.MULTILABEL:
@@ -217,8 +240,18 @@ def fit_calibration(
         columns = has[:, 1:] if task is Task.BINARY else has
         maps = tuple(_fit_label(each, log_odds[:, k], columns[:, k]) for k in range(log_odds.shape[1]))
     n_patients = len(target) if groups is None else len(np.unique(groups))
-    weights, shifts = tuple(log_weights.tolist()), tuple(shift.tolist())
-    return Calibration(method, task, weights, maps, shifts, len(target), n_patients, fingerprint)
+    return Calibration(
+        method,
+        task,
+        tuple(weights.tolist()),
+        maps,
+        tuple(shift.tolist()),
+        len(target) // (1 + copies),
+        n_patients,
+        fingerprint,
+        augment,
+        copies,
+    )
 
 
 def _fit_label(
@@ -230,12 +263,13 @@ def _fit_label(
     return fit_temperature(scores[:, None], positive.astype(np.int64)) if fit is None else fit(scores, positive)
 
 
-def _check_counts(has: np.ndarray, task: Task, method: str, labels: Sequence[Any]) -> None:
+def _check_counts(has: np.ndarray, task: Task, method: str, labels: Sequence[Any], copies: int) -> None:
     """Raise unless there are enough images of each class, or with and without each label; `has` (N, K)."""
     fewest = CALIBRATORS[method].fewest
     counts = [((has[:, k] == 1).sum(), repr(label)) for k, label in enumerate(labels)]
     if task is Task.MULTILABEL:
         counts += [((has[:, k] == 0).sum(), f"not {label!r}") for k, label in enumerate(labels)]
-    for count, of in counts:
+    for occurring, of in counts:
+        count = occurring // (1 + copies)
         if count < fewest:
             raise DataError(f"calibrate: {method!r} needs at least {fewest} images of each label. Got {count} of {of}.")

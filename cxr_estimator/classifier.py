@@ -66,12 +66,14 @@ class CXRClassifier(
     class_weight : None, "balanced" or dict of label to weight, default=None
         Weights the loss, and so shifts the probabilities, as in scikit-learn. Of several labels per image "balanced"
         weights each that is present by n_absent / n_present.
-    augment : {"none", "light", "strong"}, default="light"
-        Random changes of the training images; see `augmentation.AUGMENTATIONS`.
+    augment : {"none", "light", "strong", "robust"}, default="light"
+        Random changes of the training images; see `augmentation.AUGMENTATIONS`. "robust" is "strong" with other fields
+        of view, aspect ratios and frames, for images from elsewhere.
     validation_fraction : float in [0, 0.5], default=0.1
-        Share of the images, split off by patient, for early stopping and the threshold rule.
-    patience : int, default=5
-        Stop after this many epochs without a better validation AUROC (mean over classes or labels).
+        Share of the images, split off by patient, for early stopping, the threshold rule and `ood_`.
+    patience : int or None, default=5
+        Stop after this many epochs without a better validation AUROC (mean over classes or labels), and keep the best.
+        None: all epochs run and the last is kept; validation patients are only reported on, but for a threshold rule.
     patient_pattern : str, optional
         Regular expression that finds the patient in a file path, for `fit` without `groups`.
     precision : {"auto", "float32", "bfloat16"}, default="auto"

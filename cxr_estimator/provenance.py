@@ -76,7 +76,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Validated:
-    """How the network, before any calibration, told one label on the validation split that chose its epoch.
+    """How the network, before any calibration, told one label on the validation split.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ class Provenance:
     ----------
     training : Side
     validation : Side or None
-        The patients that chose the epoch; None with `validation_fraction=0`.
+        The patients that chose the epoch, or with `patience=None` were only judged; None with `validation_fraction=0`.
     validated : tuple of Validated
         Of two classes the positive one, else one entry for each label; empty without validation.
     n_unreadable : int

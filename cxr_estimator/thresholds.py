@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from cxr_estimator._validation import check_choice, check_number, invalid, keyword_options, wrong_type
+from cxr_estimator._validation import check_choice, check_copies, check_number, invalid, keyword_options, wrong_type
 from cxr_estimator.errors import DataError, ThresholdWarning
 from cxr_estimator.roc import Ranking
 from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate, percentile_interval, proportion, resampled_weights
@@ -49,6 +49,10 @@ class OperatingPoint:
         How many images of how many patients chose it.
     fingerprint : tuple of str
         Sketch of the images that chose it, see `fingerprints`.
+    augment : str or None
+        How the changed copies of these images were made that chose it together with them, if any did.
+    copies : int
+        How many of each image; they are not counted in `n_images`.
     """
 
     name: str
@@ -62,8 +66,11 @@ class OperatingPoint:
     n_images: int | None = None
     n_patients: int | None = None
     fingerprint: tuple[str, ...] = ()
+    augment: str | None = None
+    copies: int = 0
 
     def __post_init__(self) -> None:
+        check_copies(self.augment, self.copies, caller=type(self).__name__)
         check_number("score", self.score, caller=type(self).__name__)
         check_choice("rule", self.rule, (NUMBER, *RULES), caller=type(self).__name__)
         check_number("probability", self.number, caller=type(self).__name__, low=0, high=1)
@@ -266,6 +273,8 @@ def choose_point(
     label: Any = None,
     n_resamples: int = 1000,
     random_state: int = 0,
+    augment: str | None = None,
+    copies: int = 0,
 ) -> OperatingPoint:
     """Choose a cut-off midway between two neighbouring scores, by a rule of `RULES`.
 
@@ -283,6 +292,9 @@ def choose_point(
         Patients, for the intervals; without them each image counts as one.
     n_resamples : int, default=1000
         Of the bootstrap.
+    augment, copies
+        Where each image is among the N with so many changed copies: kept, and each image is counted once. `groups` must
+        then be given.
 
     Raises
     ------
@@ -314,8 +326,10 @@ def choose_point(
         interval=_interval(ranking, rule, options, resampled_weights(patients, **resamples), patients),
         sensitivity=proportion(scores[positive] >= chosen, patients[positive], **resamples),
         specificity=proportion(scores[~positive] < chosen, patients[~positive], **resamples),
-        n_images=len(scores),
+        n_images=len(scores) // (1 + copies),
         n_patients=len(np.unique(patients)),
+        augment=augment,
+        copies=copies,
     )
 
 

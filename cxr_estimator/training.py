@@ -40,7 +40,7 @@ class TrainingSettings:
     learning_rate: float
     weight_decay: float
     label_smoothing: float
-    patience: int
+    patience: int | None
     augment: str
     seed: int
     device: torch.device
@@ -83,11 +83,12 @@ def train(
     progress: Callable[[int, dict[str, Any] | None], Any] | None = None,
     checkpoint_dir: str | Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Train `model` in place and leave it in eval mode with the weights of its best epoch.
+    """Train `model` in place and leave it in eval mode with the weights of its best, or else its last, epoch.
 
     With validation images the best epoch has the highest AUROC (macro one-against-rest for several classes, the mean
     over those with both values for several labels per image; the lower loss decides ties), and training stops after
-    `patience` epochs without a better one. Without them all epochs run.
+    `patience` epochs without a better one. Without them all epochs run, and the last is kept; so with a `patience` of
+    None, where validation images are judged after each epoch but choose nothing.
     What is judged and kept is the exponential moving average of weights and batch-norm statistics.
 
     Random numbers come from `settings.seed` alone and the global generators are left as they were.
@@ -191,6 +192,7 @@ class _Loop:
         self.limit = BatchLimit(settings.batch_size, least=2)
         self.position = _Position()
         self.best_state: dict[str, Tensor] | None = None
+        self.chooses_epoch = validation is not None and settings.patience is not None
 
     def run(self, file: CheckpointFile | None, progress: Callable | None) -> list[dict[str, Any]]:
         at = self.position = self._resume(file)
@@ -209,13 +211,13 @@ class _Loop:
             if file is not None:
                 file.save(Checkpoint(_named("model", self.model.state_dict()), asdict(at)))
         self.model.eval()
-        kept = at.best_epoch if self.validation is not None else len(at.rows)
+        kept = at.best_epoch if self.chooses_epoch else len(at.rows)
         return [{**row, "best": row["epoch"] == kept} for row in at.rows]
 
     def _is_over(self) -> bool:
-        at, settings = self.position, self.settings
-        patient = self.validation is None or at.epoch - 1 - at.best_epoch < settings.patience
-        return at.finished or at.epoch > settings.max_epochs or not patient
+        at, patience = self.position, self.settings.patience
+        has_stalled = self.validation is not None and patience is not None and at.epoch - 1 - at.best_epoch >= patience
+        return at.finished or at.epoch > self.settings.max_epochs or has_stalled
 
     def _epoch(self, file: CheckpointFile | None, progress: Callable | None) -> None:
         self.model.train()
@@ -283,7 +285,7 @@ class _Loop:
         if self.validation is not None:
             row["val_loss"], row["val_auroc"] = self._validate(self.validation)
             key = (float(np.nan_to_num(row["val_auroc"], nan=-1.0)), -row["val_loss"])
-            if at.best is None or key > at.best:
+            if self.chooses_epoch and (at.best is None or key > at.best):
                 at.best, at.best_epoch = key, at.epoch
                 self.best_state = copy.deepcopy(self.average.model.state_dict())
         row["learning_rate"] = self._rate(at.step - 1)

@@ -1,4 +1,4 @@
-"""The studies run from end to end on phantoms, and say what they must."""
+"""The studies and the PneumoniaMNIST example run from end to end on phantoms, and say what they must."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cxr_estimator import CXRClassifier
+from cxr_estimator import CXRClassifier, load_medmnist, make_phantoms
 
 FOLDER = Path(__file__).parents[1] / "examples"
 SMALL = ["--backbone", "plain_cnn", "--image-size", "32", "--epochs", "1", "--seed", "1"]
@@ -101,3 +101,70 @@ def test_means_and_differences(monkeypatch):
     assert np.isnan(found.low), "four patients are too few"
     assert not studies.is_shown(found)
     assert studies.text(found) == "1.000"
+
+
+@pytest.fixture
+def mnist(monkeypatch):
+    """The example, with few phantoms."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    example = importlib.import_module("04_pneumonia_mnist")
+    monkeypatch.setattr(example, "PARTS", {"train": slice(0, 60), "val": slice(60, 80), "test": slice(80, 110)})
+    return example
+
+
+def test_pneumonia_mnist(mnist, tmp_path):
+    said = mnist.main([str(tmp_path / "phantoms"), "--epochs", "1"])
+    assert "no published figures" in said
+    assert "0.944" not in said
+    phantoms = make_phantoms(110, size=28, difficulty=0, random_state=0)
+    path = tmp_path / "phantoms" / "phantoms.npz"
+    for part, rows in mnist.PARTS.items():
+        data = load_medmnist(path, split=part)
+        np.testing.assert_array_equal(data.X, phantoms.X[rows])
+        np.testing.assert_array_equal(data.y == 1, phantoms.y[rows] == "PNEUMONIA")
+        others = np.delete(phantoms.groups, np.arange(110)[rows])
+        assert not set(phantoms.groups[rows]) & set(others)
+    for part in ("val", "test"):
+        metrics = json.loads((tmp_path / "phantoms" / f"{part}.json").read_text())["metrics"]
+        cells = ("{value:.3f} [{low:.3f}, {high:.3f}]".format(**metrics[name]) for name in ("auroc", "accuracy"))
+        assert "plain_cnn, {}: AUROC {}, accuracy at 0.5 {};".format(part, *cells) in said
+    beside = mnist.main([str(tmp_path / "given"), "--data", str(path), "--epochs", "1"])
+    assert beside.splitlines()[0] == mnist.PUBLISHED
+    assert beside.splitlines()[1:] == said.splitlines()[1:], "the same archive and seed"
+
+
+def test_the_parts_of_the_synthetic_archive_share_no_patient(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    parts = importlib.import_module("04_pneumonia_mnist").PARTS
+    patients = np.arange(parts["test"].stop) // 2  # `make_phantoms` draws two images of each
+    owned = [set(patients[rows]) for rows in parts.values()]
+    assert sum(map(len, owned)) == len(set.union(*owned)) == len(set(patients))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"val_labels": None}, "is no readable MedMNIST archive"),
+        ({"test_labels": np.array([[0], [1], [2], [1]])}, "is not PneumoniaMNIST"),
+        ({"test_labels": np.ones((4, 1), int)}, "is not PneumoniaMNIST"),
+        ({"train_labels": np.eye(4, 2, dtype=int)}, "is not PneumoniaMNIST"),
+        ({"train_images": np.zeros((4, 28, 28, 3), np.uint8)}, "is not PneumoniaMNIST"),
+    ],
+)
+def test_another_archive_than_pneumonia_mnist(mnist, tmp_path, capsys, change, message):
+    arrays = {}
+    for part in mnist.PARTS:
+        arrays[f"{part}_images"] = np.zeros((4, 28, 28), np.uint8)
+        arrays[f"{part}_labels"] = np.array([[0], [1], [0], [1]])
+    path = tmp_path / "archive.npz"
+    np.savez(path, **{name: values for name, values in {**arrays, **change}.items() if values is not None})
+    with pytest.raises(SystemExit) as ended:
+        mnist.main([str(tmp_path), "--data", str(path)])
+    assert ended.value.code == 2
+    assert f"error: {path}: {message}" in capsys.readouterr().err
+
+
+def test_no_archive(mnist, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        mnist.main([str(tmp_path), "--data", str(tmp_path / "pneumoniamnist.npz")])
+    assert "pneumoniamnist.npz: there is no such file." in capsys.readouterr().err

@@ -20,7 +20,7 @@ ORDER = [
     "_calibration_maps", "calibration", "provenance", "_explanation_check", "explanation", "_figure_style",
     "_reliability", "_heat_table", "figures", "inference", "augmentation", "optimisation", "checkpoints", "training",
     "_progress", "attribution", "metrics", "datasets", "_ood_blocks", "ood", "_rows", "_predicting", "_checking",
-    "_decisions", "_operating", "_background", "_labels", "_fitting", "_batches", "_sampling", "uncertainty",
+    "_batches", "_sampling", "_decisions", "_operating", "_background", "_labels", "_fitting", "uncertainty",
     "conformal", "_targets", "_explaining", "_measuring", "doubts", "abstention", "card", "_persistence",
     "_timm_checkpoint", "_deciding", "_doubting", "_sharing", "classifier", "_ensembling", "ensemble", "_folds",
     "model_selection", "clinical", "scorers", "_benchmark_folder", "benchmark", "displays", "evaluation", "curation",

@@ -85,6 +85,16 @@ def test_interrupted_at_every_step_and_epoch_it_ends_as_if_it_were_not(tmp_path)
         assert_equal(run(folder), unbroken)
 
 
+def test_without_patience_an_interrupted_run_ends_as_if_it_were_not(tmp_path):
+    unbroken = run(None, patience=None)
+    for calls in (2, 5, 9):
+        folder = tmp_path / str(calls)
+        with pytest.raises(Killed):
+            run(folder, stop_after(calls), patience=None)
+        assert_equal(run(folder, patience=None), unbroken)
+        assert_equal(run(folder, patience=None), unbroken)  # finished
+
+
 def test_interrupted_while_saving(tmp_path, monkeypatch):
     unbroken = run(None)
     original, left = os.replace, [5]
@@ -119,7 +129,9 @@ def test_a_finished_run_returns_at_once_and_keeps_only_its_weights(tmp_path):
     assert calls == [9]
 
 
-@pytest.mark.parametrize("changes", [{"seed": 1}, {"data": 2}, {"learning_rate": 1e-3}, {"max_epochs": 4}])
+@pytest.mark.parametrize(
+    "changes", [{"seed": 1}, {"data": 2}, {"learning_rate": 1e-3}, {"max_epochs": 4}, {"patience": None}]
+)
 def test_other_runs_in_the_same_folder_are_left_alone(tmp_path, changes):
     with pytest.raises(Killed):
         run(tmp_path, stop_after(7))

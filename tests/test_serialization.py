@@ -386,6 +386,14 @@ def test_dropout_is_saved_and_none_where_it_is_missing(fitted, folder, phantoms,
         load(tmp_path / "new")
 
 
+def test_no_patience_is_saved(fitted, tmp_path):
+    again = load(copy.copy(fitted).set_params(patience=None).save(tmp_path / "model"))
+    assert again.patience is None
+    edit_config(tmp_path / "model", lambda c: c["parameters"].update(patience=0))
+    with pytest.raises(ModelFolderError, match="'patience' parameter"):
+        load(tmp_path / "model")
+
+
 # Swin and EVA keep tables outside of their weights, which have to be made anew.
 NETWORKS = ["plain_cnn", "resnet10t", "swin_tiny_patch4_window7_224", "eva02_tiny_patch14_224"]
 

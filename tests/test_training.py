@@ -94,6 +94,23 @@ def test_without_validation_all_epochs_run():
     assert [row["best"] for row in history] == [False, False, False, True]
 
 
+def test_without_patience_all_epochs_run_and_validation_chooses_nothing():
+    """The same weights as without any validation images, which are judged all the same."""
+    contrary = bright_or_dark(24, seed=1)
+    contrary = dataclasses.replace(contrary, target=1 - contrary.target)
+    model, history = run(validation=contrary, patience=None, max_epochs=6)
+    alone, _ = run(max_epochs=6)
+    assert [row["best"] for row in history] == [False] * 5 + [True]
+    first, last = ((row["val_auroc"], -row["val_loss"]) for row in (history[0], history[-1]))
+    assert first > last  # another epoch would have been chosen
+    for own, other in zip(model.state_dict().values(), alone.state_dict().values(), strict=True):
+        assert torch.equal(own, other)
+    model.eval()
+    logits = model((torch.from_numpy(contrary.pixels).float() / 255 - 0.5) / 0.25)
+    loss = classification_loss(logits, torch.from_numpy(contrary.target)).mean().item()
+    assert loss == pytest.approx(history[-1]["val_loss"], abs=1e-4)
+
+
 def test_progress_counts_every_step_and_epoch():
     calls = []
     run(progress=lambda steps, row: calls.append((steps, row)))

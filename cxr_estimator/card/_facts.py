@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 from cxr_estimator._bundled import BUNDLED
-from cxr_estimator._operating import stated_threshold
+from cxr_estimator._operating import epoch_choosers, stated_threshold
 from cxr_estimator._outputs import Task
 from cxr_estimator._wording import cell
 from cxr_estimator.calibration import CALIBRATORS
@@ -118,10 +118,12 @@ def validation_table(seen: Provenance) -> Table:
 
 
 def chosen_by_validation(clf: Any, seen: Provenance) -> str:
-    """Return what the validation split chose: the epoch, and operating points with its fingerprint."""
+    """Return what the validation split chose: the epoch, operating points with its fingerprint, or "nothing"."""
     own = None if seen.validation is None else seen.validation.fingerprint
     names = [name for name, point in clf.operating_points_.items() if own and point.fingerprint == own]
-    return f"the epoch and the operating point {listed(names)}" if names else "the epoch"
+    chosen = ["the epoch"] * (len(epoch_choosers(clf._members()[0])) > 0)
+    chosen += [f"the operating point {listed(names)}"] * bool(names)
+    return " and ".join(chosen) or "nothing"
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
@@ -199,9 +201,11 @@ def _epochs(clf: Any) -> str:
     rows = clf.history_
     chosen = int(rows.loc[rows["best"].astype(bool), "epoch"].iloc[0])
     text = f"{chosen} of {len(rows)} trained (at most {clf.max_epochs})"
-    if clf.provenance_.validation is not None:
-        text += f", the one with the best validation AUROC; patience {clf.patience}"
-    return text
+    if clf.provenance_.validation is None:
+        return text
+    if clf.patience is None:
+        return f"{text}, without early stopping"
+    return f"{text}, the one with the best validation AUROC; patience {clf.patience}"
 
 
 # -- decisions --------------------------------------------------------------------------------------------------------
@@ -226,7 +230,7 @@ def points_table(clf: Any) -> Table:
 def _point(clf: Any, point: OperatingPoint) -> tuple[str, ...]:
     threshold = stated_threshold(clf, point)
     nothing = "not measured"
-    on = nothing if point.n_images is None else images_of(point.n_images, point.n_patients)
+    on = nothing if point.n_images is None else _chosen_on(point)
     return (
         point.name,
         str(clf.pos_label_ if point.label is None else point.label),
@@ -238,13 +242,20 @@ def _point(clf: Any, point: OperatingPoint) -> tuple[str, ...]:
     )
 
 
+def _chosen_on(what: Any) -> str:
+    """Return the images, and their changed copies, that chose a point or that a calibration was fitted on."""
+    images = images_of(what.n_images, what.n_patients)
+    each = f"{what.copies:,} randomly changed {'copy' if what.copies == 1 else 'copies'}"
+    return images if what.augment is None else f"{images}, and of each {each} ({what.augment})"
+
+
 def calibration(clf: Any) -> str | None:
     """Return how the probabilities were calibrated, if they were."""
     found = clf.calibration_
     if found is None:
         return None
     shifted = " Then shifted to another prevalence." if any(found.prior_shift) else ""
-    on = images_of(found.n_images, found.n_patients)
+    on = _chosen_on(found)
     return f"Calibrated by {found.method} ({CALIBRATORS[found.method].summary}), on {on}.{shifted}"
 
 

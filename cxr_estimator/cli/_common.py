@@ -68,6 +68,11 @@ UnseenSplitOption = Annotated[
     str | None,
     typer.Option("--split", help="train, val, test or all: images that did not train. Default: val if there is one."),
 ]
+AugmentOption = Annotated[
+    str | None,
+    typer.Option(help="light, strong or robust: let randomly changed copies of each image count as much as itself."),
+]
+CopiesOption = Annotated[int, typer.Option(help="With --augment: how many copies of each image.")]
 PatientColumnOption = Annotated[str | None, typer.Option(help="Column of a CSV file that names the patient.")]
 
 LabelPatternOption = Annotated[

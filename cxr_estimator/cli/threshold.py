@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from cxr_estimator.cli._common import (
+    AugmentOption,
+    CopiesOption,
     DataOption,
     DeviceOption,
     JobsOption,
@@ -42,6 +44,8 @@ def threshold(
     prevalence: Annotated[
         float | None, typer.Option(help="For cost: share of the positive label, if not as here.")
     ] = None,
+    augment: AugmentOption = None,
+    copies: CopiesOption = 4,
     split: UnseenSplitOption = None,
     patient_column: PatientColumnOption = None,
     label_pattern: LabelPatternOption = None,
@@ -69,6 +73,8 @@ def threshold(
             false_negative_cost=false_negative_cost,
             false_positive_cost=false_positive_cost,
             prevalence=prevalence,
+            augment=augment,
+            copies=copies,
         )
         point = clf.operating_points_[name]
         typer.echo(f"operating point {name!r}: {point.label} from a probability of {clf.thresholds_[name]:.3f} on")

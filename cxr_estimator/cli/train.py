@@ -54,7 +54,7 @@ def train(
     epochs: Annotated[int, typer.Option(help="At most so many epochs.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    augment: Annotated[str, typer.Option(help="none, light or strong.")] = "light",
+    augment: Annotated[str, typer.Option(help="none, light, strong or robust.")] = "light",
     class_weight: Annotated[str, typer.Option(help="none or balanced.")] = "none",
     validation_fraction: Annotated[
         float, typer.Option(help="Share of the images, by patient, for early stopping.")

@@ -80,6 +80,27 @@ def random_zoom(x: Tensor, generator: torch.Generator) -> Tensor:
     return random_crop(x, generator, least=0.8)
 
 
+def random_gain(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Multiply all grey values by up to 2 ** 0.6, or divide them; what passes white is lost, as by overexposure."""
+    return (x * 2.0 ** (1.2 * torch.rand(len(x), 1, 1, 1, generator=generator) - 0.6)).clamp(0.0, 1.0)
+
+
+def random_amplitudes(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Blend, for half of the images, the strengths of spatial frequencies with those of another image of the batch.
+
+    Phases, and so the anatomy, stay; grey values, contrast and sharpness pass from image to image and so from class to
+    class. Xu et al. (2021), A Fourier-based framework for domain generalization, CVPR,
+    doi:10.1109/CVPR46437.2021.01415.
+    """
+    spectrum = torch.fft.rfft2(x)
+    strength = spectrum.abs()
+    other = strength[torch.randperm(len(x), generator=generator)]
+    share = torch.rand(len(x), 1, 1, 1, generator=generator)
+    share = share * (torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5)
+    blended = (1.0 - share) * strength + share * other
+    return torch.fft.irfft2(spectrum * (blended / strength.clamp(min=1e-6)), s=x.shape[2:]).clamp(0.0, 1.0)
+
+
 def random_border(x: Tensor, generator: torch.Generator) -> Tensor:
     """Cover a frame of 0-15% of each side, drawn for each edge, in half of the images: black, or one other grey."""
     edges = 0.15 * torch.rand(len(x), 4, generator=generator)
@@ -94,6 +115,8 @@ def random_border(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 CHANGES: Mapping[str, Augment] = {
+    "amplitudes": random_amplitudes,
+    "gain": random_gain,
     "border": random_border,
     "curve": random_curve,
     "bands": random_bands,

@@ -36,6 +36,7 @@ class Material:
 
     Attributes
     ----------
+    paths, labels : ndarray (N,), str
     pixels : ndarray (N, 224, 224), uint8
     positive : ndarray (N,), bool
     patients, sources : ndarray (N,), str
@@ -48,7 +49,8 @@ class Material:
         found = load_image_folder(data)
         self._cache = Path(cache)
         self._cache.mkdir(parents=True, exist_ok=True)
-        self.positive, self.patients = found.y == "PNEUMONIA", found.groups
+        self.paths, self.labels, self.patients = found.X, found.y, found.groups
+        self.positive = found.y == "PNEUMONIA"
         self.sources = np.array([source_of(path) for path in found.X])
         self.pixels = self._kept("all", lambda: _decoded(found.X))
         rows = patient_split(self.sources, self.patients, fractions=tuple(PARTS.values()), random_state=0)
@@ -81,6 +83,11 @@ class Material:
             return self.pixels[rows]
         key = f"{name}-{strength}-{_digest(rows)}"
         return self._kept(key, lambda: shifted(self.pixels[rows], name, strength))
+
+    def at(self, size: int, rows: np.ndarray) -> np.ndarray:
+        """Return those images at another size, (n, size, size), uint8."""
+        small = [Image.fromarray(self.pixels[row]).resize((size, size), Image.Resampling.BILINEAR) for row in rows]
+        return np.stack([np.asarray(image) for image in small])
 
     @functools.cached_property
     def acquisition(self) -> np.ndarray:

@@ -135,6 +135,9 @@ RECIPES = {
         replace(ROBUST, name="long_mixup", mixup=0.3),
         replace(ROBUST, name="long_balanced", class_weight="balanced"),
         replace(ROBUST, name="long_acquisition", weigh_acquisition=True),
+        replace(ROBUST, name="long_amplitudes", augment="strong+zoom+amplitudes"),
+        replace(ROBUST, name="long_gain", augment="strong+zoom+gain", calibrate_under="strong+zoom+gain"),
+        replace(ROBUST, name="long_dropout", dropout=0.4),
         replace(ROBUST, name="long_24", max_epochs=24),
         replace(ROBUST, name="long_resnet10t", backbone="resnet10t"),
         replace(ROBUST, name="long_regnetx", backbone="regnetx_002"),
@@ -182,11 +185,10 @@ def run(
     known = material.parts["calibrate"]
     known = known[material.sources[known] != recipe.leave_out]
     judged = material.judging_rows(recipe.leave_out, final=final)
-    labels = np.where(material.positive, "PNEUMONIA", "NORMAL")
     with pulled(recipe.augment, recipe.mixup, recipe.standard) as augment:
         clf = recipe.classifier(augment, seed, checkpoints)
         weight = material.weights(rows) if recipe.weigh_acquisition else None
-        clf.fit(material.pixels[rows], labels[rows], groups=material.patients[rows], sample_weight=weight)
+        clf.fit(material.pixels[rows], material.labels[rows], groups=material.patients[rows], sample_weight=weight)
         images, truth = material.pixels[known], material.positive[known]
         if recipe.calibrate_under:
             images = augmented(images, recipe.calibrate_under, COPIES, seed=seed)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -56,7 +56,7 @@ def page(runs: list[dict[str, Any]]) -> str:
     for is_final, title in ((False, "Recipes compared"), (True, "Final figures, on patients that chose nothing")):
         chosen = [run for run in runs if run["final"] == is_final]
         if chosen:
-            parts.append(f"## {title}\n\n" + "\n".join(_table(chosen)) + "\n")
+            parts.append(f"## {title}\n\n" + "\n".join(table(chosen)) + "\n")
     return "\n".join(parts)
 
 
@@ -67,16 +67,17 @@ def changes(recipe: dict[str, Any]) -> str:
     return ", ".join(f"{key}={'none' if value == '' else value}" for key, value in changed.items())
 
 
-def _table(runs: list[dict[str, Any]]) -> Iterator[str]:
+def table(runs: list[dict[str, Any]], columns: Mapping[str, str] = COLUMNS) -> Iterator[str]:
+    """Yield the lines of a table with one row per recipe, the best under shift first."""
     of_recipe = defaultdict(list)
     for run in runs:
         of_recipe[run["recipe"]["name"]].append(run)
-    names = ["recipe", "change", "seeds", "M parameters", *COLUMNS.values()]
+    names = ["recipe", "change", "seeds", "M parameters", *columns.values()]
     yield "| " + " | ".join(names) + " |"
     yield "| --- | --- |" + " ---: |" * (len(names) - 2)
     for same in sorted(of_recipe.values(), key=lambda same: -_mean(same, "shifted_auroc")):
         first = same[0]
-        cells = [_cell(same, key) for key in COLUMNS]
+        cells = [_cell(same, key) for key in columns]
         about = [first["recipe"]["name"], changes(first["recipe"]) or "-", str(len(same))]
         yield "| " + " | ".join([*about, f"{first['parameters'] / 1e6:.1f}", *cells]) + " |"
 

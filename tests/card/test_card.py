@@ -136,6 +136,20 @@ def test_validation_is_called_what_it_is(fitted):
     assert "| PNEUMONIA | 0.951 (0.900 to 0.980) |" in said
 
 
+def test_a_validation_split_that_chose_nothing(fitted):
+    """With `patience=None` it is only reported on."""
+    clf = changed(fitted, provenance_=SEEN, patience=None)
+    text = text_of(clf)
+    assert "The validation split chose nothing. All epochs ran, and the last was taken." in section(text, "Data")
+    assert "chose the epoch" not in text
+    assert "which chose nothing:" in section(text, "Evaluation")
+    assert dict(tables(text)[1][1:])["epochs"].endswith("(at most 3), without early stopping")
+    point = replace(fitted.operating_points_["default"], name="rule_in", fingerprint=SEEN.validation.fingerprint)
+    ruled = text_of(changed(clf, operating_points_={"rule_in": point}, active_points_=("rule_in",)))
+    assert "The validation split chose the operating point rule_in. All epochs ran" in section(ruled, "Data")
+    assert "rule_in, so that on others less must be expected" in section(ruled, "Evaluation")
+
+
 def test_members_of_an_ensemble(ensemble):
     text = text_of(ensemble)
     rows = tables(section(text, "Data"))[1]

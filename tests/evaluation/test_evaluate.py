@@ -25,6 +25,7 @@ from cxr_estimator.errors import (
     SameDataWarning,
     SkippedImagesWarning,
 )
+from cxr_estimator.provenance import Provenance, Side
 from tests.evaluation.conftest import IMAGES, judging
 
 
@@ -149,6 +150,22 @@ def test_wrong_arguments(fitted, phantoms):
         evaluate("model", phantoms.X, phantoms.y)
     with pytest.raises(InvalidParameterError, match="'n_resamples'"):
         evaluate(fitted, phantoms.X, phantoms.y, n_resamples=0)
+
+
+def test_validation_images_that_chose_the_epoch_are_noticed(two):
+    """And those that did not, since no patience was asked for, are as good as others."""
+    clf, y, patients = two
+    ids = judging(clf, clf.model_.logits)._run(IMAGES).content_ids
+    unseen = Side.of(np.zeros(2, int), ["a", "b"], None, ["00", "11"])
+    side = Side.of(np.zeros(len(ids), int), ["a", "b"], None, ids)
+    clf = judging(clf, clf.model_.logits)
+    clf.provenance_ = Provenance.of_fit([unseen, side], (), 0, 1.0)
+    with pytest.warns(SameDataWarning, match="100% of the images that chose its epoch"):
+        evaluate(clf, IMAGES, y, patients, n_resamples=5)
+    clf.patience = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(clf, IMAGES, y, patients, n_resamples=5)
 
 
 def test_images_that_chose_a_point_or_calibrated_are_noticed(two):

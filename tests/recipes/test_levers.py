@@ -15,7 +15,9 @@ from levers import (
     chain,
     local_contrast,
     pulled,
+    random_amplitudes,
     random_bands,
+    random_border,
     random_crop,
     random_curve,
     ranks,
@@ -68,6 +70,28 @@ def test_bands_change_the_amplitude_of_a_wave_and_nothing_else():
         gain = (out - 0.5).abs().max() / (wave - 0.5).abs().max()
         torch.testing.assert_close(out, 0.5 + gain * (wave - 0.5), atol=1e-5, rtol=0)
         assert 0 < abs(float(gain.log())) <= 0.7
+
+
+def test_amplitudes_pass_from_image_to_image_and_phases_stay(x):
+    out = torch.cat([random_amplitudes(0.4 + 0.2 * x, generator(seed)) for seed in range(8)])
+    assert (out.mean((1, 2, 3)) - (0.4 + 0.2 * x).mean((1, 2, 3)).repeat(8)).abs().max() > 1e-3
+    before, after = (torch.fft.rfft2(0.4 + 0.2 * x).repeat(8, 1, 1, 1), torch.fft.rfft2(out))
+    turned = (after * before.conj()).imag.abs() / (after * before).abs().clamp(min=1e-3)
+    assert turned.max() < 0.05  # no pixel was clipped, so phases are what they were
+    flat = torch.full((1, 1, 8, 8), 0.5)
+    torch.testing.assert_close(random_amplitudes(flat, generator()), flat)  # nobody to take from
+
+
+def test_a_border_covers_the_edges_alone():
+    out = torch.cat([random_border(torch.full((40, 1, 40, 40), 2.0), generator(seed)) for seed in range(5)])[:, 0]
+    covered = out != 2.0
+    chosen = covered.any((1, 2))
+    assert 0.35 < chosen.float().mean() < 0.65
+    assert not covered[:, 6:34, 6:34].any()  # 15% of 40 pixels at most
+    assert covered[chosen][:, 0].all(1).float().mean() > 0.5
+    greys = torch.stack([one[one != 2.0].max() for one in out[chosen]])
+    assert all(len(one[one != 2.0].unique()) == 1 for one in out[chosen])
+    assert 0.3 < (greys == 0).float().mean() < 0.7
 
 
 def test_a_crop_of_a_ramp_is_a_part_of_it():

@@ -33,6 +33,8 @@ class Augmentation:
     border : float
         Probability of a frame that covers 0-15% of the side at each edge by itself: black for half of them, else one
         other grey. Collimators, marks of the edge and screenshots look so.
+    gain : float
+        Largest change of exposure, in powers of two: grey values are multiplied, and what passes white is lost.
     """
 
     rotation: float = 0.0
@@ -47,6 +49,7 @@ class Augmentation:
     noise: float = 0.0
     stretch: float = 0.0
     border: float = 0.0
+    gain: float = 0.0
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return a changed copy of `x` (N, C, H, W), pixels in [0, 1]; random numbers come from `generator` (CPU)."""
@@ -72,7 +75,7 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor] | None] = {
     "none": None,
     "light": Augmentation(rotation=7.0, scale=0.08, shift=0.05, brightness=0.08, contrast=0.2, gamma=0.2),
     "strong": _STRONG,
-    "robust": replace(_STRONG, stretch=0.2, border=0.5),
+    "robust": replace(_STRONG, stretch=0.2, border=0.5, gain=0.6),
 }
 
 
@@ -126,6 +129,8 @@ def _rectangle(x: Tensor, stretch: float, generator: torch.Generator) -> tuple[T
 
 
 def _intensity(x: Tensor, ranges: Augmentation, generator: torch.Generator) -> Tensor:
+    if ranges.gain:
+        x = (x * 2.0 ** _uniform(x, -ranges.gain, ranges.gain, generator)).clamp(max=1.0)
     if ranges.gamma:
         x = x.clamp(1e-4, 1.0) ** torch.exp(_uniform(x, -ranges.gamma, ranges.gamma, generator))
     if ranges.contrast or ranges.brightness:

@@ -68,7 +68,7 @@ class CXRClassifier(
         weights each that is present by n_absent / n_present.
     augment : {"none", "light", "strong", "robust"}, default="light"
         Random changes of the training images; see `augmentation.AUGMENTATIONS`. "robust" is "strong" with other fields
-        of view, aspect ratios and frames, for images from elsewhere.
+        of view, aspect ratios, frames and exposures, for images from elsewhere.
     validation_fraction : float in [0, 0.5], default=0.1
         Share of the images, split off by patient, for early stopping, the threshold rule and `ood_`.
     patience : int or None, default=5

@@ -150,6 +150,15 @@ def test_border_covers_edges_with_one_grey():
     assert max(greys) > 0.9
 
 
+def test_gain_multiplies_and_burns_out():
+    x = torch.linspace(0.0, 1.0, 11).view(1, 1, 1, 11).repeat(200, 1, 1, 1)
+    changed = Augmentation(gain=0.5)(x, seeded())
+    factor = changed[:, 0, 0, 1] / 0.1
+    assert torch.allclose(changed, (x * factor.view(-1, 1, 1, 1)).clamp(max=1.0), atol=1e-6)
+    assert factor.log2().abs().max() <= 0.5
+    assert factor.log2().std() > 0.2
+
+
 def test_border_spares_some_images():
     changed = Augmentation(border=0.3)(torch.full((400, 1, 20, 20), 0.5), seeded())
     share = (changed != 0.5).flatten(1).any(dim=1).float().mean()

@@ -80,7 +80,8 @@ def threshold(
         typer.echo(f"operating point {name!r}: {point.label} from a probability of {clf.thresholds_[name]:.3f} on")
         if point.n_images is not None:
             whose = f"of {point.n_patients} patients" if images.groups is not None else "(patients unknown)"
+            changed = f", with {point.copies} randomly changed copies of each" if point.copies else ""
             typer.echo(
                 f"sensitivity {point.sensitivity}, specificity {point.specificity} on the {point.n_images} images "
-                f"{whose} that chose it; expect a little less on others"
+                f"{whose} that chose it{changed}; expect a little less on others"
             )

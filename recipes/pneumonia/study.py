@@ -137,6 +137,8 @@ RECIPES = {
         replace(ROBUST, name="long_acquisition", weigh_acquisition=True),
         replace(ROBUST, name="long_amplitudes", augment="strong+zoom+amplitudes"),
         replace(ROBUST, name="long_gain", augment="strong+zoom+gain", calibrate_under="strong+zoom+gain"),
+        replace(LONG, name="long_robust", augment="robust", calibrate_under="robust"),
+        replace(LONG, name="long_robust_24", augment="robust", calibrate_under="robust", max_epochs=24),
         replace(ROBUST, name="long_dropout", dropout=0.4),
         replace(ROBUST, name="long_24", max_epochs=24),
         replace(ROBUST, name="long_resnet10t", backbone="resnet10t"),

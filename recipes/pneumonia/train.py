@@ -42,7 +42,7 @@ RESULTS = Path(__file__).parent / "results" / "training"
 SETTINGS: dict[str, Any] = {
     "backbone": "plain_cnn",
     "image_size": 96,
-    "max_epochs": 24,
+    "max_epochs": 16,
     "augment": "robust",
     "pos_label": "PNEUMONIA",
 }
@@ -141,16 +141,19 @@ def choose(material: Material, folds: Sequence[Answers], n_resamples: int = 1000
     """Choose calibration and operating points by what networks said of images that they did not see, and of copies."""
     raw = np.concatenate([np.concatenate([fold.raw["clean"], *fold.copies]) for fold in folds])
     rows = np.concatenate([np.tile(fold.rows, 1 + COPIES) for fold in folds])
-    positive, patients = material.positive[rows], material.patients[rows]
+    positive = material.positive[rows]
+    common: dict[str, Any] = {
+        "groups": material.patients[rows], "augment": SETTINGS["augment"], "copies": COPIES,
+    }  # fmt: skip
     calibration = fit_calibration(
         raw[:, None], positive.astype(np.int64), task=Task.BINARY, method="platt", labels=LABELS,
-        class_weights=np.ones(2), groups=patients,
+        class_weights=np.ones(2), **common,
     )  # fmt: skip
     points = {}
     for name, text in RULES.items():
         rule, options = parse_rule(text, caller="train")
         points[name] = choose_point(
-            raw, positive, rule, options, groups=patients, name=name, label=LABELS[1], n_resamples=n_resamples
+            raw, positive, rule, options, name=name, label=LABELS[1], n_resamples=n_resamples, **common
         )
     return Chosen(calibration, points)
 

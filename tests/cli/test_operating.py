@@ -63,6 +63,18 @@ def test_costs(model, folder, tmp_path):  # noqa: F811
     assert CXRClassifier.load(model).operating_points_["default"].rule == "number"
 
 
+def test_changed_copies(model, folder):  # noqa: F811
+    changed = ("--data", folder, "--augment", "robust", "--copies", 2, "-q")
+    done = cxr("threshold", "--model", model, "--rule", "sensitivity>=0.8", *changed)
+    assert done.returncode == 0, done.stderr
+    assert "on the 80 images of 40 patients that chose it, with 2 randomly changed copies of each" in done.stdout
+    done = cxr("calibrate", "--model", model, *changed)
+    assert done.returncode == 0, done.stderr
+    clf = CXRClassifier.load(model)
+    for one in (clf.operating_points_["default"], clf.calibration_):
+        assert (one.augment, one.copies, one.n_images) == ("robust", 2, 80)
+
+
 def test_calibration_is_kept(model, folder):  # noqa: F811
     done = cxr("calibrate", "--model", model, "--data", folder, "--split", "train", "--method", "platt", "-q")
     assert done.returncode == 0, done.stderr
@@ -89,6 +101,9 @@ def test_an_unreadable_image_is_named_and_left_out(model, folder, tmp_path):  # 
         (["calibrate", "--method", "isotonic", "--split", "test"], "at least 50 images of each label"),
         (["calibrate", "--prevalence", "2"], "prevalence"),
         (["calibrate", "--split", "val"], "has no 'val' folder"),
+        (["calibrate", "--augment", "wild"], "one of 'light', 'strong', 'robust'"),
+        (["threshold", "--rule", "youden", "--augment", "light", "--copies", "0"], "'copies' parameter"),
+        (["threshold", "--rule", "0.5", "--augment", "light"], "left out for a number"),
     ],
 )
 def test_bad_input_leaves_the_model_as_it_was(model, folder, arguments, message):  # noqa: F811

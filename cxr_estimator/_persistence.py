@@ -27,6 +27,7 @@ from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.provenance import Provenance
 from cxr_estimator.serialization import (
     CONFIG_NAME,
+    OWN_TENSORS,
     WEIGHT_TYPES,
     WEIGHTS_NAME,
     from_json,
@@ -42,8 +43,8 @@ from cxr_estimator.training import seeded
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
 
-_BACKGROUND = "cxr_estimator.background"  # a tensor beside the weights
-_OOD = "cxr_estimator.ood."  # begins the names of tensors of the out-of-distribution statistics
+_BACKGROUND = f"{OWN_TENSORS}background"
+_OOD = f"{OWN_TENSORS}ood."  # begins the names of tensors of the out-of-distribution statistics
 _LARGE = 1e6  # beyond what pixels in [0, 1] can have as mean, or as 1 / standard deviation
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sklearn.utils.validation import check_is_fitted
 
-from cxr_estimator import hub
 from cxr_estimator._validation import check_choice, check_path, invalid, wrong_type
 from cxr_estimator.card import CARD_NAME, ModelCard
 from cxr_estimator.checksums import SUMS_NAME, differing, read_sums, verify, write_sums
@@ -40,6 +39,11 @@ class Sharing(ABC):
     @abstractmethod
     def _read(cls, folder: Path, device: str) -> Self:
         """Read what `_write` wrote, or raise ModelFolderError."""
+
+    @classmethod
+    @abstractmethod
+    def _bundled(cls) -> Path:
+        """Return the folder of the model of this kind that comes with the package, or raise."""
 
     @classmethod
     def _read_other(cls, folder: Path, device: str) -> Self | None:
@@ -132,7 +136,7 @@ class Sharing(ABC):
     @classmethod
     def from_pretrained(
         cls,
-        repo_id_or_path: str | Path,
+        repo_id_or_path: str | Path | None = None,
         *,
         revision: str | None = None,
         token: str | bool | None = None,
@@ -140,7 +144,10 @@ class Sharing(ABC):
         local_files_only: bool = False,
         device: str = "auto",
     ) -> Self:
-        """Load a model from a folder, or from a repository on the Hugging Face Hub.
+        """Load the model that comes with the package, one from a folder, or one from the Hugging Face Hub.
+
+        Without an argument it is the bundled classifier of pneumonia in radiographs of children (docs/pretrained.md),
+        which needs no network. No ensemble is bundled.
 
         `CXRClassifier` also reads what timm shares (`timm.models.push_to_hf_hub`, with model.safetensors): it prepares
         images as timm does and gives the network's own probabilities, of one class per image. Classes are the
@@ -148,12 +155,13 @@ class Sharing(ABC):
 
         Parameters
         ----------
-        repo_id_or_path : str or path
-            A folder that exists, or "user/model".
+        repo_id_or_path : str or path, optional
+            A folder that exists, or "user/model". Default: the bundled model.
         revision : str, optional
-            Branch, tag or commit; a commit pins the model for good. Default: the main branch.
+            Branch, tag or commit of a repository; a commit pins the model for good. Default: the main branch.
         token : str or bool, optional
-            Default: that of `hf auth login` or HF_TOKEN. False: none.
+            Default: that of `hf auth login` or HF_TOKEN. False: none. Like the next two only for a repository: without
+            effect where no request is made.
         cache_dir : path, optional
             Default: the cache of huggingface_hub.
         local_files_only : bool, default=False
@@ -165,13 +173,17 @@ class Sharing(ABC):
         HubError
             The Hub cannot be reached or refuses, or there is no such repository, revision or file.
         ModelFolderError
-            What it holds is damaged, of another version or not one of ours. Damaged downloads are dropped from the
-            cache and fetched once more before that.
+            What it holds is missing, damaged, of another version or not one of ours. Damaged downloads are dropped from
+            the cache and fetched once more before that.
         """
+        if repo_id_or_path is None:
+            repo_id_or_path = cls._bundled()
         if check_path("repo_id_or_path", repo_id_or_path, caller="from_pretrained").is_dir():
             if revision is not None:
-                raise invalid("revision", "from_pretrained", "None for a folder", revision)
+                raise invalid("revision", "from_pretrained", "None for a folder or the bundled model", revision)
             return cls.load(repo_id_or_path, device=device)
+
+        from cxr_estimator import hub
 
         for again in (True, False):
             folder = hub.fetch(
@@ -234,6 +246,8 @@ class Sharing(ABC):
         HubError
             No or a read-only token, no such account, no network, or somebody else pushed at the same time.
         """
+        from cxr_estimator import hub
+
         check_is_fitted(self, "classes_")
         hub.check_repo_id(repo_id, caller="push_to_hub")
         card = replace(self._card(card, caller="push_to_hub"), repo_id=repo_id)

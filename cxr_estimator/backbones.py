@@ -13,11 +13,13 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from cxr_estimator._bundled import BUNDLED, begin_with_bundled
 from cxr_estimator._validation import close_matches, invalid
 from cxr_estimator.errors import InvalidParameterError, WeightsError
 
 PLAIN_CNN = "plain_cnn"
 _PLAIN_MEAN, _PLAIN_STD = (0.5,), (0.25,)
+_PRETRAINED = f"True, False, {BUNDLED!r} or the path of a .safetensors file"
 
 
 class PlainCNN(nn.Module):
@@ -75,9 +77,11 @@ def _plain_stage(before: int, after: int) -> nn.Sequential:
 
 def check_backbone(name: str, *, caller: str) -> str:
     """Return `name` if it is "plain_cnn" or a timm model; the error suggests the nearest names."""
+    if name == PLAIN_CNN:  # loads without timm, which takes seconds to import
+        return name
     import timm
 
-    if name == PLAIN_CNN or (isinstance(name, str) and timm.is_model(name)):
+    if isinstance(name, str) and timm.is_model(name):
         return name
     near = close_matches(name, [PLAIN_CNN, *timm.list_models()], n=5, cutoff=0.5)
     hint = f" Did you mean {', '.join(repr(option) for option in near)}?" if near else ""
@@ -100,9 +104,10 @@ def build_backbone(
     ----------
     name : str
         "plain_cnn" or the name of a timm model.
-    pretrained : bool or path
-        True: timm's weights for this model, from its cache or the Hub. A path: a local `.safetensors` file of this
-        architecture; a first layer and a head of another size are adapted as timm does it.
+    pretrained : bool, "bundled" or path
+        True: timm's weights for this model, from its cache or the Hub. "bundled": those of the model that comes with
+        the package. A path: a local `.safetensors` file of this architecture; a first layer and a head of another size
+        are adapted as timm does it.
     dropout : float in [0, 1), optional
         Before the last layer; a few families drop in their blocks as well. Default: the backbone's own.
 
@@ -115,6 +120,10 @@ def build_backbone(
     """
     caller = "build_backbone"
     check_backbone(name, caller=caller)
+    if pretrained == BUNDLED:
+        model = build_backbone(name, num_outputs=num_outputs, channels=channels, image_size=image_size, dropout=dropout)
+        begin_with_bundled(model, name, channels, caller=caller)
+        return model
     weights = _check_pretrained(pretrained, name, caller)
     own: dict[str, Any] = {} if dropout is None else {"dropout" if name == PLAIN_CNN else "drop_rate": dropout}
     if name == PLAIN_CNN:
@@ -143,16 +152,20 @@ def build_backbone(
 def _check_pretrained(pretrained: bool | str | Path, name: str, caller: str) -> bool | Path:
     if isinstance(pretrained, bool):
         if pretrained and name == PLAIN_CNN:
-            raise invalid("pretrained", caller, f"False for {PLAIN_CNN!r}, which has no published weights", pretrained)
+            constraint = f"False or {BUNDLED!r} for {PLAIN_CNN!r}, which has no published weights"
+            raise invalid("pretrained", caller, constraint, pretrained)
         return pretrained
     if not isinstance(pretrained, str | Path):
-        raise invalid("pretrained", caller, "True, False or the path of a .safetensors file", pretrained)
+        raise invalid("pretrained", caller, _PRETRAINED, pretrained)
     path = Path(pretrained)
     if path.suffix != ".safetensors":  # other formats are pickles, which run code when they are read
-        raise invalid("pretrained", caller, "True, False or the path of a .safetensors file", str(pretrained))
+        raise invalid("pretrained", caller, _PRETRAINED, str(pretrained))
     if name == PLAIN_CNN:
         raise invalid(
-            "pretrained", caller, f"False for {PLAIN_CNN!r}; load whole models with CXRClassifier.load", pretrained
+            "pretrained",
+            caller,
+            f"False or {BUNDLED!r} for {PLAIN_CNN!r}; load whole models with CXRClassifier.load",
+            pretrained,
         )
     if not path.is_file():
         raise WeightsError(f"{path}: there is no such weights file.")

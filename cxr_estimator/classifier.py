@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from cxr_estimator import _fitting, _persistence, _predicting, _timm_checkpoint
+from cxr_estimator._bundled import bundled_folder
 from cxr_estimator._deciding import Deciding
 from cxr_estimator._doubting import Doubting
 from cxr_estimator._explaining import ExplanationPlan, joined
@@ -45,8 +46,9 @@ class CXRClassifier(
         hold any finite numbers: for them None means four standard deviations around the mean of what `fit` is given.
     image_shape : (int, int), optional
         Height and width of flat images, where X is a 2-D array of rows. Default: one line.
-    pretrained : bool or path, default=False
-        True: timm's weights for the backbone. A path: a local `.safetensors` file.
+    pretrained : bool, "bundled" or path, default=False
+        What `fit` starts from. True: timm's weights for the backbone. "bundled": the model that comes with the package,
+        for its own backbone. A path: a local `.safetensors` file.
     dropout : float in [0, 1), optional
         Share of the features before the last layer that each training step leaves out, and that the uncertainty method
         "mc_dropout" samples. Default: the backbone's own, 0.1 for "plain_cnn" and 0 for most of timm.
@@ -349,6 +351,10 @@ class CXRClassifier(
 
     def _file_names(self) -> list[str]:
         return list(_persistence.FILES)
+
+    @classmethod
+    def _bundled(cls) -> Path:
+        return bundled_folder()
 
     @classmethod
     def _read(cls, folder: Path, device: str) -> CXRClassifier:

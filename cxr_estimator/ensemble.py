@@ -19,6 +19,7 @@ from cxr_estimator._fitting import initial_points
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import run_members
 from cxr_estimator._sharing import Sharing
+from cxr_estimator._validation import invalid
 from cxr_estimator.card import ModelCard
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.images import ImageSequence
@@ -183,6 +184,11 @@ class CXREnsemble(Deciding, Doubting, Sharing, ClassifierMixin, BaseEstimator):
 
     def _file_names(self) -> list[str]:
         return _ensembling.file_names(len(self.estimators_))
+
+    @classmethod
+    def _bundled(cls) -> Path:
+        must = "given: the bundled model is one network, which CXRClassifier.from_pretrained() loads"
+        raise invalid("repo_id_or_path", "CXREnsemble.from_pretrained", must, None)
 
     @classmethod
     def _read(cls, folder: Path, device: str) -> CXREnsemble:

@@ -27,6 +27,7 @@ SCHEMA_VERSION = 2
 WEIGHT_TYPES = ("float32", "float16")  # of what is stored; networks compute in float32 or by autocast
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+OWN_TENSORS = "cxr_estimator."  # begins the names of tensors that are no weights of the network
 _MAX_JSON = 50_000_000  # bytes; an explanation of 100,000 images has so many
 _KEYS = {
     "format", "schema_version", "parameters", "classes", "pos_label", "preprocessing", "image_shape",

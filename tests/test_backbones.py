@@ -132,7 +132,7 @@ def test_unknown_layer_suggests_the_nearest():
         named_layer(build("resnet18"), "layer5")
 
 
-@pytest.mark.parametrize("pretrained", ["weights.pth", 3, None, "bundled"])
+@pytest.mark.parametrize("pretrained", ["weights.pth", 3, None, "bundle"])
 def test_pretrained_must_be_safetensors(pretrained):
     with pytest.raises(InvalidParameterError, match="safetensors"):
         build("resnet18", pretrained=pretrained)
@@ -140,7 +140,7 @@ def test_pretrained_must_be_safetensors(pretrained):
 
 @pytest.mark.parametrize("pretrained", [True, "x.safetensors"])
 def test_plain_cnn_has_no_pretrained_weights(pretrained):
-    with pytest.raises(InvalidParameterError, match="False for 'plain_cnn'"):
+    with pytest.raises(InvalidParameterError, match="False or 'bundled' for 'plain_cnn'"):
         build("plain_cnn", pretrained=pretrained)
 
 

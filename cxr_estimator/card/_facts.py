@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
+from cxr_estimator._bundled import BUNDLED
 from cxr_estimator._operating import epoch_choosers, stated_threshold
 from cxr_estimator._outputs import Task
 from cxr_estimator._wording import cell
 from cxr_estimator.calibration import CALIBRATORS
 from cxr_estimator.doubts import DOUBTS
+from cxr_estimator.pretrained import ATTRIBUTION
 from cxr_estimator.provenance import Provenance, Side
 from cxr_estimator.statistics import Estimate
 from cxr_estimator.thresholds import OperatingPoint
@@ -171,7 +173,14 @@ def _first_weights(pretrained: Any) -> str:
     """Name no file: where the weights lay is nobody else's business."""
     if pretrained is True:
         return "pretrained, as timm has them for this network"
+    if pretrained == BUNDLED:
+        return "those of the model bundled with cxr_estimator"
     return "random" if pretrained is False else "pretrained, from elsewhere"
+
+
+def bundled_data(members: Sequence[Any]) -> str | None:
+    """Return what the bundled weights were trained on, where training began with them, whatever its author said."""
+    return ATTRIBUTION if any(one.pretrained == BUNDLED for one in members) else None
 
 
 def _intensities(preprocessing: Any) -> str:

@@ -42,8 +42,12 @@ DataOption = Annotated[
     ),
 ]
 ModelOption = Annotated[
-    Path,
-    typer.Option("--model", help="A model folder, or one on the Hugging Face Hub: user/model or user/model@revision."),
+    Path | None,
+    typer.Option(
+        "--model",
+        help="A model folder, or one on the Hugging Face Hub: user/model or user/model@revision. Default: the model "
+        "that comes with the package.",
+    ),
 ]
 RevisionOption = Annotated[
     str | None, typer.Option(help="Branch, tag or commit of the repository. Default: its main branch.")
@@ -53,9 +57,12 @@ FormatOption = Annotated[Format, typer.Option("--format", help="Format of the ta
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 JobsOption = Annotated[int, typer.Option(help="Threads that read images; -1: one per core.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars, nor which model is used.")]
 NewModelOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Folder for the new model; default: it replaces the old one.")
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="Folder for the new model; default: it replaces the old one. Needed without --model."
+    ),
 ]
 UnseenSplitOption = Annotated[
     str | None,
@@ -85,13 +92,30 @@ LabelColumnOption = Annotated[
 ]
 
 
-def load_model(model: Path, device: str) -> CXRClassifier:
-    """Return the model of a folder, or where there is no such folder, that of a repository on the Hub."""
+def load_model(model: Path | None, device: str, *, quiet: bool) -> CXRClassifier:
+    """Return the bundled model, that of a folder, or where there is no such folder, that of a repository on the Hub.
+
+    Unless `quiet`, standard error tells which one it is.
+    """
+    clf = _load_model(model, device)
+    if not quiet:
+        typer.echo(f"model: {_bundled_model(clf) if model is None else model}", err=True)
+    return clf
+
+
+def _bundled_model(clf: CXRClassifier) -> str:
+    from cxr_estimator import __version__
+
+    labels = ", ".join(map(str, clf.classes_))
+    return f"the one that comes with cxr_estimator {__version__} ({labels}); --model names another"
+
+
+def _load_model(model: Path | None, device: str) -> CXRClassifier:
     from cxr_estimator.classifier import CXRClassifier
 
-    if check_path("--model", model, caller="cxr").is_dir():
+    if model is None or check_path("--model", model, caller="cxr").is_dir():
         with collect_skipped():
-            return CXRClassifier.load(model, device=device)
+            return CXRClassifier.from_pretrained(model, device=device)
     repo_id, _, revision = model.as_posix().partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id) or repo_id.startswith("."):
         raise ModelFolderError(f"{model}: there is no such model folder, and models on the Hub are named user/model.")
@@ -153,7 +177,7 @@ def label_of(text: str | None, labels: Any) -> Any:
 
 @contextlib.contextmanager
 def adjust(
-    model: Path,
+    model: Path | None,
     source: tuple[Path, str | None, str | None, str | None, Sequence[str] | None],
     output: Path | None,
     *,
@@ -163,16 +187,22 @@ def adjust(
 ) -> Iterator[tuple[CXRClassifier, ImageDataset]]:
     """Give a saved model and labelled images to the block, and save the model when it ends well.
 
-    `source`: the data, the split (default: val where the folder has it), and the options of `load_data`.
+    Only a folder is changed in place: a model on the Hub and the bundled one need an `output`. `source`: the data, the
+    split (default: val where the folder has it), and the options of `load_data`.
     """
     from cxr_estimator.datasets.folder import split_folders
     from cxr_estimator.serialization import writable_folder
 
     data, split, patient_column, label_pattern, columns = source
-    if output is None and not model.is_dir():
+    target = output or model
+    if target is None:
+        raise DataError(
+            "The model that comes with the package stays as it is; name a folder for a new one by --output."
+        )
+    if output is None and not target.is_dir():
         raise DataError(f"{model}: there is no such model folder; for a model on the Hub, name a new one by --output.")
-    clf = load_model(model, device)
-    target = writable_folder(output or model)
+    clf = load_model(model, device, quiet=quiet)
+    writable_folder(target)
     if split is None:
         split = "val" if data.is_dir() and "val" in split_folders(data) else "all"
     images = load_data(data, split, patient_column, label_pattern, label_columns(clf, columns))

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 
 def benchmark(
-    model: ModelOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables; also to take up a run.")],
+    model: ModelOption = None,
     images: Annotated[
         list[Path] | None, typer.Argument(help="Images without labels: files, or folders that are searched.")
     ] = None,
@@ -79,7 +79,7 @@ def benchmark(
     from cxr_estimator.serialization import writable_folder
 
     check_outside(output, [path for path in (*(images or []), data, background) if path is not None])
-    clf = load_model(model, device)
+    clf = load_model(model, device, quiet=quiet)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
     X, y, patients = _data(images, data, split, patient_column, label_pattern, label_columns(clf, label_column))
     labels = {str(label): label for label in clf.classes_.tolist()}

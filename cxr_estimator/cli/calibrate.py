@@ -24,8 +24,8 @@ from cxr_estimator.cli._common import (
 
 
 def calibrate(
-    model: ModelOption,
     data: DataOption,
+    model: ModelOption = None,
     method: Annotated[str, typer.Option(help="temperature, platt or isotonic.")] = "temperature",
     prevalence: Annotated[
         float | None, typer.Option(help="Share of the positive label where the model will be used, if not as here.")

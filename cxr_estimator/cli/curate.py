@@ -84,7 +84,7 @@ def curate(
     if model is None:
         clf = CXRClassifier(backbone, image_size=image_size, max_epochs=epochs, learning_rate=learning_rate)
     else:
-        clf = load_model(model, device).set_params(pos_label=None, threshold=0.5, checkpoint_dir=None)
+        clf = load_model(model, device, quiet=quiet).set_params(pos_label=None, threshold=0.5, checkpoint_dir=None)
     clf.set_params(device=device, n_jobs=jobs, verbose=0 if quiet else 1, random_state=seed, on_error="skip")
     if cache_dir is not None:
         clf.set_params(cache_dir=cache_dir)

@@ -61,8 +61,8 @@ def default_split(data: Path) -> str:
 
 
 def evaluate(
-    model: ModelOption,
     data: DataOption,
+    model: ModelOption = None,
     split: Annotated[
         str | None, typer.Option(help="train, val, test or all. Default: test where the folder has it.")
     ] = None,
@@ -89,7 +89,7 @@ def evaluate(
     from cxr_estimator.evaluation import evaluate as measure
 
     check_output(output)
-    clf = load_model(model, device)
+    clf = load_model(model, device, quiet=quiet)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
     attributes = _attributes(data, subgroup or [])
     columns = label_columns(clf, label_column)

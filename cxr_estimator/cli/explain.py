@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 def explain(
     images: ImagesArgument,
-    model: ModelOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the figures and the table.")],
+    model: ModelOption = None,
     method: Annotated[
         str,
         typer.Option(help="Attribution method, several with commas, or 'all' that the network supports (takes long)."),
@@ -71,7 +71,7 @@ def explain(
         colormap(cmap)  # raises now rather than after the first images
     files = find_images(images)
     check_outside(output, [*images, *([] if background is None else [background])])
-    clf = load_model(model, device)
+    clf = load_model(model, device, quiet=quiet)
     clf.set_params(on_error="skip", n_jobs=jobs)
     labels = {str(label): label for label in clf.classes_.tolist()}
     request: dict[str, Any] = {

@@ -34,7 +34,7 @@ _SHOWN = 5  # unusual images that are explained on standard error
 
 def predict(
     images: ImagesArgument,
-    model: ModelOption,
+    model: ModelOption = None,
     threshold: Annotated[
         float | None, typer.Option(help="Probability of the positive label to decide at; default: the model's own.")
     ] = None,
@@ -49,6 +49,8 @@ def predict(
 ) -> None:
     """Write a row for each image: decision and probabilities; an unreadable image is a row with the reason.
 
+    Without --model it is the bundled one, for pneumonia in chest radiographs of children, that decides.
+
     Where the model knows what ordinary images are like, ood_p_value and unusual tell how strange each is.
     """
     import numpy as np
@@ -57,7 +59,7 @@ def predict(
     from cxr_estimator._decisions import decided, deciding_point
 
     check_output(output)
-    clf = load_model(model, device)
+    clf = load_model(model, device, quiet=quiet)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
     if threshold is not None and operating_point is not None:
         raise DataError("--threshold and --operating-point exclude each other.")

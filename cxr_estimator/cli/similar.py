@@ -42,7 +42,7 @@ def similar(
             help="The known cases, as for the other commands.",
         ),
     ],
-    model: ModelOption,
+    model: ModelOption = None,
     k: Annotated[int, typer.Option("-k", "--number", help="So many cases.")] = 5,
     exclude_same: Annotated[bool, typer.Option(help="Leave out known cases with the very same pixels.")] = False,
     split: AnySplitOption = "all",
@@ -66,7 +66,7 @@ def similar(
     columns = [label_column] if label_column else None
     known = load_data(data, split, None, label_pattern, columns, patient_pattern=None)
     check_number("k", k, caller="cxr similar", low=1, high=len(known.X), integer=True)
-    clf = load_model(model, device)
+    clf = load_model(model, device, quiet=quiet)
     clf.set_params(n_jobs=jobs, verbose=0 if quiet else 1, on_error="raise")
     files = [str(image)]
     clf._embed(files)  # fails now rather than after the known cases

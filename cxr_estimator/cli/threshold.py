@@ -26,12 +26,12 @@ from cxr_estimator.cli._common import (
 
 
 def threshold(
-    model: ModelOption,
     data: DataOption,
     rule: Annotated[
         str,
         typer.Option(help="'sensitivity>=0.95', 'specificity>=0.9', youden, f_beta, cost, or a probability."),
     ],
+    model: ModelOption = None,
     name: Annotated[
         str | None, typer.Option(help="Such as screening or rule_in. Default: default, or the label of several.")
     ] = None,

@@ -36,7 +36,10 @@ def train(
     image_size: Annotated[int, typer.Option(help="Height and width of the input, in pixels.")] = 224,
     channels: Annotated[int, typer.Option(help="1 for grey, 3 for colour.")] = 1,
     pretrained: Annotated[
-        str, typer.Option(help="no; yes: timm's weights; or the path of a .safetensors file.")
+        str,
+        typer.Option(
+            help="no; yes: timm's weights; bundled: the model of the package; or the path of a .safetensors file."
+        ),
     ] = "no",
     dropout: Annotated[
         float | None, typer.Option(help="Share of features left out before the last layer. Default: the backbone's.")

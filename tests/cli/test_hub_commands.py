@@ -199,10 +199,10 @@ def test_neither_a_folder_nor_a_repository(hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("my-model", str(tmp_path / "model"), "../model", "a/b/c"):
         with pytest.raises(ModelFolderError, match=r"there is no such model folder, and models on the Hub are named"):
-            load_model(type(tmp_path)(name), "cpu")
+            load_model(type(tmp_path)(name), "cpu", quiet=True)
     assert not hub.requests
     with pytest.raises(HubError, match=r"^alice/none: there is no such .* here, and on the Hub: .* no such repo"):
-        load_model(type(tmp_path)("alice/none"), "cpu")
+        load_model(type(tmp_path)("alice/none"), "cpu", quiet=True)
 
 
 def test_no_right_to_push(hub, model, monkeypatch):

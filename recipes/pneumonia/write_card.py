@@ -19,9 +19,10 @@ import table
 
 from cxr_estimator import CXRClassifier, ModelCard
 from cxr_estimator.card import CARD_NAME, PICTURE_NAME
+from cxr_estimator.pretrained import ATTRIBUTION, FOLDER
 
 ROOT = Path(__file__).parents[2]
-BUNDLED, TRAINING = ROOT / "cxr_estimator" / "pretrained", study.RESULTS / "training"
+TRAINING = study.RESULTS / "training"
 THREE_CLASSES = ROOT / "recipes" / "three_classes" / "results" / "README.md"
 FIGURES = {
     "auroc": "AUROC",
@@ -39,7 +40,7 @@ SIDES = ("all patients", "patients that chose nothing")
 
 def main() -> None:
     """Write the card of the model that is there."""
-    save(CXRClassifier.load(BUNDLED), BUNDLED, TRAINING)
+    save(CXRClassifier.load(FOLDER), FOLDER, TRAINING)
 
 
 def save(model: CXRClassifier, folder: Path, results: Path) -> None:
@@ -53,20 +54,16 @@ def save(model: CXRClassifier, folder: Path, results: Path) -> None:
             "children aged one to five, front views, one hospital (Guangzhou Women and Children's Medical Center). "
             "Expect worse results anywhere else."
         ),
-        attribution=(
-            "D. Kermany, K. Zhang, M. Goldbaum: Labeled Optical Coherence Tomography (OCT) and Chest X-Ray Images for "
-            "Classification, Mendeley Data, 2018, CC BY 4.0; described in Kermany et al., Cell 172(5), 2018, "
-            "doi:10.1016/j.cell.2018.02.010. Weights began at random."
-        ),
+        attribution=f"{ATTRIBUTION}. Weights began at random.",
         development=development(results),
         explanations=pd.read_csv(explanations),
         bundled=True,
     )
     model.save(folder, dtype="float16", card=card)
-    if folder.resolve() != BUNDLED.resolve():
+    if folder.resolve() != FOLDER.resolve():
         return
     text = (folder / CARD_NAME).read_text(encoding="utf-8")
-    picture = (BUNDLED / PICTURE_NAME).relative_to(ROOT).as_posix()
+    picture = (FOLDER / PICTURE_NAME).relative_to(ROOT).as_posix()
     (ROOT / "MODEL_CARD.md").write_text(text.replace(f"]({PICTURE_NAME})", f"]({picture})"), encoding="utf-8")
 
 

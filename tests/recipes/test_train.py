@@ -28,7 +28,7 @@ def call(folder, found, monkeypatch):
         monkeypatch.setattr(train, name, value)
     monkeypatch.setattr(judging, "N_RESAMPLES", 10)
     monkeypatch.setattr(write_card, "ROOT", folder)
-    monkeypatch.setattr(write_card, "BUNDLED", folder / "model")
+    monkeypatch.setattr(write_card, "FOLDER", folder / "model")
 
     def run(*arguments):
         common = ["--data", str(folder / "data"), "--cache", str(folder / "cache"), "--jobs", "1"]

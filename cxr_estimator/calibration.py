@@ -220,8 +220,8 @@ def fit_calibration(
     Saerens et al. (2002), Adjusting the outputs of a classifier to new a priori probabilities, Neural Comput. 14(1),
     doi:10.1162/089976602753284446, for the shift of the prevalence
     """
-    has = target if task is Task.MULTILABEL else (target[:, None] == np.arange(len(labels))).astype(np.float64)
-    _check_counts(has, task, method, labels, copies)
+    check_counts(target, task, method, labels, copies=copies)
+    has = _has(target, task, len(labels))
     shares = np.nanmean(has, axis=0)
     shift = np.zeros(len(labels))
     if prevalence is not None:
@@ -263,8 +263,19 @@ def _fit_label(
     return fit_temperature(scores[:, None], positive.astype(np.int64)) if fit is None else fit(scores, positive)
 
 
-def _check_counts(has: np.ndarray, task: Task, method: str, labels: Sequence[Any], copies: int) -> None:
-    """Raise unless there are enough images of each class, or with and without each label; `has` (N, K)."""
+def _has(target: np.ndarray, task: Task, n_labels: int) -> np.ndarray:
+    """Return which images have each class or label, (N, K): 1 or 0, of labels NaN where it is unknown."""
+    return target if task is Task.MULTILABEL else (target[:, None] == np.arange(n_labels)).astype(np.float64)
+
+
+def check_counts(
+    target: np.ndarray, task: Task, method: str, labels: Sequence[Any], *, copies: int = 0, caller: str = "calibrate"
+) -> None:
+    """Raise a DataError unless there are enough images of each class, or with and without each label.
+
+    Parameters are those of `fit_calibration`.
+    """
+    has = _has(target, task, len(labels))
     fewest = CALIBRATORS[method].fewest
     counts = [((has[:, k] == 1).sum(), repr(label)) for k, label in enumerate(labels)]
     if task is Task.MULTILABEL:
@@ -272,4 +283,4 @@ def _check_counts(has: np.ndarray, task: Task, method: str, labels: Sequence[Any
     for occurring, of in counts:
         count = occurring // (1 + copies)
         if count < fewest:
-            raise DataError(f"calibrate: {method!r} needs at least {fewest} images of each label. Got {count} of {of}.")
+            raise DataError(f"{caller}: {method!r} needs at least {fewest} images of each label. Got {count} of {of}.")

@@ -15,7 +15,7 @@ from cxr_estimator._operating import Judged, check_weights, judged, point_label,
 from cxr_estimator._outputs import Task
 from cxr_estimator._sampling import Copies, kept_of
 from cxr_estimator._validation import check_choice, check_labels, check_number, invalid, wrong_type
-from cxr_estimator.calibration import CALIBRATORS, Calibration, fit_calibration, log_weights
+from cxr_estimator.calibration import CALIBRATORS, Calibration, check_counts, fit_calibration, log_weights
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.fingerprints import fingerprint
 from cxr_estimator.images import ImageSequence, as_images
@@ -153,6 +153,7 @@ def cross_val_calibration(
     shares = prevalences(prevalence, task, classes, positive_label(clf, task, classes), caller)
     weights = class_weights(clf.class_weight, classes, target)
     check_weights(classes, weights, caller)
+    check_counts(target, task, method, classes.tolist(), caller=caller)  # rather now than after all folds
     changed = Copies.check(augment, copies, clf.random_state, caller=caller)
     known = known_patients(clf, images, groups, caller=caller)
     folds = patient_folds(clf, _strata(labels), known, cv, caller=caller)

@@ -10,7 +10,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold
 
-from cxr_estimator import cross_val_calibration, cross_val_threshold
+from cxr_estimator import CXRClassifier, cross_val_calibration, cross_val_threshold
 from cxr_estimator._calibration_maps import Affine, Steps
 from cxr_estimator._outputs import Task
 from cxr_estimator._sampling import Copies, with_copies
@@ -223,10 +223,14 @@ def test_a_calibration_that_does_not_fit(fitted, three_classes, phantoms):
         ({"augment": "wild"}, InvalidParameterError, "'augment' parameter of cross_val_calibration"),
         ({"augment": "light", "copies": 0}, InvalidParameterError, "'copies' parameter of cross_val_calibration"),
         ({"clf": "resnet18"}, InvalidTypeError, "a CXRClassifier"),
+        ({"method": "isotonic"}, DataError, "cross_val_calibration: 'isotonic' needs at least 50 images of each label"),
         ({"clf": small_classifier(class_weight={"NORMAL": 0.0})}, DataError, r"\['NORMAL'\] had weight 0"),
     ],
 )
-def test_bad_input_to_calibration(phantoms, change, error, message):
+def test_bad_input_to_calibration(monkeypatch, phantoms, change, error, message):
     given = {"clf": small_classifier(), "X": phantoms.X, "y": phantoms.y, "groups": phantoms.groups}
+    monkeypatch.setattr(
+        CXRClassifier, "fit", lambda *_, **__: pytest.fail("all this is known before any fold is fitted")
+    )
     with pytest.raises(error, match=message):
         cross_val_calibration(**{**given, **change})

@@ -48,7 +48,7 @@ class Judged(NamedTuple):
         Of several labels per image 1, 0 or NaN (unknown).
     groups : ndarray (M,)
         Without patients, each image is its own.
-    content_ids : ndarray (M,) of str
+    content_ids : ndarray (M,) of str, as objects: those of copies take no room of their own
     readable : ndarray (N,), bool
         Which of all the images these are.
 
@@ -104,7 +104,7 @@ def judged(clf: CXRClassifier, X: Any, y: Any, groups: Any, *, caller: str, copi
         np.concatenate(logits[:, readable]),
         of_each(labels[readable]),
         of_each(patients[readable]),
-        of_each(np.array(ids)),
+        of_each(np.array(ids, dtype=object)),
         readable,
     )
 

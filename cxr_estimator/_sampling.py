@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from cxr_estimator._batches import run_batches
 from cxr_estimator._predicting import execution, not_finite
 from cxr_estimator._progress import bar, check_callback, told_how_far
-from cxr_estimator._validation import check_choice, check_number, check_seed
+from cxr_estimator._validation import MOST_COPIES, check_choice, check_number, check_seed
 from cxr_estimator.augmentation import AUGMENTATIONS
 from cxr_estimator.errors import UnsupportedMethodError
 from cxr_estimator.inference import normalise, unit_tensor
@@ -28,7 +28,6 @@ Draw = Callable[[int], Tensor]  # the number of a sample -> logits (n, K) of the
 Sampling = Callable[[PreparedImages, Tensor], Draw]  # a batch and its normalised images (n, C, H, W) -> its samples
 
 _CALLER = "uncertainty"
-_MOST_COPIES = 1000
 # what torch's modules for dropout call, also in eval mode, and whether each leaves out whole channels
 _DROPOUTS = {F.dropout: False, F.dropout1d: True, F.dropout2d: True, F.dropout3d: True}
 
@@ -93,8 +92,8 @@ class Copies(NamedTuple):
         """Return what the parameters `augment` and `copies` ask for; None without `augment`."""
         if augment is None:
             return None
-        _check_change(augment, caller=caller)
-        number = int(check_number("copies", copies, caller=caller, low=1, high=_MOST_COPIES, integer=True))
+        augment = _check_change(augment, caller=caller)
+        number = int(check_number("copies", copies, caller=caller, low=1, high=MOST_COPIES, integer=True))
         return cls(augment, number, check_seed(random_state, caller=caller))
 
 
@@ -118,8 +117,8 @@ def with_copies(clf: Any, X: Any, copies: Copies) -> tuple[np.ndarray, tuple[str
     return logits, tuple(found[0][1][row] for row in readable)
 
 
-def _check_change(augment: Any, *, caller: str) -> None:
-    check_choice("augment", augment, [name for name, change in AUGMENTATIONS.items() if change], caller=caller)
+def _check_change(augment: Any, *, caller: str) -> str:
+    return check_choice("augment", augment, [name for name, change in AUGMENTATIONS.items() if change], caller=caller)
 
 
 def _changed(clf: CXRClassifier, augment: str, seed: int, prepared: PreparedImages, x: Tensor) -> Draw:
@@ -131,7 +130,8 @@ def _changed(clf: CXRClassifier, augment: str, seed: int, prepared: PreparedImag
         if number == 0:
             return clf.model_(x)
         generators = _generators(seed, prepared.content_ids, number)
-        copies = [change(unit[row : row + 1], own) for row, own in enumerate(generators)]
+        with torch.autocast(x.device.type, enabled=False):  # as in training: bfloat16 would round where pixels lie
+            copies = [change(unit[row : row + 1], own) for row, own in enumerate(generators)]
         return clf.model_(normalise(torch.cat(copies), clf.preprocessing_))
 
     return draw

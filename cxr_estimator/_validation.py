@@ -13,6 +13,7 @@ from typing import Any
 
 from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError
 
+MOST_COPIES = 1000  # randomly changed ones of each image
 _MAX_NAME = 100  # characters of a name that is looked for among others
 _MAX_SHOWN = 1000  # characters of a value in a message
 
@@ -122,7 +123,7 @@ def check_copies(augment: Any, copies: Any, *, caller: str) -> None:
     """Raise unless what is kept of changed copies is a name and how many, or None and 0."""
     if not isinstance(augment, str | None):
         raise wrong_type("augment", caller, "None or a text", augment)
-    check_number("copies", copies, caller=caller, low=0, integer=True)
+    check_number("copies", copies, caller=caller, low=0, high=MOST_COPIES, integer=True)
     if (augment is None) != (copies == 0):
         raise invalid("copies", caller, "0 without `augment`, and above 0 with it", copies)
 

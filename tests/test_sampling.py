@@ -15,6 +15,7 @@ from PIL import Image
 
 from cxr_estimator import CXRClassifier
 from cxr_estimator._calibration_maps import Affine
+from cxr_estimator._operating import judged
 from cxr_estimator._outputs import Task
 from cxr_estimator._sampling import Copies, with_copies
 from cxr_estimator.augmentation import AUGMENTATIONS
@@ -62,6 +63,21 @@ def test_each_image_and_its_copies_by_hand(own, phantoms):
             assert found[number, row, 0] == pytest.approx(by_hand, abs=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_changed_is_not_rounded(own, phantoms, precision, monkeypatch):
+    seen = []
+    original = torch.nn.functional.grid_sample
+    monkeypatch.setattr(
+        torch.nn.functional, "grid_sample", lambda x, grid, **how: seen.append(grid) or original(x, grid, **how)
+    )
+    with_copies(own.set_params(precision=precision), phantoms.X[:3], ROBUST)
+    assert len(seen) == 6
+    for grid in seen:
+        assert not torch.equal(grid, grid.bfloat16().float())
+        steps = grid.double().diff(dim=2)  # a change of geometry is linear
+        torch.testing.assert_close(steps, steps[:, :, :1].expand_as(steps), atol=1e-5, rtol=0)
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.permutations(range(12)))
 def test_copies_do_not_depend_on_order_or_batch(fitted, phantoms, logits, order):
@@ -76,6 +92,12 @@ def test_an_ensemble_gives_the_mean_of_what_its_members_give(ensemble, phantoms)
     np.testing.assert_allclose(found, np.mean(members, axis=0), atol=1e-6)
     calibrated = copy.copy(ensemble).calibrate(phantoms.X, phantoms.y, augment="light", copies=1)
     assert (calibrated.calibration_.augment, calibrated.calibration_.copies) == ("light", 1)
+
+
+def test_ids_of_images_are_kept_once(own, phantoms):
+    data = judged(own, phantoms.X[:4], phantoms.y[:4], None, caller="test", copies=Copies("light", 3, 0))
+    assert data.content_ids.shape == (16,)
+    assert len({id(one) for one in data.content_ids}) == 4
 
 
 def test_an_unreadable_image_has_no_copies(own, phantoms, tmp_path):
@@ -197,7 +219,16 @@ def test_copies_are_saved(own, phantoms, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"copies": -1}, {"copies": 0}, {"copies": "many"}, {"augment": None}, {"augment": 3}, {"copies": True}]
+    "change",
+    [
+        {"copies": -1},
+        {"copies": 0},
+        {"copies": 1001},
+        {"copies": "many"},
+        {"augment": None},
+        {"augment": 3},
+        {"copies": True},
+    ],
 )
 @pytest.mark.parametrize("kind", ["point", "calibration"])
 def test_wrong_copies_are_refused(own, phantoms, tmp_path, kind, change):

@@ -149,6 +149,8 @@ def test_the_parts_of_the_synthetic_archive_share_no_patient(monkeypatch):
         ({"test_labels": np.ones((4, 1), int)}, "is not PneumoniaMNIST"),
         ({"train_labels": np.eye(4, 2, dtype=int)}, "is not PneumoniaMNIST"),
         ({"train_images": np.zeros((4, 28, 28, 3), np.uint8)}, "is not PneumoniaMNIST"),
+        ({"val_images": np.zeros((4, 64, 64), np.uint8)}, "is not PneumoniaMNIST at 28 px"),
+        ({"test_images": np.zeros((4, 28, 28), np.int64)}, "is not PneumoniaMNIST"),
     ],
 )
 def test_another_archive_than_pneumonia_mnist(mnist, tmp_path, capsys, change, message):

@@ -22,12 +22,14 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does, be
 import numpy as np
 
 from cxr_estimator import CXRClassifier, EvaluationReport, evaluate, load_image_folder, patient_split
+from cxr_estimator.errors import DataError
 from cxr_estimator.roc import delong
 from cxr_estimator.versions import package_versions
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = {"train": 0.60, "calibrate": 0.15, "test": 0.25}
 BACTERIAL, VIRAL = "bacteria", "virus"  # as the file names say
+CLASSES = {"NORMAL", BACTERIAL, VIRAL}
 CAUSE = f"auroc_{VIRAL}_against_{BACTERIAL}"
 ROWS = {
     "macro_auroc": "AUROC, mean of the classes",
@@ -82,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(clf: CXRClassifier, data: str | Path) -> dict[str, Any]:
     """Fit, calibrate and evaluate `clf`; return its settings and figures, with no path and no patient."""
     X, y, patients = load_image_folder(data, label_pattern=f"_({BACTERIAL}|{VIRAL})_")
+    if {*y} != CLASSES:
+        raise DataError(f"{data}: holds the classes {sorted({*y})}, not {sorted(CLASSES)} of the Kaggle pneumonia set.")
     split = patient_split(y, patients, fractions=tuple(PARTS.values()), random_state=0)
     parts = {name: (X[rows], y[rows], patients[rows]) for name, rows in zip(PARTS, split, strict=True)}
     images, labels, owners = parts["train"]

@@ -137,6 +137,17 @@ def test_a_folder_with_other_names(recipe, tmp_path):
         recipe.main(["--data", str(tmp_path), "--output", str(tmp_path / "output")])
 
 
+def test_a_class_too_many_is_noticed_before_training(recipe, tmp_path, monkeypatch):
+    names = ("NORMAL/IM-0001-0001", "PNEUMONIA/person1_bacteria_1", "PNEUMONIA/person2_virus_2", "PNEUMONIA/person3")
+    for name in names:
+        path = tmp_path / f"{name}.jpeg"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (32, 32)).save(path)
+    monkeypatch.setattr(recipe.CXRClassifier, "fit", lambda *_, **__: pytest.fail("too late"))
+    with pytest.raises(DataError, match=r"holds the classes \['NORMAL', 'PNEUMONIA', 'bacteria', 'virus'\], not"):
+        recipe.run(recipe.CXRClassifier(), tmp_path)
+
+
 def test_the_page_of_results_is_up_to_date(recipe):
     runs = recipe.read(recipe.RESULTS)
     assert runs

@@ -44,6 +44,11 @@ def cell(one: Estimate, sign: str = "") -> str:
     return f"{one.value:{sign}.3f} ({one.low:{sign}.3f} to {one.high:{sign}.3f})"
 
 
+def changed_copies(number: int) -> str:
+    """Return "1 randomly changed copy" or "4 randomly changed copies"."""
+    return f"{number:,} randomly changed {'copy' if number == 1 else 'copies'}"
+
+
 def printable(text: str) -> str:
     r"""Return text that UTF-8 can hold: a byte of a name that is no UTF-8 becomes "\udcff" or the like."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

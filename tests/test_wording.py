@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from cxr_estimator._wording import Markdown, cell, escaped, fenced, markdown_rows, printable, words
+from cxr_estimator._wording import Markdown, cell, changed_copies, escaped, fenced, markdown_rows, printable, words
 from cxr_estimator.statistics import Estimate
 
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
@@ -43,6 +43,14 @@ def test_nothing_ends_a_block_of_code(text):
     assert not others
     assert (block.type, block.info) == ("fence", "text")
     assert block.content.strip("\n") == text.strip()
+
+
+def test_copies_are_counted():
+    assert [changed_copies(number) for number in (1, 2, 1000)] == [
+        "1 randomly changed copy",
+        "2 randomly changed copies",
+        "1,000 randomly changed copies",
+    ]
 
 
 def test_markdown_is_left_alone():

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from cxr_estimator._bundled import BUNDLED
 from cxr_estimator._operating import epoch_choosers, stated_threshold
 from cxr_estimator._outputs import Task
-from cxr_estimator._wording import cell
+from cxr_estimator._wording import cell, changed_copies
 from cxr_estimator.calibration import CALIBRATORS
 from cxr_estimator.doubts import DOUBTS
 from cxr_estimator.pretrained import ATTRIBUTION
@@ -245,8 +245,7 @@ def _point(clf: Any, point: OperatingPoint) -> tuple[str, ...]:
 def _chosen_on(what: Any) -> str:
     """Return the images, and their changed copies, that chose a point or that a calibration was fitted on."""
     images = images_of(what.n_images, what.n_patients)
-    each = f"{what.copies:,} randomly changed {'copy' if what.copies == 1 else 'copies'}"
-    return images if what.augment is None else f"{images}, and of each {each} ({what.augment})"
+    return images if what.augment is None else f"{images}, and of each {changed_copies(what.copies)} ({what.augment})"
 
 
 def calibration(clf: Any) -> str | None:

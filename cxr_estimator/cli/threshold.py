@@ -57,6 +57,7 @@ def threshold(
 ) -> None:
     """Choose an operating point of a model on labelled images that did not train it."""
     from cxr_estimator._operating import point_label, point_name
+    from cxr_estimator._wording import changed_copies
 
     source = data, split, patient_column, label_pattern, label_column
     with adjust(model, source, output, device=device, jobs=jobs, quiet=quiet) as (clf, images):
@@ -80,7 +81,7 @@ def threshold(
         typer.echo(f"operating point {name!r}: {point.label} from a probability of {clf.thresholds_[name]:.3f} on")
         if point.n_images is not None:
             whose = f"of {point.n_patients} patients" if images.groups is not None else "(patients unknown)"
-            changed = f", with {point.copies} randomly changed copies of each" if point.copies else ""
+            changed = f", with {changed_copies(point.copies)} of each" if point.copies else ""
             typer.echo(
                 f"sensitivity {point.sensitivity}, specificity {point.specificity} on the {point.n_images} images "
                 f"{whose} that chose it{changed}; expect a little less on others"

@@ -84,8 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(clf: CXRClassifier, data: str | Path) -> dict[str, Any]:
     """Fit, calibrate and evaluate `clf`; return its settings and figures, with no path and no patient."""
     X, y, patients = load_image_folder(data, label_pattern=f"_({BACTERIAL}|{VIRAL})_")
-    if {*y} != CLASSES:
-        raise DataError(f"{data}: holds the classes {sorted({*y})}, not {sorted(CLASSES)} of the Kaggle pneumonia set.")
+    if (there := set(y.tolist())) != CLASSES:
+        raise DataError(
+            f"{data}: holds the classes {sorted(there)}, not {sorted(CLASSES)} of the Kaggle pneumonia set."
+        )
     split = patient_split(y, patients, fractions=tuple(PARTS.values()), random_state=0)
     parts = {name: (X[rows], y[rows], patients[rows]) for name, rows in zip(PARTS, split, strict=True)}
     images, labels, owners = parts["train"]

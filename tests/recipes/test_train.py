@@ -97,3 +97,11 @@ def test_each_fold_is_judged_with_what_the_others_chose(found, monkeypatch):
     chosen = train.choose(found, folds[1:], n_resamples=1)
     least = chosen.calibration(np.array([[chosen.points["screening"].score]]))
     assert everyone.points["screening"][0] == pytest.approx(least[0, 0])
+
+
+def test_the_card_has_the_figures_of_the_seed_of_the_model(call, folder):
+    call("--output", str(folder / "model"), "--seed", "3")
+    card = (folder / "model" / "README.md").read_text()
+    value, low, high = json.loads((folder / "results" / "3.json").read_text())["all patients"]["summary"]["clean_auroc"]
+    assert f"| {value:.3f} [{low:.3f}, {high:.3f}] |" in card
+    assert "All patients, seed 3." in card

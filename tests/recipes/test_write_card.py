@@ -21,7 +21,7 @@ def runs():
 
 def test_both_cards_are_up_to_date():
     card = (FOLDER / CARD_NAME).read_text()
-    assert write_card.development(write_card.TRAINING).strip() in card, "run recipes/pneumonia/write_card.py"
+    assert write_card.development(write_card.TRAINING, 0).strip() in card, "run recipes/pneumonia/write_card.py"
     picture = (FOLDER / PICTURE_NAME).relative_to(write_card.ROOT).as_posix()
     assert (write_card.ROOT / "MODEL_CARD.md").read_text() == card.replace(f"]({PICTURE_NAME})", f"]({picture})")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cxr_estimator import load_image_folder, patient_split
+from cxr_estimator.serialization import atomic_write, write_file
 
 SIDE = 224
 PARTS = {"train": 0.55, "calibrate": 0.10, "choose": 0.15, "final": 0.20}
@@ -32,7 +34,8 @@ class Material:
     data : path
         A folder of NORMAL and PNEUMONIA, or of train/NORMAL and so on.
     cache : path
-        Keeps decoded and shifted images, which take seconds to minutes to make. They are radiographs: keep it private.
+        Keeps decoded and shifted images, which take seconds to minutes to make, of one set of images. They are
+        radiographs: keep it private.
 
     Attributes
     ----------
@@ -43,12 +46,18 @@ class Material:
     parts : dict of str to ndarray
         Rows of each part: "train", "calibrate" (temperature and thresholds), "choose" (what recipes are chosen by) and
         "final" (what no choice is made on).
+
+    Raises
+    ------
+    ValueError
+        The cache is of images with other names, or a name is none of the Kaggle pneumonia set.
     """
 
     def __init__(self, data: str | Path, cache: str | Path) -> None:
         found = load_image_folder(data)
         self._cache = Path(cache)
         self._cache.mkdir(parents=True, exist_ok=True)
+        self._check_cache(found.X)
         self.paths, self.labels, self.patients = found.X, found.y, found.groups
         self.positive = found.y == "PNEUMONIA"
         self.sources = np.array([source_of(path) for path in found.X])
@@ -108,13 +117,22 @@ class Material:
         found = np.clip(np.where(positive, positive.mean(), 1.0 - positive.mean()) / chance, 0.2, 5.0)
         return found / found.mean()
 
-    def _kept(self, key: str, make) -> np.ndarray:
+    def _kept(self, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
         path = self._cache / f"{key}.npy"
         if not path.exists():
-            part = path.with_suffix(".part.npy")
-            np.save(part, make())
-            part.rename(path)
+            found = make()
+            with atomic_write(path) as file:  # another run may be making the same
+                np.save(file, found)
         return np.load(path)
+
+    def _check_cache(self, paths: np.ndarray) -> None:
+        """Raise if the cache is of other images, whose pixels and answers would be taken for those of these."""
+        names = "\n".join("/".join(Path(path).parts[-2:]) for path in paths)
+        own, path = hashlib.sha256(names.encode()).hexdigest(), self._cache / "images.sha256"
+        if not path.exists():
+            write_file(path, own.encode())
+        elif path.read_text() != own:
+            raise ValueError(f"{self._cache}: this cache is of other images. Name another, or the data it is of.")
 
 
 def source_of(path: str) -> str:

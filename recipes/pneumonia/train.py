@@ -36,6 +36,7 @@ from cxr_estimator._labels import read_labels
 from cxr_estimator._outputs import Task
 from cxr_estimator.benchmark import benchmark
 from cxr_estimator.calibration import Calibration, fit_calibration
+from cxr_estimator.serialization import atomic_write
 from cxr_estimator.thresholds import OperatingPoint, choose_point, parse_rule
 from cxr_estimator.versions import package_versions
 
@@ -126,9 +127,8 @@ def kept_answers(clf: CXRClassifier, material: Material, fold: int, cache: Path)
     path = cache / f"answers-{hashlib.sha256(settings.encode()).hexdigest()[:12]}.npz"
     if not path.exists():
         found = answers(clf, material, fold)
-        part = path.with_suffix(".part.npz")
-        np.savez(part, **found._asdict() | {"raw": np.stack(list(found.raw.values()))})
-        part.rename(path)
+        with atomic_write(path) as file:
+            np.savez(file, **found._asdict() | {"raw": np.stack(list(found.raw.values()))})
     with np.load(path) as kept:
         raw = dict(zip(CONDITIONS, kept["raw"], strict=True))
         return Answers(kept["rows"], raw, kept["copies"], float(kept["seconds"]))

@@ -46,6 +46,15 @@ def test_shifted_images_are_kept(found, monkeypatch):
         found.shifted(rows[1:], "blur", 1.0)
 
 
+def test_a_cache_is_of_one_set_of_images(folder, found):
+    assert material.Material(folder / "data", folder / "cache").pixels.shape == found.pixels.shape
+    (folder / "data").rename(folder / "moved")
+    material.Material(folder / "moved", folder / "cache")
+    next((folder / "moved" / "NORMAL").iterdir()).unlink()
+    with pytest.raises(ValueError, match=r"cache: this cache is of other images\. Name another"):
+        material.Material(folder / "moved", folder / "cache")
+
+
 def test_acquisition_sees_the_brightness(found):
     rows = found.parts["final"]
     assert found.acquisition[rows][found.positive[rows]].min() > found.acquisition[rows][~found.positive[rows]].max()

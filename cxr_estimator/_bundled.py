@@ -18,13 +18,16 @@ BUNDLED = "bundled"  # what `CXRClassifier(pretrained=)` calls it
 
 
 def bundled_folder() -> Path:
-    """Return the folder of the bundled model, or raise ModelFolderError where this installation has none."""
+    """Return the folder of the bundled model, or raise ModelFolderError where it is missing or damaged."""
     folder = pretrained.FOLDER
+    remedy = "Install cxr_estimator again, or name a model of your own."
     if not (folder / CONFIG_NAME).is_file():
-        raise ModelFolderError(
-            f"{folder / CONFIG_NAME}: there is no such file, so this installation lacks the bundled model. Install "
-            "cxr_estimator again, or name a model of your own."
-        )
+        fault = f"{folder / CONFIG_NAME}: there is no such file, so this installation lacks the bundled model."
+        raise ModelFolderError(f"{fault} {remedy}")
+    try:
+        verify(folder, (CONFIG_NAME, WEIGHTS_NAME))
+    except (ModelFolderError, OSError) as error:
+        raise ModelFolderError(f"The bundled model of this installation is damaged. {remedy} {error}") from error
     return folder
 
 
@@ -65,9 +68,7 @@ def begin_with_bundled(model: nn.Module, backbone: str, channels: int, *, caller
 
 def _parameters_and_weights() -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the bundled model's parameters, and its weights without what is stored beside them."""
-    folder = bundled_folder()
-    config, state = read_folder(folder)
-    verify(folder, (CONFIG_NAME, WEIGHTS_NAME))
+    config, state = read_folder(bundled_folder())
     return config["parameters"], {name: tensor for name, tensor in state.items() if not name.startswith(OWN_TENSORS)}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -66,6 +68,16 @@ def test_an_installation_without_it(tmp_path, monkeypatch):
     for load in (CXRClassifier.from_pretrained, begun):
         with pytest.raises(ModelFolderError, match="this installation lacks the bundled model"):
             load()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "SHA256SUMS"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:100])])
+def test_a_damaged_installation(bundled, name, damage):
+    damage(bundled / name)
+    for load in (CXRClassifier.from_pretrained, begun):
+        with pytest.raises(ModelFolderError, match=name) as caught:
+            load()
+        assert "Install cxr_estimator again, or name a model of your own." in str(caught.value)
 
 
 def test_saving_beside_the_module_leaves_it_alone(bundled, fitted):

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from cxr_estimator._validation import check_choice, check_path, invalid, wrong_type
 from cxr_estimator.card import CARD_NAME, ModelCard
 from cxr_estimator.checksums import SUMS_NAME, differing, read_sums, verify, write_sums
-from cxr_estimator.errors import DataError, EditedFilesWarning, ModelFolderError
+from cxr_estimator.errors import DataError, EditedFilesWarning, InvalidParameterError, ModelFolderError
 from cxr_estimator.serialization import WEIGHT_TYPES, WEIGHTS_NAME, writable_folder, write_file
 
 if TYPE_CHECKING:
@@ -173,8 +173,8 @@ class Sharing(ABC):
         HubError
             The Hub cannot be reached or refuses, or there is no such repository, revision or file.
         ModelFolderError
-            What it holds is missing, damaged, of another version or not one of ours. Damaged downloads are dropped from
-            the cache and fetched once more before that.
+            It is neither a folder nor a name on the Hub; or what it holds is missing, damaged, of another version or
+            not one of ours. Damaged downloads are dropped from the cache and fetched once more before that.
         """
         if repo_id_or_path is None:
             repo_id_or_path = cls._bundled()
@@ -185,9 +185,14 @@ class Sharing(ABC):
 
         from cxr_estimator import hub
 
+        try:
+            repo_id = hub.check_repo_id(str(repo_id_or_path), caller="from_pretrained")
+        except InvalidParameterError as error:
+            told = "there is no such model folder, and models on the Hub are named user/model."
+            raise ModelFolderError(f"{str(repo_id_or_path)!r:.200}: {told}") from error
         for again in (True, False):
             folder = hub.fetch(
-                str(repo_id_or_path),
+                repo_id,
                 revision=revision,
                 token=token,
                 cache_dir=cache_dir,

@@ -178,6 +178,14 @@ def test_a_folder_is_loaded_by_either_name(fitted, phantoms, tmp_path):
         CXRClassifier.from_pretrained(tmp_path, revision="main")
 
 
+@pytest.mark.parametrize("name", ["bundled", "../x", "a/b/c", "x" * 200])
+def test_neither_a_folder_nor_a_name_on_the_hub(hub, name):
+    with pytest.raises(ModelFolderError, match="there is no such model folder, and models on the Hub are") as caught:
+        CXRClassifier.from_pretrained(name)
+    assert len(str(caught.value)) < 300
+    assert not hub.requests
+
+
 def test_bad_parameters(fitted, tmp_path):
     with pytest.raises(InvalidParameterError, match="'dtype' parameter of save must be one of 'float32', 'float16'"):
         fitted.save(tmp_path, dtype="bfloat16")

@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import os
-import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cxr_estimator._validation import check_path
-from cxr_estimator.errors import CXRError, DataError, HubError, ModelFolderError, SkippedImage, SkippedImagesWarning
+from cxr_estimator.errors import CXRError, DataError, HubError, SkippedImage, SkippedImagesWarning
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
@@ -117,8 +116,6 @@ def _load_model(model: Path | None, device: str) -> CXRClassifier:
         with collect_skipped():
             return CXRClassifier.from_pretrained(model, device=device)
     repo_id, _, revision = model.as_posix().partition("@")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id) or repo_id.startswith("."):
-        raise ModelFolderError(f"{model}: there is no such model folder, and models on the Hub are named user/model.")
     try:
         with collect_skipped():
             return CXRClassifier.from_pretrained(repo_id, revision=revision or None, device=device)

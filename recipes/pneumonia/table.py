@@ -40,7 +40,8 @@ They say how far other patients might differ; differences between recipes, on th
 - *contrary*: AUROC of the half of each class whose grey values and sharpness speak against their class.
 - *unseen*: AUROC with the source that was left out of training.
 - accuracy at a probability of 0.5, sensitivity and specificity at the screening point, and expected calibration error
-  are means over the shifts; temperature, offset and point were fitted on clean images of other patients.
+  are means over the shifts; temperature, offset and point were fitted on images of other patients: clean ones, and
+  with `calibrate_under` also augmented copies.
 """
 
 

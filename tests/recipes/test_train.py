@@ -73,6 +73,8 @@ def test_a_model_its_figures_and_its_card(call, folder, monkeypatch):
     assert not re.search(r"person\d|IM-\d", card)
     value, low, high = figures[0]["all patients"]["summary"]["shifted_auroc"]
     assert f"| {value:.3f} [{low:.3f}, {high:.3f}] |" in card
+    error = figures[0]["all patients"]["summary"]["clean_calibration_error"][0]
+    assert f"| expected calibration error | {error:.3f} |" in card, "of which no interval can be drawn"
     assert f"| border | {figures[0]['all patients']['conditions']['border']['auroc']:.3f} |" in card
     assert "| standard deviation |" in card
     assert "| long_zoom_calibrated |" in card

@@ -98,8 +98,8 @@ with the calibration and the operating points that the other folds choose. The b
 trained on nearly all patients, with the calibration and points of all folds. *Shifted* is the mean over fourteen
 simulated changes of scanner, exposure and framing (`recipes/pneumonia/shift.py`), of which no choice of threshold knew.
 The recipe was chosen by some of these patients; the right half of the table is of those that chose nothing. Brackets
-hold 95% intervals by patients. All of it is data of one hospital: **expect less anywhere else**, above all of the
-specificity."""
+hold 95% intervals by patients, from the bootstrap: one without width only says that no image was wrong. All of it is
+data of one hospital: **expect less anywhere else**, above all of the specificity."""
 
 TRIED_HEAD = """### What was tried
 

@@ -19,6 +19,7 @@ import table
 
 from cxr_estimator import CXRClassifier, ModelCard
 from cxr_estimator.card import CARD_NAME, PICTURE_NAME
+from cxr_estimator.card._facts import number_of
 from cxr_estimator.pretrained import ATTRIBUTION, FOLDER
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,7 @@ def development(results: Path, seed: int) -> str:
         "\n".join(_overall(shipped)),
         f"### Under each shift\n\nAll patients, seed {seed}.",
         "\n".join(_conditions(shipped["all patients"]["conditions"])),
-        f"### Seeds\n\nThe same command with {len(runs)} seeds, all patients.",
+        f"### Seeds\n\nThe same command with {number_of(len(runs), 'seed')}, all patients.",
         "\n".join(_seeds(runs)),
         TRIED_HEAD,
         "\n".join(table.table(chosen_by, columns)),
@@ -103,9 +104,9 @@ simulated changes of scanner, exposure and framing (`recipes/pneumonia/shift.py`
 knew changes of the same kinds (exposure, contrast, gamma, noise, blur, rotation, aspect, frame), though not these: what
 a scanner does that nobody simulated may be worse. The recipe was chosen by some of these patients; the right half of
 the table is of those that chose no recipe, and only calibration and points of other folds than their own. Brackets hold
-95% intervals by patients; the calibration error has none, since drawing patients anew raises it. All of it is data of
-one hospital: **expect less anywhere else**, above all of the
-specificity."""
+95% intervals by patients, from the bootstrap: one without width only says that no image was wrong. The calibration
+error has none, since drawing patients anew raises it. All of it is data of one hospital: **expect less anywhere else**,
+above all of the specificity."""
 
 TRIED_HEAD = """### What was tried
 

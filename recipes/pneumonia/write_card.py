@@ -19,7 +19,6 @@ import table
 
 from cxr_estimator import CXRClassifier, ModelCard
 from cxr_estimator.card import CARD_NAME, PICTURE_NAME
-from cxr_estimator.card._facts import number_of
 from cxr_estimator.pretrained import ATTRIBUTION, FOLDER
 
 ROOT = Path(__file__).parents[2]
@@ -79,13 +78,14 @@ def development(results: Path, seed: int) -> str:
     shipped = runs[str(seed)]
     tried = [json.loads(path.read_text()) for path in sorted(study.RESULTS.glob("*.json"))]
     columns = {key: table.COLUMNS[key] for key in TRIED}
+    seeds = f"one seed, {next(iter(runs))}" if len(runs) == 1 else f"{len(runs)} seeds"
     chosen_by = [run for run in tried if not run["final"]]
     parts = [
         HEAD.format(n_folds=shipped["n_folds"]),
         "\n".join(_overall(shipped)),
         f"### Under each shift\n\nAll patients, seed {seed}.",
         "\n".join(_conditions(shipped["all patients"]["conditions"])),
-        f"### Seeds\n\nThe same command with {number_of(len(runs), 'seed')}, all patients.",
+        f"### Seeds\n\nThe same command with {seeds}; all patients.",
         "\n".join(_seeds(runs)),
         TRIED_HEAD,
         "\n".join(table.table(chosen_by, columns)),
@@ -100,13 +100,12 @@ HEAD = """### On patients that it did not see
 `recipes/pneumonia/train.py` trains one network per fold ({n_folds} folds, no patient in two); each judges its own fold,
 with the calibration and the operating points that the other folds choose. The bundled network has the same recipe,
 trained on nearly all patients, with the calibration and points of all folds. *Shifted* is the mean over fourteen
-simulated changes of scanner, exposure and framing (`recipes/pneumonia/shift.py`). Training and the choice of thresholds
-knew changes of the same kinds (exposure, contrast, gamma, noise, blur, rotation, aspect, frame), though not these: what
-a scanner does that nobody simulated may be worse. The recipe was chosen by some of these patients; the right half of
-the table is of those that chose no recipe, and only calibration and points of other folds than their own. Brackets hold
-95% intervals by patients, from the bootstrap: one without width only says that no image was wrong. The calibration
-error has none, since drawing patients anew raises it. All of it is data of one hospital: **expect less anywhere else**,
-above all of the specificity."""
+simulated changes of scanner, exposure and framing (`recipes/pneumonia/shift.py`). They are not those of training, but
+some are of the same kind: exposure, contrast, gamma, blur, noise, rotation, frames and field of view. The recipe was
+chosen by some of these patients; the right half of the table is of those that chose no recipe, only the
+calibration and points of other folds than their own. Brackets hold 95% intervals by patients, from the bootstrap: one
+without width only says that no image was wrong; the calibration error has none, since drawing patients anew raises it.
+All of it is data of one hospital: **expect less anywhere else**, above all of the specificity."""
 
 TRIED_HEAD = """### What was tried
 

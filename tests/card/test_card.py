@@ -37,7 +37,7 @@ def test_every_kind_of_model_has_every_section(any_model):
     assert headings(text) == SECTIONS
     assert len(text.splitlines()) <= 150
     assert "**Research and education only, not a medical device.**" in text
-    assert "**Not evaluated on images it has not seen.**" in section(text, "Evaluation")
+    assert "**Not evaluated on images that were kept for it.**" in section(text, "Evaluation")
     assert "Not measured." in section(text, "Quality of explanations")
     assert "Not audited yet" in section(text, "Audit")
     assert "none was chosen" in section(text, "Licence, attribution and citation")

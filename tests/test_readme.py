@@ -20,7 +20,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))  # the studies have a t
 @pytest.mark.filterwarnings("ignore::cxr_estimator.errors.PatientLeakWarning")
 def test_snippets_run_one_after_another(hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert len(SNIPPETS) == 9
+    assert len(SNIPPETS) == 10
     names: dict = {}
     for snippet in SNIPPETS:
         exec(compile(snippet, "README.md", "exec"), names)

@@ -102,7 +102,10 @@ def test_no_file_name_patient_or_place_is_told(name):
     assert PRIVATE.findall(content) == []
 
 
-@pytest.mark.parametrize("bad", [b"person12_virus_3", b"IM-0115-0001", b"x.JPEG", b"/home/me/", b'"/work/x"', b"C:\\x"])
+PLACES = [f"/{root}/x".encode() for root in ("home", "root", "tmp", "work", "Users", "mnt")]
+
+
+@pytest.mark.parametrize("bad", [b"person12_virus_3", b"IM-0115-0001", b"x.JPEG", b"C:\\x", *PLACES])
 def test_what_must_not_be_told_would_be_found(bad):
     assert PRIVATE.search(bad)
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cxr_estimator._outputs import Task
+from cxr_estimator._turns import Turns
 from cxr_estimator._validation import check_choice, invalid
 from cxr_estimator.errors import BatchSizeWarning, NotEnoughMemoryError, SkippedImage
 from cxr_estimator.images import ImageSequence
@@ -37,8 +38,8 @@ _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC
 Run = Callable[[nn.Module, Tensor], Tensor]  # what to compute of a model and a batch, such as `backbones.embed`
 
 # Kept outside the models: a lock can be neither copied nor pickled.
-_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
-_LOCKS_LOCK = threading.Lock()
+_HELD: WeakKeyDictionary[nn.Module, _Held] = WeakKeyDictionary()
+_HELD_LOCK = threading.Lock()
 
 
 def check_device(device: str, *, caller: str) -> torch.device:
@@ -158,27 +159,51 @@ def batches(size: int, batch_size: int, least: int = 1) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
+class _Held:
+    """The lock of a model, and how often `evaluating` is within: also in threads that gave way to others."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self.within = 0
+        self.modes: list[tuple[nn.Module, bool]] = []
+        self.gradients: list[tuple[nn.Parameter, bool]] = []
+
+
+def _held(model: nn.Module) -> _Held:
+    with _HELD_LOCK:
+        return _HELD.setdefault(model, _Held())
+
+
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Hold the model's lock, in eval mode and with frozen parameters; restore all of it afterwards.
 
     Gradients with respect to the input or to a layer still flow; those of the parameters are never computed.
     """
-    with _LOCKS_LOCK:
-        lock = _LOCKS.setdefault(model, threading.RLock())
-    with lock:
-        modes = [(module, module.training) for module in model.modules()]
-        gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    held = _held(model)
+    with held.turns:
+        if held.within == 0:
+            held.modes = [(module, module.training) for module in model.modules()]
+            held.gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        held.within += 1
         try:
             model.eval()
-            for parameter, _ in gradients:
+            for parameter in model.parameters():
                 parameter.requires_grad_(False)
             yield
         finally:
-            for module, training in modes:
-                module.training = training
-            for parameter, required in gradients:
-                parameter.requires_grad_(required)
+            held.within -= 1
+            if held.within == 0:
+                for module, training in held.modes:
+                    module.training = training
+                for parameter, required in held.gradients:
+                    parameter.requires_grad_(required)
+                held.modes, held.gradients = [], []
+
+
+def give_way(model: nn.Module) -> None:
+    """Let threads that wait for a model which this one holds go first; nothing may be hooked into it meanwhile."""
+    _held(model).turns.give_way()
 
 
 def unit_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:

@@ -22,6 +22,7 @@ from cxr_estimator.inference import (
     check_precision,
     evaluating,
     forward,
+    give_way,
     normalise,
     pixel_logits,
     predict_logits,
@@ -240,3 +241,26 @@ def test_batches_cover_all_rows_evenly(size, batch_size, least):
     assert max(lengths) - min(lengths) <= 1
     assert min(lengths) >= min(size, least)
     assert max(lengths) <= max(batch_size, 2 * least - 1)
+
+
+def test_one_that_waits_goes_first_where_the_holder_gives_way(model):
+    order, seen = [], []
+    model.train()
+
+    def other():
+        with evaluating(model):
+            order.append("other")
+            seen.append([module.training for module in model.modules()])
+
+    with evaluating(model), evaluating(model):
+        thread = threading.Thread(target=other)
+        thread.start()
+        while not order:
+            give_way(model)
+        order.append("first")
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        thread.join()
+    assert order == ["other", "first"]
+    assert not any(seen[0])  # neither left it in training mode before the other was done
+    assert all(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())

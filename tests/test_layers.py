@@ -14,8 +14,8 @@ import cxr_estimator
 PACKAGE = Path(cxr_estimator.__file__).parent
 # A module may import from the entries above its own. Sub-packages are one entry.
 ORDER = [
-    "errors", "_optional", "_validation", "_outputs", "versions", "_arrays", "_digest", "serialization", "checksums",
-    "pretrained", "_bundled", "hub", "_isolation", "_dicom_grey", "dicom", "images", "preprocessing",
+    "errors", "_optional", "_turns", "_validation", "_outputs", "versions", "_arrays", "_digest", "serialization",
+    "checksums", "pretrained", "_bundled", "hub", "_isolation", "_dicom_grey", "dicom", "images", "preprocessing",
     "cache", "reading", "backbones", "statistics", "_wording", "roc", "selective", "fingerprints", "thresholds",
     "_calibration_maps", "calibration", "provenance", "_explanation_check", "explanation", "_figure_style",
     "_reliability", "_heat_table", "figures", "inference", "augmentation", "optimisation", "checkpoints", "training",

@@ -26,7 +26,7 @@ from cxr_estimator.attribution._problem import Problem
 from cxr_estimator.attribution._repeats import REPEATS, repeated
 from cxr_estimator.attribution._superpixels import superpixels
 from cxr_estimator.attribution._target import Target, TargetRule
-from cxr_estimator.attribution._types import Attribution, Method
+from cxr_estimator.attribution._types import SPEEDS, Attribution, Method
 from cxr_estimator.errors import UnsupportedMethodError
 
 _row = partial(Method, signed=False, localises=False, complete=False)
@@ -46,13 +46,19 @@ METHODS: dict[str, Method] = {
     "hi_res_cam": _cam(cam.hi_res_cam, signed=True),
     "layer_cam": _cam(cam.layer_cam),
     "score_cam": _cam(
-        score_cam.score_cam, needs_gradients=False, bf16_safe=False, cost="1 forward per channel of the layer"
+        score_cam.score_cam,
+        needs_gradients=False,
+        bf16_safe=False,
+        cost="1 forward per channel of the layer",
+        speed="slow",
     ),
     "eigen_cam": _cam(cam.eigen_cam, shows="features", needs_gradients=False, cost="1 forward"),
     "saliency": _magnitude(gradient.saliency),
     "input_x_gradient": _gradient(gradient.input_x_gradient, signed=True, localises=True),
-    "smooth_grad": _magnitude(gradient.smooth_grad, random=True, cost="50 forward, 50 backward"),
-    "var_grad": _magnitude(gradient.var_grad, random=True, bf16_safe=True, cost="50 forward, 50 backward"),
+    "smooth_grad": _magnitude(gradient.smooth_grad, random=True, cost="50 forward, 50 backward", speed="moderate"),
+    "var_grad": _magnitude(
+        gradient.var_grad, random=True, bf16_safe=True, cost="50 forward, 50 backward", speed="moderate"
+    ),
     "integrated_gradients": _gradient(
         gradient.integrated_gradients,
         signed=True,
@@ -60,6 +66,7 @@ METHODS: dict[str, Method] = {
         complete=True,
         bf16_safe=True,
         cost="64 forward, 64 backward",
+        speed="moderate",
     ),
     "guided_backprop": _magnitude(guided.guided_backprop, obstacle=guided.no_relu),
     "guided_grad_cam": _magnitude(guided.guided_grad_cam, localises=True, obstacle=guided.no_relu),
@@ -70,6 +77,7 @@ METHODS: dict[str, Method] = {
         needs_gradients=True,
         needs_background=True,
         cost="2 forward, 1 backward per background image",
+        speed="moderate",
     ),
     "gradient_shap": _shap(
         gradient_shap.gradient_shap,
@@ -79,15 +87,24 @@ METHODS: dict[str, Method] = {
         random=True,
         bf16_safe=True,
         cost="64 forward, 64 backward",
+        speed="moderate",
     ),
-    "partition_shap": _shap(partition_shap.partition_shap, localises=True, complete=True, cost="500 forward"),
+    "partition_shap": _shap(
+        partition_shap.partition_shap, localises=True, complete=True, cost="500 forward", speed="slow"
+    ),
     "kernel_shap": _shap(
-        kernel_shap.kernel_shap, localises=True, complete=True, random=True, bf16_safe=True, cost="1000 forward"
+        kernel_shap.kernel_shap,
+        localises=True,
+        complete=True,
+        random=True,
+        bf16_safe=True,
+        cost="1000 forward",
+        speed="slow",
     ),
-    "lime": _perturbation(lime.lime, family="LIME", random=True, bf16_safe=True, cost="1000 forward"),
-    "occlusion": _perturbation(perturbation.occlusion, cost="225 forward"),
-    "superpixel_occlusion": _perturbation(perturbation.superpixel_occlusion, cost="50 forward"),
-    "rise": _perturbation(perturbation.rise, random=True, bf16_safe=True, cost="1000 forward"),
+    "lime": _perturbation(lime.lime, family="LIME", random=True, bf16_safe=True, cost="1000 forward", speed="slow"),
+    "occlusion": _perturbation(perturbation.occlusion, cost="225 forward", speed="moderate"),
+    "superpixel_occlusion": _perturbation(perturbation.superpixel_occlusion, cost="50 forward", speed="moderate"),
+    "rise": _perturbation(perturbation.rise, random=True, bf16_safe=True, cost="1000 forward", speed="slow"),
     "lrp": _propagation(lrp.lrp, signed=True, complete=True, obstacle=lrp.without_rules),
     "attention_rollout": _propagation(
         attention.attention_rollout,
@@ -107,6 +124,7 @@ METHODS: dict[str, Method] = {
         needs_gradients=True,
         random=True,
         cost="that of its methods",
+        speed="moderate",
     ),
 }
 
@@ -120,6 +138,6 @@ def check_supported(name: str, model: nn.Module) -> None:
 
 
 __all__ = [
-    "METHODS", "REPEATS", "Attribution", "Method", "Problem", "Target", "TargetRule", "baseline_images",
+    "METHODS", "REPEATS", "SPEEDS", "Attribution", "Method", "Problem", "Target", "TargetRule", "baseline_images",
     "check_supported", "repeated", "superpixels",
 ]  # fmt: skip

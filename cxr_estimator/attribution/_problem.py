@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cxr_estimator._validation import invalid
 from cxr_estimator.attribution._target import Target, TargetRule
 from cxr_estimator.backbones import capture, to_grid
-from cxr_estimator.inference import BatchLimit, Execution, batches, forward
+from cxr_estimator.inference import BatchLimit, Execution, batches, forward, give_way
 
 Score = Callable[[Tensor], Tensor]  # images (m, C, H, W) -> explained numbers (m,)
 Around = Callable[[Score, slice], AbstractContextManager[Any]]  # what forward passes run in, see `Problem.gradients`
@@ -178,7 +178,12 @@ class Problem:
             self.advance(len(flat) / (len(self) * (total or count)))
 
     def advance(self, share: float) -> None:
-        """Tell `progress` that this share of the work on the batch was done; for loops other than over `chunks`."""
+        """Tell `progress` that this share of the work on the batch was done; for loops other than over `chunks`.
+
+        Between two passes nothing is hooked into the network, so that threads which wait for it can go first: a method
+        of a thousand passes holds up one of two for the length of a pass.
+        """
+        give_way(self.model)
         if self.progress is not None:
             self.progress(share)
 

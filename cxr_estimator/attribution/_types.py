@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+SPEEDS = {"fast": 10, "moderate": 300, "slow": None}  # at most so many images through the network for one map
+
 
 class Attribution(NamedTuple):
     """What a method returns for a batch of n images.
@@ -60,6 +62,8 @@ class Method:
         Whether the values sum to the score minus the score of a baseline.
     cost : str
         Passes through the network per image.
+    speed : str
+        What that comes to: "fast" (a few passes), "moderate" (up to 300) or "slow". Keys of `SPEEDS`.
     needs_gradients, needs_background, random : bool
         Whether it needs a backward pass, reference images, a seed.
     bf16_safe : bool
@@ -75,6 +79,7 @@ class Method:
     localises: bool
     complete: bool
     cost: str
+    speed: str = "fast"
     shows: str = "evidence"
     needs_gradients: bool = False
     needs_background: bool = False

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 
 from cxr_estimator import CXRClassifier
 from cxr_estimator._explanation_check import SHOWS
-from cxr_estimator.attribution import METHODS
+from cxr_estimator.attribution import METHODS, SPEEDS
 from cxr_estimator.errors import BatchSizeWarning, InvalidParameterError, InvalidTypeError, UnsupportedMethodError
 from tests.attribution.requests import GAPS, batch_tolerance, explain
 from tests.conftest import small_classifier
@@ -296,3 +296,11 @@ def test_table_entries_are_complete():
         assert method.shows == "evidence" or not (method.signed or method.complete)
         assert "References" in method.function.__doc__
         assert "doi:" in method.function.__doc__
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_speed_tells_how_often_the_network_runs_by_default(fitted_for, phantoms, method):
+    background = {"background": phantoms.X[:4]} if METHODS[method].needs_background else {}
+    evaluations = fitted_for.explain(phantoms.X[:1], method=method, **background).evaluations[0]
+    most = SPEEDS[METHODS[method].speed]
+    assert most is None or evaluations <= most

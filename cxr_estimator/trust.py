@@ -184,16 +184,14 @@ def _completeness(evidence: _Evidence) -> list[_Found]:
 def _stability(evidence: _Evidence) -> list[_Found]:
     if not METHODS[evidence.explanation.method].random:
         return []
-    values = measure("seed_stability", evidence.explanation, evidence.context, n_seeds=2)
-    return [
-        (
-            value,
-            0.8,
-            _graded(value, 0.8, 0.4),
-            f"With another random seed the map looks {_alike(value)} (ranks {value:.2f}).",
+    found = []
+    for value in measure("seed_stability", evidence.explanation, evidence.context, n_seeds=2).tolist():
+        verdict = _graded(value, 0.8, 0.4)
+        same = {PASS: "the same", DOUBTFUL: "partly the same", FAIL: "different"}.get(verdict, "undefined")
+        found.append(
+            (value, 0.8, verdict, f"With another random seed the map is {same} (rank correlation {value:.2f}).")
         )
-        for value in values.tolist()
-    ]
+    return found
 
 
 def _agreement(evidence: _Evidence) -> list[_Found]:
@@ -312,7 +310,8 @@ def _deletions(explanation: Explanation, context: Context, n_references: int, st
 
 
 def _cards(evidence: _Evidence) -> list[TrustCard]:
-    method, found = evidence.explanation.method, [[] for _ in evidence.deletions]  # type: list[list[TrustCheck]]
+    method = evidence.explanation.method
+    found: list[list[TrustCheck]] = [[] for _ in evidence.deletions]
     for name, check in CARD.items():
         for of_image, result in zip(found, check.function(evidence), strict=False):
             of_image.append(TrustCheck(name, *result))

@@ -24,7 +24,7 @@ ORDER = [
     "conformal", "_targets", "_explaining", "_measuring", "trust", "doubts", "abstention", "card", "_persistence",
     "_timm_checkpoint", "_deciding", "_doubting", "_sharing", "classifier", "_ensembling", "ensemble", "_folds",
     "model_selection", "clinical", "scorers", "_benchmark_folder", "benchmark", "displays", "evaluation", "curation",
-    "quickstart", "cli",
+    "quickstart", "demo", "cli",
 ]  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

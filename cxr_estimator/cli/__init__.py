@@ -15,6 +15,8 @@ from cxr_estimator.cli.benchmark import benchmark
 from cxr_estimator.cli.calibrate import calibrate
 from cxr_estimator.cli.card import card
 from cxr_estimator.cli.curate import curate
+from cxr_estimator.cli.demo import demo
+from cxr_estimator.cli.deploy_space import deploy_space
 from cxr_estimator.cli.evaluate import evaluate
 from cxr_estimator.cli.explain import explain
 from cxr_estimator.cli.hub_diff import hub_diff
@@ -38,7 +40,7 @@ app = typer.Typer(
 )
 _COMMANDS: tuple[Callable[..., None], ...] = (
     quickstart, train, calibrate, threshold, evaluate, predict, explain, benchmark, card, curate, similar,
-    push, pull, hub_diff,
+    push, pull, hub_diff, demo, deploy_space,
 )  # fmt: skip
 for command in _COMMANDS:
     app.command()(command)

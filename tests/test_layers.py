@@ -21,10 +21,10 @@ ORDER = [
     "_reliability", "_heat_table", "figures", "inference", "augmentation", "optimisation", "checkpoints", "training",
     "_progress", "attribution", "metrics", "datasets", "_ood_blocks", "ood", "_rows", "_predicting", "_checking",
     "_batches", "_sampling", "_decisions", "_operating", "_background", "_labels", "_fitting", "uncertainty",
-    "conformal", "_targets", "_explaining", "_measuring", "doubts", "abstention", "card", "_persistence",
+    "conformal", "_targets", "_explaining", "_measuring", "trust", "doubts", "abstention", "card", "_persistence",
     "_timm_checkpoint", "_deciding", "_doubting", "_sharing", "classifier", "_ensembling", "ensemble", "_folds",
     "model_selection", "clinical", "scorers", "_benchmark_folder", "benchmark", "displays", "evaluation", "curation",
-    "quickstart", "cli",
+    "quickstart", "demo", "cli",
 ]  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -34,7 +34,7 @@ def deletion_auc(
     Petsiuk et al. (2018), RISE, BMVC, doi:10.48550/arXiv.1806.07421
     """
     curves = _curves("deletion_auc", explanation, context, how)
-    return _area(curves.most_relevant_hidden(fractions(steps, "deletion_auc")))
+    return area_under(curves.most_relevant_hidden(fractions(steps, "deletion_auc")))
 
 
 def insertion_auc(
@@ -49,7 +49,7 @@ def insertion_auc(
     Petsiuk et al. (2018), RISE, BMVC, doi:10.48550/arXiv.1806.07421
     """
     curves = _curves("insertion_auc", explanation, context, {"baseline": "blur", **how})
-    return _area(curves.most_relevant_shown(fractions(steps, "insertion_auc")))
+    return area_under(curves.most_relevant_shown(fractions(steps, "insertion_auc")))
 
 
 def aopc(explanation: Explanation, context: Context, *, steps: int = STEPS, **how: Unpack[Perturbing]) -> np.ndarray:
@@ -194,7 +194,7 @@ def _curves(caller: str, explanation: Explanation, context: Context, how: Pertur
     return Curves(explanation.values, context.perturbed, caller, **how)
 
 
-def _area(curve: np.ndarray) -> np.ndarray:
+def area_under(curve: np.ndarray) -> np.ndarray:
     """Return the area (N,) under curves (N, points) over [0, 1], by the trapezoid rule."""
     return (curve[:, 1:] + curve[:, :-1]).mean(axis=1) / 2
 

@@ -1,0 +1,79 @@
+"""Work in a thread of its own, of which a generator tells how far it is, and which ends when the generator does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Generic, TypeVar
+
+_Result = TypeVar("_Result")
+
+
+class Stopped(Exception):
+    """What ends the work of somebody who no longer waits for it."""
+
+
+class Background(Generic[_Result]):
+    """Work that can be watched and stopped.
+
+    Parameters
+    ----------
+    work : callable
+        `work(progress)` returns the result; it calls `progress(done, total)` now and then, which may raise `Stopped`.
+
+    Examples
+    --------
+    >>> with Background(lambda progress: 6 * 7) as work:
+    ...     shares = list(work)
+    >>> work.result()
+    42
+    """
+
+    def __init__(self, work: Callable[[Callable[[float, float], None]], _Result]) -> None:
+        self._work = work
+        self._stop = threading.Event()
+        self._done = threading.Event()
+        self._share = 0.0
+        self._found: list[_Result] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Background[_Result]:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()  # until the next call of `progress`: the network is free again then
+
+    def __iter__(self) -> Iterator[float]:
+        """Yield the share that is done, in [0, 1], until all is."""
+        return self.shares()
+
+    def shares(self, every: float = 0.2) -> Iterator[float]:
+        """Yield the share that is done about `every` so many seconds."""
+        while not self._done.wait(every):
+            yield self._share
+
+    def result(self) -> _Result:
+        """Wait for the work, and return what it returned or raise what it raised."""
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._found[0]
+
+    def _run(self) -> None:
+        try:
+            self._found.append(self._work(self._tell))
+        except BaseException as error:  # noqa: BLE001 - raised by `result`, in the thread that waits
+            self._error = error
+        finally:
+            self._done.set()
+
+    def _tell(self, done: float, total: float) -> None:
+        if self._stop.is_set():
+            raise Stopped
+        self._share = min(max(done / total, 0.0), 1.0) if total else 1.0

@@ -1,0 +1,138 @@
+"""One copy of each model, shared by all sessions; nothing here changes a model once it is loaded."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import NamedTuple
+
+from huggingface_hub import HfApi
+
+from cxr_estimator import hub
+from cxr_estimator._bundled import BUNDLED
+from cxr_estimator.classifier import CXRClassifier
+from cxr_estimator.demo._settings import MEBIBYTE, Settings
+from cxr_estimator.errors import DataError, HubError
+from cxr_estimator.hub import check_repo_id
+from cxr_estimator.hub._errors import check_revision, hub_errors
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+
+
+class Served(NamedTuple):
+    """A model.
+
+    Attributes
+    ----------
+    name : str
+        What visitors see: "bundled", the name of a folder without its path, or "user/model".
+    clf : CXRClassifier
+    revision : str or None
+        The commit on the Hub.
+    """
+
+    name: str
+    clf: CXRClassifier
+    revision: str | None = None
+
+
+class Models:
+    """The models of an app: those offered are kept, those that visitors name make room for others.
+
+    Parameters
+    ----------
+    settings : Settings
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._offered = {BUNDLED: BUNDLED} | {_shown(source): source for source in settings.models}
+        if len(self._offered) < 1 + len(settings.models):
+            raise DataError(f"Two of the models have the same name: {', '.join(settings.models)}.")
+        self._kept: dict[str, Served] = {}
+        self._visited: OrderedDict[str, Served] = OrderedDict()
+        self._lock = threading.Lock()  # of the table
+        self._loading: dict[str, threading.Lock] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The models on offer, the first one being the default: the operator's, if any, before the bundled one."""
+        return [*(name for name in self._offered if name != BUNDLED), BUNDLED]
+
+    def get(self, name: str) -> Served:
+        """Return a model on offer, or one on the Hub that a visitor names as "user/model" or "user/model@revision".
+
+        Raises
+        ------
+        DataError
+            It is neither; nothing else is looked for on this machine.
+        HubError, ModelFolderError
+            The Hub refuses or cannot be reached, or what it has is too large or no model of ours.
+        """
+        name = str(name).strip()
+        with self._lock:
+            found = self._kept.get(name) or self._visited.get(name)
+            if found is not None:
+                if name in self._visited:
+                    self._visited.move_to_end(name)
+                return found
+            loading = self._loading.setdefault(name, threading.Lock())
+        with loading:
+            with self._lock:
+                found = self._kept.get(name) or self._visited.get(name)
+            if found is None:
+                found = self._load(name)
+                self._keep(name, found)
+        with self._lock:
+            self._loading.pop(name, None)
+        return found
+
+    def _keep(self, name: str, served: Served) -> None:
+        with self._lock:
+            if name in self._offered:
+                self._kept[name] = served
+                return
+            self._visited[name] = served
+            while len(self._visited) > self._settings.hub_models:
+                self._visited.popitem(last=False)
+
+    def _load(self, name: str) -> Served:
+        device = self._settings.device
+        if name == BUNDLED:
+            return Served(name, CXRClassifier.from_pretrained(device=device))
+        source = self._offered.get(name)
+        if source is not None and Path(source).is_dir():
+            return Served(name, CXRClassifier.load(source, device=device))
+        if source is None and not self._settings.allow_hub:
+            raise DataError(f"There is no model {name!r:.100} here. Choose one of {', '.join(self.names)}.")
+        # a visitor's wish must not be fulfilled by the operator's rights
+        return self._from_hub(name, source or name, token=None if source else False)
+
+    def _from_hub(self, name: str, source: str, *, token: bool | None) -> Served:
+        repo_id, _, revision = source.partition("@")
+        try:
+            check_repo_id(repo_id, caller="the app")
+            check_revision("revision", revision or None, caller="the app")
+        except ValueError as error:
+            raise DataError(
+                f"There is no model {name!r:.100} here. Choose one of {', '.join(self.names)}, or name one on the "
+                "Hugging Face Hub as user/model."
+            ) from error
+        if not _COMMIT.fullmatch(revision):
+            with hub_errors(repo_id, revision or None):
+                info = HfApi(token=token).model_info(repo_id, revision=revision or None, files_metadata=True)
+            size, most = sum(one.size or 0 for one in info.siblings or []), self._settings.max_model_bytes
+            if token is False and size > most:
+                limit = f"{size / MEBIBYTE:,.0f} MiB, more than the {most / MEBIBYTE:,.0f} MiB that this app loads"
+                raise HubError(f"{repo_id}: its files have {limit}.")
+            revision = str(info.sha)
+        # not from_pretrained, which would also take a folder of that name
+        folder = hub.fetch(repo_id, revision=revision, token=token)
+        return Served(name, CXRClassifier.load(folder, device=self._settings.device), revision)
+
+
+def _shown(source: str) -> str:
+    """Return what visitors see: of a folder not the path."""
+    return Path(source).resolve().name if Path(source).is_dir() else source

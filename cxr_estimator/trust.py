@@ -1,0 +1,328 @@
+"""The trust card of a heat map: what can be checked about a single map of a single image, in plain sentences.
+
+`CARD` is the one table: a new check is a function and a line. A card says whether a map may be shown as evidence. It
+knows one image, so it can find that a map is no better than chance; that one passes does not make the model right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cxr_estimator._explaining import Explained, ExplanationPlan
+from cxr_estimator._figure_style import method_title
+from cxr_estimator._validation import check_number
+from cxr_estimator.attribution import METHODS
+from cxr_estimator.explanation import Explanation
+from cxr_estimator.metrics import Context, measure
+from cxr_estimator.metrics._maps import usable
+from cxr_estimator.metrics._reference import references
+from cxr_estimator.metrics.faithfulness import area_under, deletion_curve
+
+PASS, DOUBTFUL, FAIL, NO_DATA = "pass", "doubtful", "fail", "not enough data"  # verdicts of a check
+SHOW, WARN, WITHHOLD = "show", "show with warning", "withhold"  # of a card
+N_REFERENCES = 9  # a map without any sense is better than all of them in one of ten images
+STEPS = 10
+_LEAST_GAIN = 0.02  # of the area under the deletion curve, below which a gain is of no use to anybody
+_OVERLAP = 10  # percent of the pixels, of which two maps by chance share a tenth
+
+
+class TrustCheck(NamedTuple):
+    """One check of one map.
+
+    Attributes
+    ----------
+    name : str
+        Key of `CARD`.
+    value, threshold : float
+        What was found, and where "pass" begins or ends; NaN where there is none.
+    verdict : str
+        "pass", "doubtful", "fail" or "not enough data".
+    sentence : str
+    """
+
+    name: str
+    value: float
+    threshold: float
+    verdict: str
+    sentence: str
+
+
+class Deletion(NamedTuple):
+    """What the network says while the most relevant pixels are hidden.
+
+    Attributes
+    ----------
+    fractions : ndarray (steps + 1,)
+        Of the pixels, from 0 to 1.
+    curve : ndarray (steps + 1,)
+        Probability of the explained class, hidden in the order of the map.
+    references : ndarray (n_references, steps + 1)
+        The same in the order of the map shifted and flipped.
+    """
+
+    fractions: np.ndarray
+    curve: np.ndarray
+    references: np.ndarray
+
+    @property
+    def gain(self) -> float:
+        """How much less area the map leaves than its references do on average, in [-1, 1]; higher is better."""
+        return float(area_under(self.references).mean() - area_under(self.curve[None])[0])
+
+    @property
+    def beaten(self) -> int:
+        """How many of the references leave more area than the map."""
+        return int((area_under(self.references) > area_under(self.curve[None])[0]).sum())
+
+
+@dataclass(frozen=True)
+class TrustCard:
+    """What the checks found about one map of one image.
+
+    Attributes
+    ----------
+    method : str
+    checks : tuple of TrustCheck
+    deletion : Deletion
+    """
+
+    method: str
+    checks: tuple[TrustCheck, ...]
+    deletion: Deletion
+
+    @property
+    def verdict(self) -> str:
+        """Whether to "show", "show with warning" or "withhold" it: one that fails where it must not is no evidence."""
+        if any(check.verdict == FAIL and CARD[check.name].is_needed for check in self.checks):
+            return WITHHOLD
+        return WARN if any(check.verdict in (FAIL, DOUBTFUL) for check in self.checks) else SHOW
+
+    @property
+    def sentence(self) -> str:
+        """The verdict, and what it rests on, in one or two sentences."""
+        name = method_title(self.method)
+        reasons = [check.sentence for check in self.checks if check.verdict == FAIL and CARD[check.name].is_needed]
+        if reasons:
+            return f"{name} is withheld as evidence. {reasons[0]}"
+        reasons = [check.sentence for check in self.checks if check.verdict in (FAIL, DOUBTFUL)]
+        if reasons:
+            return f"{name} can be shown, with a warning. {reasons[0]}"
+        return f"{name} passed every check that one image allows. That says the model uses these pixels, not why."
+
+    @property
+    def gain(self) -> float:
+        """The gain over the reference; what maps are ranked by, the least trusted first."""
+        return self.deletion.gain
+
+
+class _Evidence(NamedTuple):
+    """What the checks look at: one method's maps of a batch of images."""
+
+    explanation: Explanation
+    context: Context
+    deletions: Sequence[Deletion]
+    others: Mapping[str, Explanation]  # maps of the same images by other methods
+
+
+_Found = tuple[float, float, str, str]  # value, threshold, verdict, sentence
+
+
+class Check(NamedTuple):
+    """A row of `CARD`.
+
+    Attributes
+    ----------
+    function : callable
+        `function(evidence) -> list of (value, threshold, verdict, sentence)`, one for each image; an empty list where
+        the check does not apply to the method.
+    is_needed : bool
+        Whether a map that fails must not be shown as evidence.
+    """
+
+    function: Callable[[_Evidence], list[_Found]]
+    is_needed: bool = False
+
+
+def _gain(evidence: _Evidence) -> list[_Found]:
+    found = []
+    for is_usable, deletion in zip(usable(evidence.explanation), evidence.deletions, strict=True):
+        gain, n = deletion.gain, len(deletion.references)
+        if not is_usable:
+            found.append((0.0, _LEAST_GAIN, FAIL, "The map is empty: the method found nothing in this image."))
+            continue
+        if gain <= 0 or 2 * deletion.beaten <= n:
+            verdict, more = FAIL, "no more than hiding other places"
+        elif gain < _LEAST_GAIN:
+            verdict, more = DOUBTFUL, "hardly more than hiding other places"
+        elif deletion.beaten < n:
+            verdict, more = DOUBTFUL, "more than hiding most other places, though not all"
+        else:
+            verdict, more = PASS, "more than hiding other places"
+        said = (
+            f"Hiding what it marks changes the answer {more}: better than {deletion.beaten} of {n} moved copies of it."
+        )
+        found.append((gain, _LEAST_GAIN, verdict, said))
+    return found
+
+
+def _completeness(evidence: _Evidence) -> list[_Found]:
+    if not METHODS[evidence.explanation.method].complete:
+        return []
+    found = []
+    for residual in evidence.explanation.completeness_residual.tolist():
+        verdict = _graded(residual, 0.1, 0.5, lower_is_better=True)
+        said = f"Its values add up to what they explain within {residual:.0%}"
+        said += "." if verdict == PASS else ": the method did not converge."
+        found.append((residual, 0.1, verdict, said))
+    return found
+
+
+def _stability(evidence: _Evidence) -> list[_Found]:
+    if not METHODS[evidence.explanation.method].random:
+        return []
+    found = []
+    for value in measure("seed_stability", evidence.explanation, evidence.context, n_seeds=2).tolist():
+        verdict = _graded(value, 0.8, 0.4)
+        same = {PASS: "the same", DOUBTFUL: "partly the same", FAIL: "different"}.get(verdict, "undefined")
+        found.append(
+            (value, 0.8, verdict, f"With another random seed the map is {same} (rank correlation {value:.2f}).")
+        )
+    return found
+
+
+def _agreement(evidence: _Evidence) -> list[_Found]:
+    own = evidence.explanation
+    others = {
+        name: other
+        for name, other in evidence.others.items()
+        if name != own.method and METHODS[name].localises and other.values.shape == own.values.shape
+    }
+    if not others or not METHODS[own.method].localises:
+        return []
+    shared = [
+        measure("top_k_overlap", own, replace(evidence.context, other=other), k=_OVERLAP) for other in others.values()
+    ]
+    names, chance, found = ", ".join(map(method_title, others)), _OVERLAP / 100, []
+    for overlap in np.mean(shared, axis=0).tolist():
+        verdict = NO_DATA if np.isnan(overlap) else PASS if overlap >= 1.5 * chance else DOUBTFUL
+        said = f"{overlap:.0%} of its strongest pixels are among those of {names}, too (by chance {chance:.0%})."
+        found.append((overlap, 1.5 * chance, verdict, said))
+    return found
+
+
+def _border(evidence: _Evidence) -> list[_Found]:
+    return _at_edges(evidence, "border_mass", "along the border")
+
+
+def _corners(evidence: _Evidence) -> list[_Found]:
+    return _at_edges(evidence, "corner_mass", "in the corners, where side markers and text are")
+
+
+def _at_edges(evidence: _Evidence, metric: str, where: str) -> list[_Found]:
+    """Compare the share of the map at the edges with that of an even map, which is the share of the area."""
+    explanation = evidence.explanation
+    even = replace(explanation, values=np.ones_like(explanation.values))
+    values, areas = (measure(metric, one, evidence.context).tolist() for one in (explanation, even))
+    found = []
+    for value, area in zip(values, areas, strict=True):
+        most = area + 0.35 * (1 - area)
+        verdict = _graded(value, most, area + 0.7 * (1 - area), lower_is_better=True)
+        found.append((value, most, verdict, f"{value:.0%} of it lies {where} ({area:.0%} of the image)."))
+    return found
+
+
+CARD: dict[str, Check] = {
+    "gain": Check(_gain, is_needed=True),
+    "completeness": Check(_completeness, is_needed=True),
+    "seed_stability": Check(_stability),
+    "agreement": Check(_agreement),
+    "border_mass": Check(_border),
+    "corner_mass": Check(_corners),
+}
+
+
+class Examined(NamedTuple):
+    """A batch: the maps of each method, and a card for each map."""
+
+    found: dict[str, Explanation]
+    cards: dict[str, list[TrustCard]]
+
+
+def examine(
+    clf: Any,
+    X: Any,
+    methods: Sequence[str],
+    *,
+    others: Mapping[str, Explanation] | None = None,
+    n_references: int = N_REFERENCES,
+    steps: int = STEPS,
+    **explain: Any,
+) -> Iterator[Examined]:
+    """Explain images and write the trust card of each map; yield them batch by batch.
+
+    Parameters
+    ----------
+    clf : CXRClassifier
+    X : images
+    methods : sequence of str
+        Keys of `attribution.METHODS`.
+    others : dict of method to Explanation, optional
+        Maps of the same images that exist already, to be compared with.
+    n_references : int, default=9
+        How many moved copies a map is compared with.
+    steps : int, default=10
+        Of the deletion curve.
+    **explain
+        `target`, `random_state`, `progress`, ... of `CXRClassifier.explain`.
+    """
+    check_number("n_references", n_references, caller="examine", low=1, integer=True)
+    plan = ExplanationPlan.check(clf, X, None, list(methods), **explain)
+
+    def examined(batch: Explained) -> Examined:
+        maps = {**(others or {}), **batch.found}
+        context = Context(batch.problem)
+        cards = {}
+        for method, explanation in batch.found.items():
+            own = replace(context, explain=batch.explain[method])
+            deletions = _deletions(explanation, own, n_references, steps)
+            cards[method] = _cards(_Evidence(explanation, own, deletions, maps))
+        return Examined(batch.found, cards)
+
+    return plan.run(examined)
+
+
+def _deletions(explanation: Explanation, context: Context, n_references: int, steps: int) -> list[Deletion]:
+    """Return the deletion curves of each map and of its moved copies."""
+    own = deletion_curve(explanation, context, steps=steps)
+    moved = np.stack(
+        [
+            deletion_curve(reference, context, steps=steps)
+            for reference in references(explanation, context.perturbed.problem, n_references)
+        ],
+        axis=1,
+    )
+    fractions = np.linspace(0.0, 1.0, steps + 1)
+    return [Deletion(fractions, curve, others) for curve, others in zip(own, moved, strict=True)]
+
+
+def _cards(evidence: _Evidence) -> list[TrustCard]:
+    method = evidence.explanation.method
+    found: list[list[TrustCheck]] = [[] for _ in evidence.deletions]
+    for name, check in CARD.items():
+        for of_image, result in zip(found, check.function(evidence), strict=False):
+            of_image.append(TrustCheck(name, *result))
+    return [
+        TrustCard(method, tuple(checks), deletion) for checks, deletion in zip(found, evidence.deletions, strict=True)
+    ]
+
+
+def _graded(value: float, good: float, bad: float, *, lower_is_better: bool = False) -> str:
+    """Return "pass" up to `good`, "doubtful" up to `bad`, "fail" beyond, "not enough data" for NaN."""
+    if np.isnan(value):
+        return NO_DATA
+    sign = 1.0 if lower_is_better else -1.0
+    return PASS if sign * value <= sign * good else DOUBTFUL if sign * value <= sign * bad else FAIL

@@ -330,3 +330,18 @@ def test_names(hub, source):
 def test_addresses_of_registries_and_machines_are_nowhere():
     for content in app_files(model=MODEL).values():
         assert not re.search(rb"index-url|find-links|file://|/home/|/root/|/tmp/", content)
+
+
+def test_the_limits_in_the_docs_are_the_defaults():
+    page = " ".join((ROOT / "docs" / "demo.md").read_text().split())
+    of = Settings()
+    for said in (
+        f"A file may have {of.max_file_bytes >> 20} MiB",
+        f"a batch {of.max_batch_files} files and, unpacked, {of.max_batch_bytes >> 20} MiB",
+        f"{of.waiting} requests may wait, {of.at_once} compute",
+        f"may have {of.max_model_bytes >> 20:,} MiB",
+        f"the last {of.hub_models} such models",
+        f"within {of.keep_seconds // 60} minutes",
+        DISCLAIMER,
+    ):
+        assert said in page

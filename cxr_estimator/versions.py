@@ -6,7 +6,10 @@ import platform
 from functools import cache
 from importlib.metadata import version
 
-PACKAGES = ("cxr_estimator", "torch", "timm", "numpy", "scikit-learn", "pillow", "pydicom")
+PACKAGES = (
+    "cxr_estimator", "torch", "timm", "numpy", "scikit-learn", "pillow", "pydicom",
+    "scipy", "scikit-image", "shap", "lime",  # which some maps depend on
+)  # fmt: skip
 
 
 @cache

@@ -87,11 +87,11 @@ def _reject_constant(name: str) -> float:
     raise ValueError(f"{name} is not allowed")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object strictly, see `parse_json`."""
+def read_json(path: Path, *, limit: int = _MAX_JSON) -> dict[str, Any]:
+    """Read a JSON object of at most `limit` bytes strictly, see `parse_json`."""
     try:
-        if path.stat().st_size > _MAX_JSON:
-            raise ModelFolderError(f"{path}: has more than the limit of {_MAX_JSON:,} bytes.")
+        if path.stat().st_size > limit:
+            raise ModelFolderError(f"{path}: has more than the limit of {limit:,} bytes.")
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise ModelFolderError(f"{path}: there is no such file.") from error

@@ -8,7 +8,10 @@ from importlib.metadata import version
 
 from cxr_estimator import __version__
 
-PACKAGES = ("torch", "timm", "numpy", "scikit-learn", "pillow", "pydicom")
+PACKAGES = (
+    "torch", "timm", "numpy", "scikit-learn", "pillow", "pydicom",
+    "scipy", "scikit-image", "shap", "lime",  # which some maps depend on
+)  # fmt: skip
 
 
 @cache

@@ -24,6 +24,7 @@ from cxr_estimator.cli.predict import predict
 from cxr_estimator.cli.pull import pull
 from cxr_estimator.cli.push import push
 from cxr_estimator.cli.quickstart import quickstart
+from cxr_estimator.cli.replay import replay
 from cxr_estimator.cli.similar import similar
 from cxr_estimator.cli.threshold import threshold
 from cxr_estimator.cli.train import train
@@ -39,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    quickstart, train, calibrate, threshold, evaluate, predict, explain, benchmark, card, curate, similar,
+    quickstart, train, calibrate, threshold, evaluate, predict, explain, replay, benchmark, card, curate, similar,
     push, pull, hub_diff, demo, deploy_space,
 )  # fmt: skip
 for command in _COMMANDS:

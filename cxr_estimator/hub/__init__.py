@@ -1,7 +1,7 @@
 """Model folders <-> the Hugging Face Hub, in whole commits and with errors that say what to do."""
 
 from cxr_estimator.hub._comparing import Change, Differences, differences
-from cxr_estimator.hub._errors import check_repo_id
+from cxr_estimator.hub._errors import check_repo_id, check_revision
 from cxr_estimator.hub._fetching import discard_damaged, fetch
 from cxr_estimator.hub._locating import Located, locate
 from cxr_estimator.hub._pulling import pull
@@ -16,6 +16,7 @@ __all__ = [
     "Remote",
     "address",
     "check_repo_id",
+    "check_revision",
     "differences",
     "discard_damaged",
     "fetch",

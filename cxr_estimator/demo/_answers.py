@@ -9,8 +9,9 @@ from cxr_estimator._figure_style import method_title
 from cxr_estimator._validation import plain
 from cxr_estimator._wording import DISCLAIMER, cell
 from cxr_estimator.attribution import METHODS
-from cxr_estimator.demo._analysis import Judgement, Shown, labels_of, methods_of, points_of
+from cxr_estimator.demo._analysis import Judgement, labels_of, methods_of, points_of
 from cxr_estimator.demo._models import Served
+from cxr_estimator.explanation import Explanation
 from cxr_estimator.metrics import METRICS
 from cxr_estimator.statistics import Estimate
 from cxr_estimator.thresholds import OperatingPoint
@@ -120,9 +121,8 @@ def meaning(judgement: Judgement) -> str:
     )
 
 
-def shown_answer(shown: Shown) -> dict[str, Any]:
-    """Return a map's trust card, and how it was made."""
-    made, card = shown.explanation, shown.card
+def map_answer(made: Explanation, card: TrustCard | None) -> dict[str, Any]:
+    """Return how a map was made, and its trust card; None where it was not checked."""
     return finite(
         {
             "method": made.method,
@@ -133,8 +133,9 @@ def shown_answer(shown: Shown) -> dict[str, Any]:
             "options": made.options,
             "shows": made.shows,
             "signed": made.signed,
-            "is_withheld": card.verdict == WITHHOLD,
-            "trust_card": _card(card),
+            "is_checked": card is not None,
+            "is_withheld": card is not None and card.verdict == WITHHOLD,
+            "trust_card": None if card is None else _card(card),
         }
     )
 

@@ -104,6 +104,17 @@ def test_a_withheld_map_comes_without_its_picture_unless_asked_for(client, films
     assert client.predict(file, method="saliency", show_withheld=True, api_name="/explain")[1] is not None
 
 
+def test_a_map_that_is_not_checked_says_so(client, bundled, films):
+    files, X = films
+    found, picture = client.predict(handle_file(files[0]), method="saliency", check=False, api_name="/explain")
+    told = found["explanation"]
+    assert (told["is_checked"], told["is_withheld"], told["trust_card"]) == (False, False, None)
+    explanation = bundled.explain(X[:1], method="saliency", target=told["explained_label"])
+    assert told["score"] == explanation.score[0]
+    with Image.open(picture) as image:
+        np.testing.assert_array_equal(np.asarray(image), explanation.overlay(0))
+
+
 def test_an_unfit_image_is_refused_without_a_probability(client, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96), dtype=np.uint8)).save(tmp_path / "noise.png")
     file = handle_file(tmp_path / "noise.png")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -92,6 +94,8 @@ def launch(
         "head": HEAD,
         "quiet": True,
     }
+    if not prevent_thread_lock and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, and deletes the uploads
     try:
         blocks.launch(
             server_name=host,

@@ -48,7 +48,8 @@ def server(hub_server, tmp_path_factory):
         yield Server(_answering(f"http://127.0.0.1:{port}", process, folder / "log.txt"), folder, folder / "log.txt")
     finally:
         process.terminate()
-        process.wait()
+        process.wait(30)
+    assert not list(folder.glob("cxr_demo_*")), "uploads are left"
 
 
 def _answering(url, process, log):

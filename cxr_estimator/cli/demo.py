@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 from typing import Annotated
 
@@ -42,7 +41,6 @@ def demo(
     with collect_skipped():
         app = launch(settings, host=host, port=port, open_browser=open_browser, prevent_thread_lock=True)
     typer.echo(f"app: {app.local_url} (Ctrl-C ends it)")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, and deletes the uploads
     app.block_thread()
 
 

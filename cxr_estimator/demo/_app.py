@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -94,8 +95,7 @@ def launch(
         "head": HEAD,
         "quiet": True,
     }
-    if not prevent_thread_lock and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, and deletes the uploads
+    _end_when_told()
     try:
         blocks.launch(
             server_name=host,
@@ -107,6 +107,13 @@ def launch(
     except OSError as error:
         raise DataError(f"The app cannot be started at port {port or '7860 to 7959'}: {error}") from error
     return blocks
+
+
+def _end_when_told() -> None:
+    """Let SIGTERM end the process as the end of a program does, which deletes the uploads."""
+    is_ours = threading.current_thread() is threading.main_thread()
+    if is_ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 @contextlib.contextmanager

@@ -50,7 +50,11 @@ def _edit(container: Any, key: Any, places: list[tuple[Any, Any]], rng: Random, 
     elif kind == 1 and isinstance(container, dict):
         container[rng.choice(("x", "", "image_size", "\ue001" + key))] = container.pop(key)
     elif kind == 2 and isinstance(value, list):
-        container[key] = value * (1000 if len(places) < 1000 and rng.random() < 0.5 else 2)
+        many = len(places) < 1000 and rng.random() < 0.5
+        nested = any(
+            isinstance(item, list | dict) for item in value
+        )  # a long text in one would be there a thousand times
+        container[key] = value * (1000 if many and not nested else 2)
     elif kind == 3:
         other, name = rng.choice(places)
         container[key] = json.loads(json.dumps(other[name]))

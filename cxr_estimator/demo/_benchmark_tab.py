@@ -47,7 +47,6 @@ from cxr_estimator.figures import plot_benchmark
 from cxr_estimator.metrics import METRICS
 
 PHANTOMS, UPLOAD = "phantoms", "upload"
-_EMPTY = "The table fills method by method."
 
 
 class _Page(NamedTuple):
@@ -249,7 +248,7 @@ def _metrics(source: str, taken: list[str]) -> dict[str, Any]:
 
 
 def _empty() -> pd.DataFrame:
-    return pd.DataFrame({"method": [], _EMPTY: []})
+    return pd.DataFrame({"method": []})
 
 
 def _nothing() -> tuple[Any, Any]:

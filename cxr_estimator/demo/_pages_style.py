@@ -5,7 +5,8 @@ from __future__ import annotations
 PAGES_CSS = """
 .cxr-wide { overflow-x: auto; }
 .cxr-wide table { width: 100%; }
-.cxr-wide th, .cxr-wide td { vertical-align: top; text-align: left; white-space: normal; overflow-wrap: normal; }
+.cxr-wide th, .cxr-wide td { vertical-align: top; text-align: left; overflow-wrap: normal; }
+.cxr-wide th, .cxr-wide td { white-space: normal; word-break: keep-all; }
 .cxr-progress { display: flex; flex-wrap: wrap; align-items: center; gap: 0.75rem; }
 .cxr-progress progress { flex: 1 1 10rem; height: 0.7rem; appearance: none; border: 0; }
 .cxr-progress progress, .cxr-progress progress::-webkit-progress-bar {

@@ -33,8 +33,8 @@ def test_agreement_by_hand(explanation):
     base = np.arange(100.0).reshape(10, 10)
     one = with_map(explanation, base)
     found = compare_explanations(one, one)
-    assert {name: value.tolist() for name, value in found.agreement.items()} == pytest.approx(
-        {"rank_correlation": [1.0], "top_k_overlap": [1.0], "ssim": [1.0]}
+    assert {name: float(value[0]) for name, value in found.agreement.items()} == pytest.approx(
+        {"rank_correlation": 1.0, "top_k_overlap": 1.0, "ssim": 1.0}
     )
     turned = compare_explanations(one, with_map(explanation, base[::-1, ::-1])).agreement
     assert turned["rank_correlation"][0] == pytest.approx(-1.0)

@@ -16,6 +16,7 @@ from cxr_estimator.pretrained import ATTRIBUTION
 from cxr_estimator.versions import package_versions
 
 _METADATA = re.compile(r"\A---\r?\n.*?^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
+_HARMLESS = re.compile("(https?://|mailto:)", re.IGNORECASE)
 _SHIFT = 3  # the card's title stands below the page's own headings
 
 
@@ -98,17 +99,13 @@ def use_text() -> Markdown:
 
 
 def _renderer() -> MarkdownIt:
-    """Return what makes HTML of Markdown, with raw HTML off; of links it takes http, https and mailto alone."""
+    """Return what makes HTML of Markdown, with raw HTML off; links are checked as they are written."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    markdown.validateLink = _is_harmless  # type: ignore[method-assign, assignment]
+    markdown.validateLink = lambda url: True  # type: ignore[method-assign]
     markdown.add_render_rule("image", _picture_named)
     markdown.add_render_rule("link_open", _link)
     markdown.core.ruler.push("headings_below", _lower_headings)
     return markdown
-
-
-def _is_harmless(address: str) -> bool:
-    return bool(re.match(r"(https?://|mailto:|#)", address.strip(), re.IGNORECASE))
 
 
 def _picture_named(renderer: Any, tokens: list[Token], index: int, options: Any, env: Any) -> str:
@@ -118,6 +115,8 @@ def _picture_named(renderer: Any, tokens: list[Token], index: int, options: Any,
 
 def _link(renderer: Any, tokens: list[Token], index: int, options: Any, env: Any) -> str:
     token = tokens[index]
+    if not _HARMLESS.match(str(token.attrGet("href"))):
+        del token.attrs["href"]
     token.attrSet("rel", "noopener noreferrer nofollow")
     token.attrSet("target", "_blank")
     return renderer.renderToken(tokens, index, options, env)

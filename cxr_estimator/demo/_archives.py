@@ -16,6 +16,7 @@ from cxr_estimator._figure_style import short
 from cxr_estimator.demo._settings import MEBIBYTE, Settings
 from cxr_estimator.errors import DataError
 
+REST = "(the rest)"  # stands for all that is left out for its number or size
 _ENTRY = b"PK\x01\x02"  # begins each entry of the list of members
 _MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # of a zip file: with members, or empty
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # lzma would take as much memory as a header asks for
@@ -119,7 +120,7 @@ def members(path: str | Path, limits: Limits) -> Iterator[Member]:
             member = _looked_at(info)
             if member.reason is None:
                 if n_read == limits.files:
-                    yield Member("(the rest)", reason=f"only the first {limits.files} files of an archive are read.")
+                    yield Member(REST, reason=f"only the first {limits.files} files of an archive are read.")
                     return
                 n_read += 1
                 left = limits.total_bytes - total
@@ -133,7 +134,7 @@ def members(path: str | Path, limits: Limits) -> Iterator[Member]:
                 else:
                     if content is None:
                         most = f"{limits.total_bytes / MEBIBYTE:,.0f} MiB"
-                        yield Member("(the rest)", reason=f"unpacked, the archive holds more than {most}.")
+                        yield Member(REST, reason=f"unpacked, the archive holds more than {most}.")
                         return
                     total += len(content)
                     member = _checked_content(member, content)

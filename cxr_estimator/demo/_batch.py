@@ -14,7 +14,7 @@ from cxr_estimator._figure_style import short
 from cxr_estimator._outputs import Task
 from cxr_estimator._validation import check_choice
 from cxr_estimator.demo._analysis import Judgement, Progress, Question, Shown, explain, judge
-from cxr_estimator.demo._archives import Limits, Member, count, is_archive, members
+from cxr_estimator.demo._archives import REST, Limits, Member, count, is_archive, members
 from cxr_estimator.demo._models import Served
 from cxr_estimator.demo._offers import methods_on_offer
 from cxr_estimator.demo._uploads import read_content
@@ -146,7 +146,7 @@ def files_of(paths: Sequence[str | Path], limits: Limits) -> Iterator[Member]:
     for path in paths:
         left = limits._replace(files=limits.files - n_read, total_bytes=limits.total_bytes - size)
         if left.files <= 0 or left.total_bytes <= 0:
-            yield Member("(the rest)", reason=f"a batch takes {limits.files} files; these are left out.")
+            yield Member(REST, reason=f"a batch takes {limits.files} files; these are left out.")
             return
         try:
             of_path = members(path, left) if is_archive(path) else iter([_plain(path)])
@@ -154,6 +154,8 @@ def files_of(paths: Sequence[str | Path], limits: Limits) -> Iterator[Member]:
                 n_read += member.content is not None
                 size += len(member.content or b"")
                 yield member
+                if member.name == REST:
+                    return
         except DataError as error:  # of an archive as a whole
             yield Member(_shown_name(path), reason=str(error))
 

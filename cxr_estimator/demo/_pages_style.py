@@ -22,6 +22,7 @@ PAGES_CSS = """
   white-space: normal; max-width: 100%; left: 0; right: 0; bottom: 0; margin: 0; border-radius: 0; text-align: left;
   font-size: 0.75rem; line-height: 1.25;
 }
+.cxr-gallery .grid-wrap { max-height: none; height: auto; overflow: visible; }
 .cxr-card { overflow-wrap: anywhere; }
 .cxr-card table { display: block; overflow-x: auto; overflow-wrap: normal; border-collapse: collapse; }
 .cxr-card th, .cxr-card td { border: 1px solid var(--border-color-primary); padding: 0.3rem 0.6rem; text-align: left; }

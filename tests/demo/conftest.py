@@ -1,4 +1,4 @@
-"""One running app for all tests, a browser to look at it, and a model of the bundled kind."""
+"""One running app for all tests, a browser to look at it, and files to send to it."""
 
 from __future__ import annotations
 
@@ -8,49 +8,95 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
+from PIL import Image
+
+from cxr_estimator import CXRClassifier, make_phantoms
+from cxr_estimator.demo import Settings
+from cxr_estimator.demo._models import Models
+from tests.hub import WRITE
 
 pytest.importorskip("gradio", reason="the app needs the extra `demo`")
 
-from cxr_estimator.demo import Settings
-from cxr_estimator.demo._models import Models
+from gradio_client import Client
+
+_START = "from cxr_estimator.demo import Settings, launch; launch(Settings(device='cpu', max_file_bytes=4 << 20))"
+
+
+class Server(NamedTuple):
+    """An app in a process of its own, as an operator runs it who has a token for the Hub."""
+
+    url: str
+    folder: Path  # where everything is that it stores
+    log: Path
+
+
+@pytest.fixture(scope="session")
+def server(hub_server, tmp_path_factory):
+    """The app, running with the bundled model; files of at most 4 MiB."""
+    folder = tmp_path_factory.mktemp("app")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    # without HF_ENDPOINT and the like of tests/conftest.py it would meet the real Hub
+    environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder), "GRADIO_SERVER_PORT": port, "HF_TOKEN": WRITE}
+    environment |= {"GRADIO_ANALYTICS_ENABLED": "False", "PYTHONUNBUFFERED": "1"}
+    with open(folder / "log.txt", "wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", _START], env=environment, stdout=log, stderr=log)
+    try:
+        yield Server(_answering(f"http://127.0.0.1:{port}", process, folder / "log.txt"), folder, folder / "log.txt")
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert not list(folder.glob("cxr_demo_*")), "uploads are left"
+
+
+def _answering(url, process, log):
+    for _ in range(600):
+        if process.poll() is not None:
+            pytest.fail(f"the app did not start: {log.read_text()}")
+        try:
+            httpx.get(f"{url}/config").raise_for_status()
+        except httpx.TransportError:
+            time.sleep(0.2)
+        else:
+            return url
+    pytest.fail(f"the app did not answer: {log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def app_url(server):
+    return server.url
+
+
+@pytest.fixture(scope="session")
+def client(app_url, tmp_path_factory):
+    return Client(app_url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+
+
+@pytest.fixture(scope="session")
+def bundled():
+    """A copy of the bundled model that the app does not share."""
+    return CXRClassifier.from_pretrained(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory):
+    """Paths of PNG files of two phantoms at 224 px, and their pixels."""
+    folder, X = tmp_path_factory.mktemp("films"), make_phantoms(2, 224, random_state=0).X
+    for number, pixels in enumerate(X):
+        Image.fromarray(pixels).save(folder / f"film{number}.png")
+    return [folder / f"film{number}.png" for number in range(len(X))], X
 
 
 @pytest.fixture(scope="session")
 def served():
     """The bundled model as the app serves it."""
     return Models(Settings(device="cpu")).get("bundled")
-
-
-@pytest.fixture(scope="session")
-def app_url(hub_server):
-    """Address of the app with the bundled model, in a process of its own, where a warning is no error."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    start = "from cxr_estimator.demo import Settings, launch; launch(Settings(device='cpu'))"
-    environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
-    process = subprocess.Popen([sys.executable, "-c", start], env=environment, stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/"
-    try:
-        while not _answers(url):
-            if process.poll() is not None:
-                pytest.fail("the app did not start")
-            time.sleep(0.2)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _answers(url):
-    try:
-        httpx.get(f"{url}config").raise_for_status()
-    except httpx.TransportError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="session")

@@ -96,3 +96,6 @@ def test_the_benchmark_fills_and_a_slow_one_is_cancelled(page):
     said(page, "benchmark-status", "3 of 4")
     page.locator("#cancel-benchmark").click()
     assert "3 of 4 methods measured" in said(page, "benchmark-status", "Cancelled")
+    page.get_by_label("A zip file of mine").click()
+    page.locator("[role=tabpanel]:visible [data-testid=file-upload]").first.wait_for(state="attached")
+    page.get_by_text("relevance mass (localisation)").wait_for(state="detached")  # which uploads cannot tell

@@ -99,7 +99,8 @@ def served():
     return Models(Settings(device="cpu")).get("bundled")
 
 
-@pytest.fixture(scope="session")
+# not for the whole session: while it is there an event loop runs in this thread, and no test can start one of its own
+@pytest.fixture(scope="module")
 def browser():
     """Chromium, without a window."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")

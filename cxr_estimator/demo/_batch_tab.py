@@ -24,7 +24,7 @@ from cxr_estimator.demo._shared import App, told
 from cxr_estimator.demo._synthetic import write_phantoms
 
 _NUMBERS = ("probability", "low", "high", "gain")
-_WIDTHS: list[str | int] = ["125px", "80px", "105px", "100px", "60px", "60px", "110px", "65px", "195px"]
+_WIDTHS: list[str | int] = ["140px", "80px", "105px", "100px", "60px", "60px", "110px", "65px", "195px"]
 
 
 class _Page(NamedTuple):

@@ -122,7 +122,7 @@ def _compared(
 
 def _example() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
-        yield write_phantoms(folder, 1)[0]
+        yield write_phantoms(folder, 3)[2]
 
 
 def _results(found: Compared, points: tuple[str | None, str | None]) -> tuple[Any, ...]:

@@ -1,8 +1,9 @@
-"""One running app for all tests, and files to send to it."""
+"""One running app for all tests, a browser to look at it, and files to send to it."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 from PIL import Image
 
 from cxr_estimator import CXRClassifier, make_phantoms
+from cxr_estimator.demo import Settings
+from cxr_estimator.demo._models import Models
 from tests.hub import WRITE
 
 pytest.importorskip("gradio", reason="the app needs the extra `demo`")
@@ -88,3 +91,34 @@ def films(tmp_path_factory):
     for number, pixels in enumerate(X):
         Image.fromarray(pixels).save(folder / f"film{number}.png")
     return [folder / f"film{number}.png" for number in range(len(X))], X
+
+
+@pytest.fixture(scope="session")
+def served():
+    """The bundled model as the app serves it."""
+    return Models(Settings(device="cpu")).get("bundled")
+
+
+# not for the whole session: while it is there an event loop runs in this thread, and no test can start one of its own
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=path, args=arguments)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, app_url):
+    """The app in a new session, at the size of a desktop."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page = context.new_page()
+    page.goto(app_url)
+    yield page
+    context.close()

@@ -207,17 +207,18 @@ def explain(
         progress=progress,
     )
     return {
-        name: Shown(_decided(explanation, judgement), found.cards[name][0]) for name, explanation in found.found.items()
+        name: redecided(Shown(explanation, found.cards[name][0]), judgement)
+        for name, explanation in found.found.items()
     }
 
 
-def _decided(explanation: Explanation, judgement: Judgement) -> Explanation:
-    """Return the explanation with the decision that was asked for, in place of that of the active operating point."""
+def redecided(shown: Shown, judgement: Judgement) -> Shown:
+    """Return the map with the decision that was asked for, in place of that of the active operating point."""
     if judgement.served.clf.task_ is not Task.BINARY:
-        return explanation
+        return shown
     label = np.array([labels_of(judgement.served.clf)[judgement.decided[0]]])
-    prediction = replace(explanation.prediction, label=label, threshold=judgement.threshold)
-    return replace(explanation, prediction=prediction)
+    prediction = replace(shown.explanation.prediction, label=label, threshold=judgement.threshold)
+    return shown._replace(explanation=replace(shown.explanation, prediction=prediction))
 
 
 def _check_question(clf: Any, question: Question) -> None:

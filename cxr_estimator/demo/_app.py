@@ -34,6 +34,7 @@ def build(settings: Settings | None = None) -> gr.Blocks:
             for title, add in TABS.items():
                 with gr.Tab(title):
                     add(app)
+        gr.HTML(f"<footer class='cxr-foot'>{DISCLAIMER}</footer>", padding=False)
     # so many requests compute at once, however many there are; others wait in line and are told their place
     blocks.queue(max_size=settings.waiting, default_concurrency_limit=settings.at_once)
     return blocks

@@ -47,7 +47,8 @@ class Background(Generic[_Result]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join()  # until the next call of `progress`: the network is free again then
+        if kind is not GeneratorExit:  # gradio closes generators in its event loop, which must not wait
+            self._thread.join()  # until the next call of `progress`: the network is free again then
 
     def __iter__(self) -> Iterator[float]:
         """Yield the share that is done, in [0, 1], until all is."""

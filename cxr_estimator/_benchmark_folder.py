@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,6 @@ import pandas as pd
 from cxr_estimator._digest import digest_of
 from cxr_estimator.errors import DataError
 from cxr_estimator.serialization import atomic_write, read_json, writable_folder
-
-if TYPE_CHECKING:
-    from cxr_estimator.classifier import CXRClassifier
 
 COLUMNS = ["index", "image_id", "bucket", "method", "metric", "value", "seconds"]
 _NUMBERS = {"index": np.int64, "value": np.float64, "seconds": np.float64}
@@ -48,7 +45,7 @@ class Kept:
         if self._folder is None:
             return
         digests = {name: digest_of(value) for name, value in description.items()}
-        self._description = {"format": "cxr_estimator.benchmark", "version": 2, **digests}
+        self._description = {"format": "cxr_estimator.benchmark", "version": 3, **digests}
         paths = sorted(path for path in self._folder.iterdir() if re.fullmatch(r"part-\d{6}\.csv", path.name))
         self._next = int(paths[-1].stem[-6:]) + 1 if paths else 0
         if paths:  # without any, the description is that of a request which came to nothing
@@ -76,12 +73,6 @@ class Kept:
         if not self._parts:
             raise DataError("benchmark: none of the images could be read.")
         return pd.concat(self._parts, ignore_index=True).drop_duplicates(_KEY, ignore_index=True)
-
-
-def of_model(clf: CXRClassifier) -> list[Any]:
-    """Return what the values of a model follow from: its weights, how it sees images and how it decides."""
-    decision = [clf.classes_, clf.threshold_, clf.pos_label_]
-    return [clf.model_.state_dict(), clf.preprocessing_.to_dict(), decision, clf.background_, clf.backbone]
 
 
 def _check_description(path: Path, description: Mapping[str, Any]) -> None:

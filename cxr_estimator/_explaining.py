@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 _CALLER = "explain"
+ARRAY = "array of shape"  # begins what stands for an option that is an array
 
 
 class Explained(NamedTuple):
@@ -127,7 +128,7 @@ class ExplanationPlan:
             bool(error_bars),
             execution_of(clf, batch_size),
             check_seed(clf.random_state if random_state is None else random_state, caller=_CALLER),
-            _background(clf, background, needed=any(METHODS[name].needs_background for name in method)),
+            background_images(clf, background, needed=any(METHODS[name].needs_background for name in method)),
             progress,
         )
 
@@ -174,14 +175,6 @@ class ExplanationPlan:
 
     def _values(self, method: str, problem: Problem) -> Tensor:
         return self._attribution(method, problem.at_precision(self._precision(method))).values
-
-    def _background_digest(self) -> str | None:
-        """Return what tells one background from another, without holding it."""
-        return (
-            None
-            if self.background is None
-            else hashlib.sha256(self.background.cpu().numpy().tobytes()).hexdigest()[:16]
-        )
 
     def _teller(self, start: float, images: float) -> Callable[[float], None]:
         """Return the callback of a method that counts for so many `images`; repetitions count for a share each."""
@@ -240,7 +233,7 @@ class ExplanationPlan:
                 "target": self.target,
                 **({"error_bars": True} if self.error_bars else {}),
                 **_described({**_defaults(method), **self.options[method]}),
-                **({"background": self._background_digest()} if result.baseline == "background" else {}),
+                **({"background": background_digest(self.background)} if result.baseline == "background" else {}),
             },
             seed=self.seed if entry.random or self.error_bars else None,
             layer=result.layer,
@@ -252,6 +245,11 @@ class ExplanationPlan:
             images=_as_seen(prepared.pixels),
             names=tuple(self.images.source(int(position)) for position in prepared.index),
         )
+
+
+def background_digest(background: Tensor | None) -> str | None:
+    """Return what tells one background from another, without holding it."""
+    return None if background is None else hashlib.sha256(background.cpu().numpy().tobytes()).hexdigest()[:16]
 
 
 def prediction_of(clf: Any, logits: np.ndarray, explained: np.ndarray, true_label: np.ndarray | None) -> Prediction:
@@ -308,7 +306,7 @@ def execution_of(clf: CXRClassifier, batch_size: Any) -> Execution:
     return replace(how, batch_size=check_number("batch_size", batch_size, caller=_CALLER, low=1, integer=True))
 
 
-def _background(clf: CXRClassifier, background: Any, *, needed: bool) -> Tensor | None:
+def background_images(clf: CXRClassifier, background: Any = None, *, needed: bool = False) -> Tensor | None:
     """Return the reference images (b, C, S, S), normalised: those given, or what `fit` has kept, if anything."""
     if background is not None:
         prepared = prepare(as_images(clf, background), clf.preprocessing_, reading(clf))
@@ -345,7 +343,7 @@ def _background(clf: CXRClassifier, background: Any, *, needed: bool) -> Tensor 
 def _described(options: dict[str, Any]) -> dict[str, Any]:
     """Return options as JSON can hold them; arrays by their shape."""
     return {
-        name: f"array of shape {tuple(value.shape)}"
+        name: f"{ARRAY} {tuple(value.shape)}"
         if hasattr(value, "shape") and value.shape
         else list(value)
         if isinstance(value, tuple)

@@ -13,8 +13,9 @@ import pandas as pd
 from scipy.stats import rankdata
 from sklearn.utils import _safe_indexing
 
-from cxr_estimator._benchmark_folder import COLUMNS, Kept, of_model
+from cxr_estimator._benchmark_folder import COLUMNS, Kept
 from cxr_estimator._measuring import Measured, MeasuringPlan
+from cxr_estimator._model_digest import of_model
 from cxr_estimator._outputs import Task
 from cxr_estimator._progress import bar, check_callback, told_how_far
 from cxr_estimator._validation import check_choice, check_number, check_per_image, invalid, wrong_type

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cxr_estimator import __version__
 from cxr_estimator._arrays import read_arrays
 from cxr_estimator.errors import DataError
 from cxr_estimator.images import has_dicom_name
@@ -17,7 +18,7 @@ from cxr_estimator.preprocessing import Preprocessing
 from cxr_estimator.serialization import atomic_write
 
 # another version may give other pixels
-_DECODERS = ("cxr_estimator", "numpy", "pillow", "pydicom", "pylibjpeg-openjpeg", "pylibjpeg-rle", "python-gdcm")
+_DECODERS = ("numpy", "pillow", "pydicom", "pylibjpeg-openjpeg", "pylibjpeg-rle", "python-gdcm")
 _ARRAYS = ("pixels", "content_id", "original_shape")
 
 
@@ -91,7 +92,8 @@ class ImageCache:
 def _key(preprocessing: Preprocessing) -> str:
     """Name everything but the file that the pixels depend on; normalisation comes after them."""
     steps = {key: value for key, value in preprocessing.to_dict().items() if key not in ("mean", "std")}
-    text = json.dumps([steps, {name: _version(name) for name in _DECODERS}], sort_keys=True)
+    versions = {"cxr_estimator": __version__, **{name: _version(name) for name in _DECODERS}}
+    text = json.dumps([steps, versions], sort_keys=True)
     return f"{preprocessing.image_size}px-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

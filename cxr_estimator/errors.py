@@ -59,7 +59,7 @@ class UnsupportedMethodError(CXRError, ValueError):
 
 
 class ModelFolderError(CXRError, ValueError):
-    """A saved model or explanation is incomplete, damaged or not one of ours."""
+    """A saved model, explanation or receipt is incomplete, damaged or not one of ours."""
 
 
 class HubError(CXRError, OSError):

@@ -87,11 +87,11 @@ def _reject_constant(name: str) -> float:
     raise ValueError(f"{name} is not allowed")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object strictly, see `parse_json`."""
+def read_json(path: Path, *, limit: int = _MAX_JSON) -> dict[str, Any]:
+    """Read a JSON object of at most `limit` bytes strictly, see `parse_json`."""
     try:
-        if path.stat().st_size > _MAX_JSON:
-            raise ModelFolderError(f"{path}: has more than the limit of {_MAX_JSON:,} bytes.")
+        if path.stat().st_size > limit:
+            raise ModelFolderError(f"{path}: has more than the limit of {limit:,} bytes.")
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise ModelFolderError(f"{path}: there is no such file.") from error
@@ -141,28 +141,37 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return config and weights of a model folder, after checking that it is one."""
     if not folder.is_dir():
         raise ModelFolderError(f"{folder}: there is no such model folder.")
+    return check_config(read_json(folder / CONFIG_NAME), folder / CONFIG_NAME), read_weights(folder / WEIGHTS_NAME)
+
+
+def check_config(config: dict[str, Any], source: str | Path) -> dict[str, Any]:
+    """Return the configuration of a single model if its format, schema version and keys are this version's."""
     otherwise = "CXREnsemble.load reads an ensemble; the commands take single models."
-    config = read_config(folder / CONFIG_NAME, FORMAT, _KEYS, _OPTIONAL_KEYS, otherwise=otherwise)
-    return config, read_weights(folder / WEIGHTS_NAME)
+    return _checked(config, source, FORMAT, _KEYS, _OPTIONAL_KEYS, otherwise=otherwise)
 
 
 def read_config(path: Path, format: str, keys: set[str], optional: set[str], *, otherwise: str) -> dict[str, Any]:
     """Return a configuration of this format and schema version with these keys; `otherwise` says who reads others."""
-    config = read_json(path)
+    return _checked(read_json(path), path, format, keys, optional, otherwise=otherwise)
+
+
+def _checked(
+    config: dict[str, Any], source: str | Path, format: str, keys: set[str], optional: set[str], *, otherwise: str
+) -> dict[str, Any]:
     if config.get("format") != format:
         raise ModelFolderError(
-            f"{path}: not a {format} model (its 'format' is {config.get('format')!r:.100}). {otherwise}"
+            f"{source}: not a {format} model (its 'format' is {config.get('format')!r:.100}). {otherwise}"
         )
     version = config.get("schema_version")
     if version != SCHEMA_VERSION or isinstance(version, bool | float):
         raise ModelFolderError(
-            f"{path}: schema version {version!r:.100} is not supported; this version of the package reads version "
+            f"{source}: schema version {version!r:.100} is not supported; this version of the package reads version "
             f"{SCHEMA_VERSION}. Save the model again with this one, or install the one that wrote it."
         )
     unknown, missing = sorted(set(config) - keys - optional), sorted(keys - set(config))
     if unknown or missing:
         wrong = [f"unknown: {unknown!r:.200}"] * bool(unknown) + [f"missing: {missing}"] * bool(missing)
-        raise ModelFolderError(f"{path}: wrong keys ({'; '.join(wrong)}).")
+        raise ModelFolderError(f"{source}: wrong keys ({'; '.join(wrong)}).")
     return config
 
 

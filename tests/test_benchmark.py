@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 
@@ -112,6 +113,15 @@ def test_the_folder_holds_no_names_and_only_one_benchmark(request_of, tmp_path, 
 def one_method(fitted, phantoms, folder, **changes):
     options = {"methods": ["saliency"], "metrics": ["gini"], "folder": folder, "batch_size": 3, "random_state": 0}
     return benchmark_images(fitted, **{"X": phantoms.X[:6], "y": phantoms.y[:6], **options, **changes})
+
+
+def test_a_calibrated_model_is_another_one(fitted, phantoms, tmp_path):
+    """The cut-off that was given as a probability moves on the log-odds, and with it what is explained."""
+    one_method(fitted, phantoms, tmp_path)
+    calibrated = copy.copy(fitted).calibrate(phantoms.X, phantoms.y)
+    assert calibrated.threshold_ == fitted.threshold_
+    with pytest.raises(DataError, match=r"another benchmark \(of other model\)"):
+        one_method(calibrated, phantoms, tmp_path)
 
 
 def test_values_of_each_image(fitted, phantoms):

@@ -15,6 +15,8 @@ from cxr_estimator.cli.benchmark import benchmark
 from cxr_estimator.cli.calibrate import calibrate
 from cxr_estimator.cli.card import card
 from cxr_estimator.cli.curate import curate
+from cxr_estimator.cli.demo import demo
+from cxr_estimator.cli.deploy_space import deploy_space
 from cxr_estimator.cli.evaluate import evaluate
 from cxr_estimator.cli.explain import explain
 from cxr_estimator.cli.hub_diff import hub_diff
@@ -22,6 +24,7 @@ from cxr_estimator.cli.predict import predict
 from cxr_estimator.cli.pull import pull
 from cxr_estimator.cli.push import push
 from cxr_estimator.cli.quickstart import quickstart
+from cxr_estimator.cli.replay import replay
 from cxr_estimator.cli.similar import similar
 from cxr_estimator.cli.threshold import threshold
 from cxr_estimator.cli.train import train
@@ -37,8 +40,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    quickstart, train, calibrate, threshold, evaluate, predict, explain, benchmark, card, curate, similar,
-    push, pull, hub_diff,
+    quickstart, train, calibrate, threshold, evaluate, predict, explain, replay, benchmark, card, curate, similar,
+    push, pull, hub_diff, demo, deploy_space,
 )  # fmt: skip
 for command in _COMMANDS:
     app.command()(command)

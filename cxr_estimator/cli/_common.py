@@ -102,6 +102,31 @@ def load_model(model: Path | None, device: str, *, quiet: bool) -> CXRClassifier
     return clf
 
 
+def pinned_model(model: Path | None) -> tuple[Path | None, str, str | None]:
+    """Return what `load_model` is to load, with the commit of a repository on the Hub, and its name and revision.
+
+    The name is that of receipts: "bundled", "folder" or "user/model", never where a folder lies.
+    """
+    from cxr_estimator.hub import fetch
+    from cxr_estimator.receipts import BUNDLED, FOLDER
+
+    if model is None:
+        return None, BUNDLED, None
+    if check_path("--model", model, caller="cxr").is_dir():
+        return model, FOLDER, None
+    repo_id, _, revision = model.as_posix().partition("@")
+    try:
+        with collect_skipped():
+            commit = fetch(repo_id, revision=revision or None).name
+    except CXRError as error:
+        raise _no_such_model(model, error) from error
+    return Path(f"{repo_id}@{commit}"), repo_id, commit
+
+
+def _no_such_model(model: Path, error: CXRError) -> HubError:
+    return HubError(f"{model}: there is no such model folder here, and on the Hub: {error}")
+
+
 def _bundled_model(clf: CXRClassifier) -> str:
     from cxr_estimator import __version__
 
@@ -120,7 +145,7 @@ def _load_model(model: Path | None, device: str) -> CXRClassifier:
         with collect_skipped():
             return CXRClassifier.from_pretrained(repo_id, revision=revision or None, device=device)
     except HubError as error:
-        raise HubError(f"{model}: there is no such model folder here, and on the Hub: {error}") from error
+        raise _no_such_model(model, error) from error
 
 
 def load_data(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,7 @@ from cxr_estimator.cli._common import (
     collect_skipped,
     find_images,
     load_model,
+    pinned_model,
     report_skipped,
     write_rows,
 )
@@ -29,6 +31,7 @@ from cxr_estimator.errors import DataError
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
+    from cxr_estimator.explanation import Explanation
 
 
 def explain(
@@ -53,6 +56,10 @@ def explain(
         str | None, typer.Option(help="Colour map of matplotlib, such as jet. Default: colour-blind safe.")
     ] = None,
     maps: Annotated[bool, typer.Option(help="Also write each map as .npz and .json.")] = False,
+    receipts: Annotated[
+        bool,
+        typer.Option("--receipts", help="Also write what `cxr replay` repeats each map from. Takes images one by one."),
+    ] = False,
     format: FormatOption = Format.csv,
     device: DeviceOption = "auto",
     jobs: JobsOption = -1,
@@ -64,6 +71,7 @@ def explain(
     """
     from cxr_estimator._progress import bar, told_how_far
     from cxr_estimator.figures import colormap, plot_methods
+    from cxr_estimator.receipts import receipt_of
     from cxr_estimator.serialization import writable_folder
 
     chosen = dict(map(_parse_option, option or []))
@@ -71,6 +79,9 @@ def explain(
         colormap(cmap)  # raises now rather than after the first images
     files = find_images(images)
     check_outside(output, [*images, *([] if background is None else [background])])
+    if receipts and background is not None:
+        raise DataError("--receipts: a receipt holds no images, so that a map with --background cannot be repeated.")
+    model, name, revision = pinned_model(model) if receipts else (model, "", None)
     clf = load_model(model, device, quiet=quiet)
     clf.set_params(on_error="skip", n_jobs=jobs)
     labels = {str(label): label for label in clf.classes_.tolist()}
@@ -85,15 +96,22 @@ def explain(
     writable_folder(output)
     rows = []
     with collect_skipped() as skipped, bar(len(files), "explaining", not quiet) as advance:
-        for part in clf.iter_explain(files, progress=told_how_far(advance, None), **request):
+        explain_parts = _one_by_one if receipts else _in_batches
+        for part in explain_parts(clf, files, told_how_far(advance, None), request):
             first = next(iter(part.values()))
-            for i, name in enumerate(first.names):
-                stem = f"{first.index[i] + 1:04d}_{Path(name).stem[:80]}"
+            for i, source in enumerate(first.names):
+                stem = f"{first.index[i] + 1:04d}_{Path(source).stem[:80]}"
                 figure = first.plot(i, cmap=cmap) if len(part) == 1 else plot_methods(part, i, cmap=cmap)
                 figure.savefig(output / f"{stem}.png")
                 for key, explanation in part.items():
+                    place = output / (stem if len(part) == 1 else f"{stem}.{key}")
                     if maps:
-                        explanation[i].save(output / (stem if len(part) == 1 else f"{stem}.{key}"))
+                        explanation[i].save(place)
+                    if receipts:
+                        made = receipt_of(
+                            clf, explanation, i, model_name=name, revision=revision, batch_size=request["batch_size"]
+                        )
+                        made.save(place.with_name(f"{place.name}.receipt.json"))
                     rows.append(_row(explanation, i, f"{stem}.png", labels))
     if not rows:
         raise DataError(
@@ -103,6 +121,28 @@ def explain(
     write_rows(rows, table, format)
     typer.echo(f"{len({row['figure'] for row in rows})} figures and {table.name} in {output}")
     report_skipped(skipped)
+
+
+_Progress = Callable[[float, int], Any]
+
+
+def _in_batches(
+    clf: CXRClassifier, files: Sequence[str], progress: _Progress, request: dict[str, Any]
+) -> Iterator[dict[str, Explanation]]:
+    return clf.iter_explain(files, progress=progress, **request)
+
+
+def _one_by_one(
+    clf: CXRClassifier, files: Sequence[str], progress: _Progress, request: dict[str, Any]
+) -> Iterator[dict[str, Explanation]]:
+    """Yield the explanations of each image, made as `replay` makes them: in a batch the last bits are other ones."""
+    for number, file in enumerate(files):
+
+        def told(done: float, total: int, before: int = number) -> None:
+            progress(before + done, len(files))
+
+        for part in clf.iter_explain([file], progress=told, **request):
+            yield {key: replace(one, index=one.index + number) for key, one in part.items()}
 
 
 def chosen_methods(clf: CXRClassifier, names: str, *, has_background: bool) -> list[str]:

@@ -90,15 +90,20 @@ def _download_of_timm(repo_id: str, folder: Path, **options: Any) -> Path:
     """Download a checkpoint of timm, which has no SHA256SUMS; once more where a file is not what the Hub named."""
     if not (folder / CONFIG_NAME).exists() or not is_timm(read_json(folder / CONFIG_NAME)):
         where = "the cache" if options["local_files_only"] else "the repository"
-        raise HubError(
-            f"{repo_id}: {where} holds no {SUMS_NAME}, so there is no model of cxr_estimator, nor a {CONFIG_NAME} of "
-            "timm, which names an 'architecture'."
-        )
+        raise no_model(repo_id, where)
     for _ in range(2):
         snapshot_download(repo_id, revision=folder.name, allow_patterns=[CONFIG_NAME, WEIGHTS_NAME], **options)
         if not discard_damaged(folder):
             return folder
     raise HubError(f"{repo_id}: files were damaged on their way, twice; try again.")
+
+
+def no_model(repo_id: str, where: str = "the repository") -> HubError:
+    """Return the error of a place that holds neither a model of ours nor one of timm's."""
+    return HubError(
+        f"{repo_id}: {where} holds no {SUMS_NAME}, so there is no model of cxr_estimator, nor a {CONFIG_NAME} of "
+        "timm, which names an 'architecture'."
+    )
 
 
 def discard_damaged(folder: Path) -> list[str]:

@@ -1,21 +1,21 @@
-"""`push`: a model folder to the Hub as one commit, which overwrites nobody's work."""
+"""`push`: the folder of a model or a Space to the Hub as one commit, which overwrites nobody's work."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.constants import ENDPOINT, REPOCARD_NAME
+from huggingface_hub.constants import REPO_TYPE_SPACE, REPOCARD_NAME
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from cxr_estimator._validation import check_choice, check_path, wrong_type
 from cxr_estimator.checksums import SUMS_NAME, differing, read_sums
 from cxr_estimator.errors import EditedFilesWarning, HubError, ModelFolderError
 from cxr_estimator.hub._errors import check_repo_id, check_revision, check_token, hub_errors
-from cxr_estimator.hub._remote import Remote, ask
+from cxr_estimator.hub._remote import Remote, address, ask
 
 
 class Pushed(NamedTuple):
@@ -48,11 +48,16 @@ def push(
     branch: str | None = None,
     commit_message: str | None = None,
     create_pr: bool = False,
+    repo_type: str | None = None,
+    check: Callable[[Remote], None] | None = None,
+    overwrite: bool = False,
+    caller: str = "push_to_hub",
 ) -> Pushed:
-    """Send a model folder as one commit to a repository, which is made if need be.
+    """Send a folder as one commit to a repository, which is made if need be: a model's, or with "space" a Space's.
 
     Only what SHA256SUMS lists is sent, and of that only what is new. Files of an earlier push that the folder no longer
-    has are deleted by the same commit; what others put there is left alone, also a README that somebody edited there.
+    has are deleted by the same commit; what others put there is left alone, also a README that somebody edited there,
+    except with `overwrite`. `check` looks at what is there before anything is sent, and may raise.
 
     Raises
     ------
@@ -61,25 +66,30 @@ def push(
     HubError
         The Hub cannot be reached or refuses, or the head moved meanwhile; then nothing was changed.
     """
-    check_repo_id(repo_id, caller="push_to_hub")
-    check_revision("branch", branch, caller="push_to_hub")
-    check_token(token, caller="push_to_hub")
-    check_path("folder", folder, caller="push_to_hub")
-    check_choice("private", private, (None, True, False), caller="push_to_hub")
-    check_choice("create_pr", create_pr, (True, False), caller="push_to_hub")
+    check_repo_id(repo_id, caller=caller)
+    check_revision("branch", branch, caller=caller)
+    check_token(token, caller=caller)
+    check_path("folder", folder, caller=caller)
+    check_choice("private", private, (None, True, False), caller=caller)
+    check_choice("create_pr", create_pr, (True, False), caller=caller)
     if commit_message is not None and not (isinstance(commit_message, str) and commit_message.strip()):
-        raise wrong_type("commit_message", "push_to_hub", "None or a text that is not empty", commit_message)
+        raise wrong_type("commit_message", caller, "None or a text that is not empty", commit_message)
     sums = _checked_sums(folder)
     api = HfApi(token=token)
     with hub_errors(repo_id, branch):
-        head = _head(api, repo_id, private=private, branch=branch, create_pr=create_pr)
-        operations = list(_operations(folder, [*sums, SUMS_NAME], Remote(api, repo_id, head)))
+        head = _head(api, repo_id, repo_type=repo_type, private=private, branch=branch, create_pr=create_pr)
+        remote = Remote(api, repo_id, head, repo_type=repo_type)
+        if check is not None:
+            check(remote)
+        overwrite = overwrite or (repo_type == REPO_TYPE_SPACE and remote.is_new)  # its README is the Hub's own
+        operations = list(_operations(folder, [*sums, SUMS_NAME], remote, overwrite=overwrite))
         if not operations:
-            return Pushed(f"{ENDPOINT}/{repo_id}/commit/{head}", head)
+            return Pushed(f"{address(repo_id, repo_type=repo_type)}/commit/{head}", head)
         commit = api.create_commit(
             repo_id,
             operations,
-            commit_message=commit_message or "Share a model of cxr_estimator",
+            commit_message=commit_message or f"Share a {repo_type or 'model'} of cxr_estimator",
+            repo_type=repo_type,
             revision=branch,
             create_pr=create_pr,
             parent_commit=head,
@@ -102,41 +112,46 @@ def _checked_sums(folder: Path) -> dict[str, str]:
     return sums
 
 
-def _head(api: HfApi, repo_id: str, *, private: bool | None, branch: str | None, create_pr: bool) -> str:
+def _head(
+    api: HfApi, repo_id: str, *, repo_type: str | None, private: bool | None, branch: str | None, create_pr: bool
+) -> str:
     """Return the commit to build on; the repository and the branch are made if need be."""
     try:
-        info = ask(api, repo_id)
+        info = ask(api, repo_id, repo_type=repo_type)
     except RepositoryNotFoundError:
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        info = ask(api, repo_id)
+        sdk = "gradio" if repo_type == REPO_TYPE_SPACE else None
+        api.create_repo(repo_id, private=private, exist_ok=True, repo_type=repo_type, space_sdk=sdk)
+        info = ask(api, repo_id, repo_type=repo_type)
     if private is not None and info.private != private:
         now, wanted = ("private", "public") if info.private else ("public", "private")
         raise HubError(
             f"{repo_id}: is {now} already, so nothing was sent. `private` is for new repositories; make this one "
-            f"{wanted} at {ENDPOINT}/{repo_id}/settings, or leave `private` out."
+            f"{wanted} at {address(repo_id, repo_type=repo_type)}/settings, or leave `private` out."
         )
     if branch is None:
         return str(info.sha)
     try:
-        return str(ask(api, repo_id, branch).sha)
+        return str(ask(api, repo_id, branch, repo_type=repo_type).sha)
     except RevisionNotFoundError:
         if create_pr:  # which is for branches that exist
             raise
-        api.create_branch(repo_id, branch=branch, exist_ok=True)
-        return str(ask(api, repo_id, branch).sha)
+        api.create_branch(repo_id, branch=branch, exist_ok=True, repo_type=repo_type)
+        return str(ask(api, repo_id, branch, repo_type=repo_type).sha)
 
 
-def _operations(folder: Path, names: list[str], remote: Remote) -> Iterator[CommitOperationAdd | CommitOperationDelete]:
+def _operations(
+    folder: Path, names: list[str], remote: Remote, *, overwrite: bool
+) -> Iterator[CommitOperationAdd | CommitOperationDelete]:
     """Yield what makes the repository hold the files of a folder."""
     for name in names:
         if remote.holds(name, folder / name):
             continue
-        if name == REPOCARD_NAME and name in remote.files and not remote.is_as_recorded(name):
+        if name == REPOCARD_NAME and name in remote.files and not (overwrite or remote.is_as_recorded(name)):
             _warn_of_kept(name)
             continue
         yield CommitOperationAdd(name, folder / name)
     for name in sorted(remote.sums.keys() & remote.files.keys() - set(names)):
-        if remote.is_as_recorded(name):
+        if overwrite or remote.is_as_recorded(name):
             yield CommitOperationDelete(name, is_folder=False)
         else:
             _warn_of_kept(name)

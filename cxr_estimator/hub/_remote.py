@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, RepoFile
+from huggingface_hub.constants import ENDPOINT, REPO_TYPES_URL_PREFIXES, REPOCARD_NAME
 from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
 from cxr_estimator.checksums import SUMS_NAME, parse_sums, sha256_of
 from cxr_estimator.hub._errors import is_unreachable
 
 _PATIENCE = 10.0  # seconds for the first answer of the Hub
+_MADE_BY_HUB = {".gitattributes", REPOCARD_NAME}  # what a new Space holds before anybody put something there
+
+
+def address(repo_id: str, *, repo_type: str | None = None) -> str:
+    """Return where people find a repository."""
+    return f"{ENDPOINT}/{REPO_TYPES_URL_PREFIXES.get(repo_type or '', '')}{repo_id}"
 
 
 def ask(api: HfApi, repo_id: str, revision: str | None = None, *, repo_type: str | None = None) -> Any:
@@ -39,15 +46,16 @@ class Remote:
 
     Attributes
     ----------
+    repo_id : str
     files : dict of str to RepoFile
         By path.
     sums : dict of str to str
         SHA-256 by path as the SHA256SUMS there records them; empty where there is none, or none of ours.
     """
 
-    def __init__(self, api: HfApi, repo_id: str, commit: str) -> None:
-        self._api, self._repo_id, self._commit = api, repo_id, commit
-        listed = api.list_repo_tree(repo_id, recursive=True, revision=commit)
+    def __init__(self, api: HfApi, repo_id: str, commit: str, *, repo_type: str | None = None) -> None:
+        self.repo_id, self._api, self._commit, self._repo_type = repo_id, api, commit, repo_type
+        listed = api.list_repo_tree(repo_id, recursive=True, revision=commit, repo_type=repo_type)
         self.files = {one.path: one for one in listed if isinstance(one, RepoFile)}
         self.sums: dict[str, str] = {}
         if SUMS_NAME in self.files:
@@ -56,10 +64,17 @@ class Remote:
             except ValueError:  # another tool's, or edited: then nothing there is known to be ours
                 self.sums = {}
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nobody has put anything there yet."""
+        return self.files.keys() <= _MADE_BY_HUB
+
     def read(self, name: str) -> bytes:
         """Download a (small) file, beside the cache."""
         with tempfile.TemporaryDirectory() as folder:
-            path = self._api.hf_hub_download(self._repo_id, name, revision=self._commit, cache_dir=folder)
+            path = self._api.hf_hub_download(
+                self.repo_id, name, revision=self._commit, repo_type=self._repo_type, cache_dir=folder
+            )
             return Path(path).read_bytes()
 
     def holds(self, name: str, path: Path) -> bool:
@@ -70,10 +85,12 @@ class Remote:
         return sha256_of(path) == there.lfs.sha256 if there.lfs else git_sha1(path.read_bytes()) == there.blob_id
 
     def is_as_recorded(self, name: str) -> bool:
-        """Tell whether the file `name` there still is the one that the SHA256SUMS there records."""
+        """Tell whether the file `name` is there and still is the one that the SHA256SUMS there records."""
+        if name not in self.files or name not in self.sums:
+            return False
         large = self.files[name].lfs
         digest = large.sha256 if large else hashlib.sha256(self.read(name)).hexdigest()
-        return digest == self.sums.get(name)
+        return digest == self.sums[name]
 
 
 def git_sha1(content: bytes) -> str:

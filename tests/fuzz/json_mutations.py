@@ -53,7 +53,8 @@ def _edit(container: Any, key: Any, places: list[tuple[Any, Any]], rng: Random, 
         container[key] = value * (1000 if len(places) < 1000 and rng.random() < 0.5 else 2)
     elif kind == 3:
         other, name = rng.choice(places)
-        container[key] = json.loads(json.dumps(other[name]))
+        if len(places) < 1000:  # a list that was repeated holds itself a thousand times, and then a million
+            container[key] = json.loads(json.dumps(other[name]))
     elif kind == 4 and isinstance(value, int | float):
         container[key] = rng.choice((-1, 1.0, 1000, -value, *BOUNDARIES))
     elif kind == 5 and isinstance(value, str):

@@ -203,5 +203,15 @@ def explanations() -> Iterator[Files]:
             yield _read(folder)
 
 
+def receipts() -> Iterator[bytes]:
+    from cxr_estimator.receipts import receipt_of
+
+    clf, data = _fitted()
+    for method, options in (("grad_cam", {}), ("rise", {"n_masks": 20, "target": "margin"})):
+        explanation = clf.explain(data.X[:1], method=method, **options)
+        one = receipt_of(clf, explanation, model_name="alice/model" if options else "bundled")
+        yield replace(one, created="2026-01-31", versions={"torch": "2"}).to_json().encode()
+
+
 def _read(folder: str) -> Files:
     return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}

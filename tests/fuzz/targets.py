@@ -17,6 +17,7 @@ from pydicom import dcmread
 from cxr_estimator import CXRClassifier, Explanation, load_image_table, load_medmnist
 from cxr_estimator.errors import EditedFilesWarning
 from cxr_estimator.images import MAX_PIXELS, DecodedImage, as_images
+from cxr_estimator.receipts import Receipt, compared, replay
 from tests.model_folders import seal
 
 from . import seeds
@@ -149,7 +150,7 @@ def stored_size(folder: Path) -> int:
     return sum(path.stat().st_size * (18 if path.suffix in (".json", ".csv") else 1) for path in folder.iterdir())
 
 
-# -- models and explanations
+# -- models, explanations and receipts
 
 
 def read_sealed_model(folder: Path) -> CXRClassifier:
@@ -192,6 +193,22 @@ def check_explanation(explanation: Any) -> None:
     require(explanation.images is None or explanation.overlay(0).ndim == 3, "an overlay")
 
 
+def read_receipt(folder: Path) -> Receipt:
+    return Receipt.load(folder / "a.receipt.json")
+
+
+def check_receipt(receipt: Any) -> None:
+    require(isinstance(receipt, Receipt), "a Receipt is expected")
+    require(Receipt.from_json(receipt.to_json()) == receipt, "what is written is read again")
+    require(all(0 <= p <= 1 for _, p in receipt.probabilities), "probabilities")
+    require(compared(receipt, receipt).is_exact, "a receipt is the same as itself")
+    receipt.model.encode()  # for people, so that it can be printed
+    numbers = [value for value in receipt.options.values() if isinstance(value, int | float)]
+    if max(numbers, default=0) <= 100:  # a billion masks are a wish that `explain` grants as well
+        clf, data = seeds._fitted()
+        replay(receipt, data.X[0], clf=clf)
+
+
 def explanation_size(folder: Path) -> int:
     return archive_size("map.npz", folder) + stored_size(folder)
 
@@ -230,6 +247,8 @@ TARGETS = {
         Target("safetensors", "model.safetensors", _models, ON_SAFETENSORS, *_MODEL),
         Target("sums", "SHA256SUMS", _models, ON_TABLE, read_model, check_model, stored_size),
         Target("map_json", "map.json", _explanations, ON_JSON, *_EXPLANATION),
+        Target("receipt", "a.receipt.json", partial(_made, (seeds.receipts,), "a.receipt.json"), ON_JSON, read_receipt,
+               check_receipt, stored_size),
         Target("map_npz", "map.npz", _explanations, ON_NPZ, *_EXPLANATION),
     )
 }  # fmt: skip

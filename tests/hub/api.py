@@ -12,8 +12,8 @@ from tests.hub.cards import check_card
 from tests.hub.connection import Answer, Connection
 from tests.hub.store import Refusal, Repository, is_large
 
-KIND, NAME = r"/api/(?P<kind>models|datasets)", r"(?P<name>[^/]+(?:/[^/]+)?)"
-FILES = r"/(?P<kind>datasets/)?" + NAME
+KIND, NAME = r"/api/(?P<kind>models|datasets|spaces)", r"(?P<name>[^/]+(?:/[^/]+)?)"
+FILES = r"/(?P<kind>datasets/|spaces/)?" + NAME
 
 
 class Api(Connection):
@@ -34,7 +34,7 @@ class Api(Connection):
     # -- who may do what
 
     def _repository(self, kind: str | None, name: str, *, write: bool = False) -> Repository:
-        repository = self.server.hub.store.find("datasets" if kind and kind.startswith("datasets") else "models", name)
+        repository = self.server.hub.store.find((kind or "models").rstrip("/"), name)
         if repository is None or (repository.private and self.user != repository.owner):
             # as the Hub: who is not known learns no more than that
             raise Refusal(404 if self.access else 401, "Repository not found", "RepoNotFound")
@@ -50,6 +50,9 @@ class Api(Connection):
         if self.user != owner and not foreign:
             raise Refusal(403, f"Forbidden: you don't have the rights to write in the namespace {owner}.")
 
+    def _address(self, kind: str, name: str) -> str:
+        return f"{self.server.hub.endpoint}/{'' if kind == 'models' else f'{kind}/'}{name}"
+
     # -- the API
 
     def create(self) -> Answer:
@@ -58,7 +61,9 @@ class Api(Connection):
         owner = wanted.get("organization") or self.user
         self._may_write(owner)
         name = f"{owner}/{wanted['name']}"
-        url = f"{self.server.hub.endpoint}/{'datasets/' if kind == 'datasets' else ''}{name}"
+        if kind == "spaces" and wanted.get("sdk") not in ("gradio", "docker", "static"):
+            raise Refusal(400, "Missing or unknown sdk of a Space")
+        url = self._address(kind, name)
         if self.server.hub.store.find(kind, name):
             return Answer.of({"error": "You already created this repo", "url": url}, 409)
         self.server.hub.store.create(kind, name, private=wanted.get("visibility") == "private")
@@ -72,7 +77,8 @@ class Api(Connection):
         return Answer.of({})
 
     def validate(self) -> Answer:
-        errors, warnings = check_card(json.loads(self.body)["content"])
+        wanted = json.loads(self.body)
+        errors, warnings = check_card(wanted["content"], is_space=wanted["repoType"] == "space")
         answer = {
             "errors": [{"message": text} for text in errors],
             "warnings": [{"message": text} for text in warnings],
@@ -125,11 +131,12 @@ class Api(Connection):
     def commit(self, kind: str, name: str, revision: str) -> Answer:
         repository = self._repository(kind, name, write=True)
         lines = [json.loads(line) for line in self.body.splitlines()]
-        store, endpoint = self.server.hub.store, self.server.hub.endpoint
-        new, pull = store.commit(repository, revision, lines, as_pull_request=self.query.get("create_pr") == "1")
-        answer = {"success": True, "commitOid": new.sha, "commitUrl": f"{endpoint}/{name}/commit/{new.sha}"}
+        store, wants_pull = self.server.hub.store, self.query.get("create_pr") == "1"
+        new, pull = store.commit(repository, revision, lines, as_pull_request=wants_pull)
+        address = self._address(kind, name)
+        answer = {"success": True, "commitOid": new.sha, "commitUrl": f"{address}/commit/{new.sha}"}
         if pull:
-            answer["pullRequestUrl"] = f"{endpoint}/{name}/discussions/{pull.rpartition('/')[2]}"
+            answer["pullRequestUrl"] = f"{address}/discussions/{pull.rpartition('/')[2]}"
         return Answer.of(answer)
 
     def branch(self, kind: str, name: str, branch: str) -> Answer:
@@ -163,7 +170,7 @@ class Api(Connection):
         headers = {"X-Repo-Commit": commit.sha, "ETag": f'"{entry.key}"'}
         if entry.xet_hash:
             headers["X-Xet-Hash"] = entry.xet_hash
-            headers["X-Xet-Refresh-Route"] = f"{hub.endpoint}/api/models/{name}/xet-read-token/{commit.sha}"
+            headers["X-Xet-Refresh-Route"] = f"{hub.endpoint}/api/{repository.kind}/{name}/xet-read-token/{commit.sha}"
         if entry.sha256:
             headers |= {"X-Linked-Etag": f'"{entry.sha256}"', "X-Linked-Size": str(entry.size)}
             return Answer(302, b"", headers | {"Location": f"{hub.storage}/storage/{entry.sha256}?signed=get"})

@@ -22,7 +22,9 @@ TASKS = {
     "image-segmentation",
     "other",
 }
-TEXT_LISTS = ("tags", "datasets", "metrics", "base_model", "language")
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+SHORT = 60  # characters of a short description
+TEXT_LISTS = ("tags", "datasets", "metrics", "base_model", "language", "models", "preload_from_hub")
 
 
 class _Loader(yaml.SafeLoader):
@@ -35,7 +37,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def check_card(content: str) -> tuple[list[str], list[str]]:
+def check_card(content: str, *, is_space: bool = False) -> tuple[list[str], list[str]]:
     """Return errors and warnings about the metadata of a README."""
     found = re.match(r"\s*---\r?\n(.*?)\r?\n---(\r?\n|$)", content, re.DOTALL)
     if not found:
@@ -46,7 +48,7 @@ def check_card(content: str) -> tuple[list[str], list[str]]:
         return [f"Invalid YAML: {error}"], []
     if not isinstance(data, dict):
         return ["The metadata must be a mapping"], []
-    return [*_fields(data), *_model_index(data)], []
+    return [*_fields(data), *_model_index(data), *(_space(data) if is_space else [])], []
 
 
 def _fields(data: dict) -> list[str]:
@@ -69,6 +71,25 @@ def _fields(data: dict) -> list[str]:
     for name in data.get("datasets") or []:
         if isinstance(name, str) and not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", name):
             errors.append(f'"datasets" must be identifiers of the Hub. Got {name}')
+    return errors
+
+
+def _space(data: dict) -> list[str]:
+    """Check what a Space needs: https://huggingface.co/docs/hub/spaces-config-reference."""
+    errors = [f'"{key}" must be a colour' for key in ("colorFrom", "colorTo") if data.get(key) not in COLOURS]
+    errors += [f'"{key}" is required' for key in ("title", "sdk", "app_file") if not isinstance(data.get(key), str)]
+    for key in ("sdk_version", "python_version", "emoji", "short_description"):
+        if key in data and not isinstance(data[key], str):  # 3.10 without quotes is the number 3.1
+            errors.append(f'"{key}" must be a string')
+    if not re.fullmatch(r"[^\w\s]{1,4}", data.get("emoji", "")):
+        errors.append('"emoji" must be one emoji')
+    if len(data.get("short_description", "")) > SHORT:
+        errors.append(f'"short_description" must have {SHORT} characters at most')
+    if not isinstance(data.get("pinned", False), bool):
+        errors.append('"pinned" must be true or false')
+    for one in data.get("preload_from_hub", []):
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+( [^ ,]+(,[^ ,]+)*( [0-9a-f]{40})?)?", one):
+            errors.append(f'"preload_from_hub" must be "repository files commit". Got {one}')
     return errors
 
 

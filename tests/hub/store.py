@@ -12,6 +12,8 @@ from pathlib import Path
 
 LFS_NAMES = re.compile(r"\.(safetensors|parquet|png|npz|zip|bin)$")
 LFS_SIZE = 10_000_000  # bytes; what is larger goes to the large objects whatever its name
+# what the Hub puts into a Space that somebody makes
+SPACE_CARD = "---\ntitle: New\nemoji: 🚀\ncolorFrom: red\ncolorTo: blue\nsdk: gradio\napp_file: app.py\n---\n".encode()
 ATTRIBUTES = b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
 
 
@@ -58,7 +60,7 @@ class Commit:
 
 @dataclass
 class Repository:
-    kind: str  # "models" or "datasets"
+    kind: str  # "models", "datasets" or "spaces"
     id: str
     private: bool = False
     gated: bool = False
@@ -112,7 +114,8 @@ class Store:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", name):
             raise Refusal(400, f"Invalid repo name: {name}")
         repository = self.repositories[kind, name] = Repository(kind, name, private)
-        first = repository.add("initial commit", {".gitattributes": self.keep(ATTRIBUTES)}, None)
+        files = {".gitattributes": ATTRIBUTES, **({"README.md": SPACE_CARD} if kind == "spaces" else {})}
+        first = repository.add("initial commit", {path: self.keep(each) for path, each in files.items()}, None)
         repository.branches["main"] = first.sha
         return repository
 

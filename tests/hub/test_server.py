@@ -59,6 +59,27 @@ def test_datasets_are_no_models(hub):
         snapshot_download("hf-vision/xray")
 
 
+def test_spaces_are_neither(hub):
+    api = HfApi()
+    with pytest.raises(ValueError, match="space_sdk"):
+        api.create_repo("alice/app", repo_type="space")
+    url = api.create_repo("alice/app", repo_type="space", space_sdk="gradio")
+    assert str(url) == f"{hub.endpoint}/spaces/alice/app"
+    done = api.upload_file(repo_id="alice/app", repo_type="space", path_or_fileobj=b"1", path_in_repo="app.py")
+    assert done.commit_url == f"{url}/commit/{done.oid}"
+    assert api.space_info("alice/app").sha == done.oid
+    folder = snapshot_download("alice/app", repo_type="space")
+    assert {path.name for path in Path(folder).iterdir()} == {".gitattributes", "README.md", "app.py"}
+    assert check_card(Path(folder, "README.md").read_text(), is_space=True) == ([], [])
+    for kind in ("model", "dataset"):
+        assert not api.repo_exists("alice/app", repo_type=kind)
+    card = Path(folder, "README.md").read_bytes().replace(b"colorFrom: red", b"colorFrom: crimson")
+    with pytest.raises(ValueError, match='"colorFrom" must be a colour'):
+        api.upload_file(repo_id="alice/app", repo_type="space", path_or_fileobj=card, path_in_repo="README.md")
+    api.delete_repo("alice/app", repo_type="space")
+    assert not api.repo_exists("alice/app", repo_type="space")
+
+
 def test_who_may_do_what(hub):
     hub.store.put("models", "alice/gated", {"a.txt": b"1"})
     hub.store.find("models", "alice/gated").gated = True

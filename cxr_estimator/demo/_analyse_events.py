@@ -12,8 +12,8 @@ from typing import Any
 import gradio as gr
 
 from cxr_estimator._figure_style import method_title
-from cxr_estimator.demo._analyse_parts import OWN, Controls, Results, notice, settings_for
-from cxr_estimator.demo._analysis import Progress, Question, Shown, explain
+from cxr_estimator.demo._analyse_parts import Controls, Results, notice, settings_for
+from cxr_estimator.demo._analysis import OWN_POINT, Progress, Question, Shown, explain
 from cxr_estimator.demo._background import Background
 from cxr_estimator.demo._case import Case, current, judged, steps
 from cxr_estimator.demo._downloads import write_files
@@ -60,7 +60,7 @@ def connect(app: App, controls: Controls, results: Results) -> None:
         take = told(page.taker(title))
         button.click(take, shown.asked, [shown.asked, controls.upload], show_progress="hidden", **private)
     # of one trigger, events run one after another as they stand here; `cancels` of an event would come after it
-    own = lambda point: gr.update(visible=point == OWN)  # noqa: E731
+    own = lambda point: gr.update(visible=point == OWN_POINT)  # noqa: E731
     controls.point.input(own, controls.point, controls.cut_off, queue=False, **private)
     ticked = [group.input for group in methods]
     asks = [controls.upload.upload, controls.upload.clear, shown.asked.change, controls.point.input]
@@ -114,12 +114,12 @@ class _Page:
         return [asked + 1, point, target, gr.update(visible=False), *groups, options["note"]["value"]]
 
     def judge(
-        self, case: Case | None, mapped: Case | None, due: int, fresh: int, path: str | None, name: str, point: str | None,
-        cut_off: float, target: str,
-    ) -> Updates:  # fmt: skip
+        self, case: Case | None, mapped: Case | None, due: int, fresh: int, path: str | None, name: str, *asked: Any
+    ) -> Updates:
         """Judge the upload; where that fails, nothing of an earlier one is left on the page."""
         shown = self.results
-        question = Question(None, cut_off, target) if point == OWN else Question(point, None, target)
+        point, cut_off, target = asked
+        question = Question(None, cut_off, target) if point == OWN_POINT else Question(point, None, target)
         updates: Updates = {
             shown.fresh: fresh + 1,
             shown.status: "",
@@ -147,7 +147,9 @@ class _Page:
         if case.visible or method:
             yield idle | self._drawn(case, fresh := fresh + 1, method)
         todo = steps(case)
-        image = read_upload(case.path) if todo else None
+        if not todo:
+            return
+        image = read_upload(case.path)
         for number, group in enumerate(todo):
             said = f"Computing {', '.join(map(method_title, group))} ({number + 1} of {len(todo)})"
             work = Background(partial(_explained, case, image, group))

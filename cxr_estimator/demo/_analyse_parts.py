@@ -9,7 +9,7 @@ import gradio as gr
 
 from cxr_estimator._figure_style import method_title
 from cxr_estimator.attribution._types import SPEEDS
-from cxr_estimator.demo._analysis import PREDICTED, labels_of, methods_of, points_of
+from cxr_estimator.demo._analysis import OWN_POINT, PREDICTED, labels_of, methods_of, points_of
 from cxr_estimator.demo._case import DEFAULTS, on_offer
 from cxr_estimator.demo._examples import EXAMPLES, write_example
 from cxr_estimator.demo._models import Served
@@ -18,7 +18,6 @@ from cxr_estimator.demo._shared import App
 from cxr_estimator.demo._view import VIEWS, Look
 from cxr_estimator.demo._words import html, not_offered
 
-OWN = "own cut-off"
 FILE_TYPES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom"]
 _COSTS = {"fast": "Fast methods", "moderate": "Moderate: about a second", "slow": "Slow: up to a minute"}
 WELCOME = "Drop a radiograph, or take a synthetic one: probability, decision and heat maps appear here."
@@ -124,7 +123,7 @@ def settings_for(served: Served) -> dict[str, dict[str, Any]]:
     measured = [name for name in points if served.clf.operating_points_[name].sensitivity is not None]
     found: dict[str, dict[str, Any]] = {
         "point": {
-            "choices": [*points, OWN] if points else [],
+            "choices": [*points, OWN_POINT] if points else [],
             "value": next(iter([*measured, *points]), None),
             "visible": bool(points),
         },
@@ -174,12 +173,12 @@ def add_results(app: App) -> Results:
     card = gr.HTML("", padding=False)
     with gr.Accordion("Downloads", open=False):
         gr.HTML(
-            "<p class='cxr-small'>A figure, the numbers, a page to print, and a receipt with which <code>cxr replay</code>"
-            " repeats the explanation. They name no file and no patient.</p>"
+            "<p class='cxr-small'>A figure, the numbers, a page to print, and a receipt with which "
+            "<code>cxr replay</code> repeats the explanation. They name no file and no patient.</p>"
         )
         make = gr.Button("Make files of this heat map")
         files = gr.File(label="Files", file_count="multiple", interactive=False, visible=False)
     return Results(
-        case, mapped, asked, due, fresh, verdict, status, cancel, view, method, picture, pair, gallery, legend, alt, opacity,
-        unsigned, signed, withheld, card, make, files,
+        case, mapped, asked, due, fresh, verdict, status, cancel, view, method, picture, pair, gallery, legend, alt,
+        opacity, unsigned, signed, withheld, card, make, files,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from cxr_estimator._figure_style import method_title
+from cxr_estimator._receipt_fields import BUNDLED, FOLDER
 from cxr_estimator._wording import DISCLAIMER, printable
-from cxr_estimator.demo._analysis import Shown
+from cxr_estimator.demo._analysis import Shown, asking
 from cxr_estimator.demo._case import Case
+from cxr_estimator.demo._models import Served
 from cxr_estimator.demo._pictures import deletion, is_hidden, panel, pixels, png, stamped
 from cxr_estimator.demo._view import Look, laid_over
 from cxr_estimator.demo._words import described, described_curve, html, legend, verdict
@@ -21,7 +24,8 @@ from cxr_estimator.errors import DataError
 from cxr_estimator.figures import plot_explanation, rgb
 from cxr_estimator.receipts import receipt_of
 from cxr_estimator.statistics import Estimate
-from cxr_estimator.trust import WITHHOLD
+from cxr_estimator.thresholds import OperatingPoint
+from cxr_estimator.trust import WITHHOLD, TrustCard
 from cxr_estimator.versions import package_versions
 
 FIGURE, NUMBERS, PAGE, RECEIPT = "figure.png", "numbers.json", "report.html", "receipt.json"
@@ -39,7 +43,8 @@ def write_files(case: Case | None, look: Look, folder: Path) -> list[Path]:
     if case is None or shown is None:
         raise DataError("There is no heat map yet: analyse a radiograph first.")
     served = case.judgement.served
-    receipt = receipt_of(served.clf, shown.explanation, 0, model_name=served.name, revision=served.revision)
+    asked = asking(served.clf, case.judgement.question)
+    receipt = receipt_of(asked, shown.explanation, 0, model_name=_name(served), revision=served.revision)
     content = {
         FIGURE: png(_figure(case, shown, look)),
         NUMBERS: json.dumps(numbers(case, shown), indent=1, allow_nan=False).encode(),
@@ -52,6 +57,11 @@ def write_files(case: Case | None, look: Look, folder: Path) -> list[Path]:
     return paths
 
 
+def _name(served: Served) -> str:
+    """Return what a receipt calls a model: neither the name of a folder nor a revision."""
+    return served.name.partition("@")[0] if served.name == BUNDLED or "/" in served.name else FOLDER
+
+
 def _figure(case: Case, shown: Shown, look: Look) -> np.ndarray:
     if is_hidden(shown, look.show_withheld):
         return panel(case.picture.shape[:2], f"{method_title(shown.card.method)}: withheld", shown.card.sentence)
@@ -61,48 +71,60 @@ def _figure(case: Case, shown: Shown, look: Look) -> np.ndarray:
 
 def numbers(case: Case, shown: Shown) -> dict[str, Any]:
     """Return what was found, of JSON types; NaN is null. Neither file name nor pixels, but a hash of these."""
-    judgement, explanation, card = case.judgement, shown.explanation, shown.card
-    point, check, question = judgement.point, judgement.check, judgement.question
+    judgement, one, check = case.judgement, shown.explanation, case.judgement.check
+    unusual = None
+    if check is not None:
+        p_value, sentence = _finite(check.p_value[0]), check.sentences[0]
+        unusual = {"is_unusual": judgement.is_unusual, "p_value": p_value, "sentence": sentence}
     return {
         "created": datetime.now(UTC).date().isoformat(),
         "disclaimer": DISCLAIMER,
         "image_sha256": judgement.image_id,
         "model": {"name": judgement.served.name, "revision": judgement.served.revision},
-        "question": {"point": question.point, "cut_off": question.cut_off, "target": question.target, "seed": question.seed},
+        "question": asdict(judgement.question),
         "probabilities": {
-            label: {"value": share, "low": judgement.spread[label][0], "high": judgement.spread[label][1]}
+            label: {"value": share, **dict(zip(("low", "high"), judgement.spread[label], strict=True))}
             for label, share in judgement.proba.items()
         },
         "decision": list(judgement.decided),
         "threshold": judgement.threshold,
-        "operating_point": None if point is None else {
-            "name": point.name,
-            "rule": point.rule_text,
-            "sensitivity": _estimate(point.sensitivity),
-            "specificity": _estimate(point.specificity),
-            "n_images": point.n_images,
-            "n_patients": point.n_patients,
-        },
-        "unusual": None if check is None else {
-            "is_unusual": judgement.is_unusual, "p_value": _finite(check.p_value[0]), "sentence": check.sentences[0],
-        },
+        "operating_point": _point(judgement.point),
+        "unusual": unusual,
         "explanation": {
-            "method": explanation.method,
-            "target": str(explanation.target[0]),
-            "score": _finite(explanation.score[0]),
-            "signed": explanation.signed,
-            "shows": explanation.shows,
-            "options": json.loads(json.dumps(explanation.options, default=str)),
-            "seed": explanation.seed,
+            "method": one.method,
+            "target": str(one.target[0]),
+            "score": _finite(one.score[0]),
+            "signed": one.signed,
+            "shows": one.shows,
+            "options": json.loads(json.dumps(one.options, default=str)),
+            "seed": one.seed,
         },
-        "trust_card": {
-            "verdict": card.verdict,
-            "sentence": card.sentence,
-            "checks": [{**one._asdict(), "value": _finite(one.value), "threshold": _finite(one.threshold)} for one in card.checks],
-            "deletion": {"gain": _finite(card.deletion.gain)} | {name: value.tolist() for name, value in card.deletion._asdict().items()},
-        },
+        "trust_card": _card(shown.card),
         "versions": package_versions(),
-    }  # fmt: skip
+    }
+
+
+def _point(point: OperatingPoint | None) -> dict[str, Any] | None:
+    if point is None:
+        return None
+    return {
+        "name": point.name,
+        "rule": point.rule_text,
+        "sensitivity": _estimate(point.sensitivity),
+        "specificity": _estimate(point.specificity),
+        "n_images": point.n_images,
+        "n_patients": point.n_patients,
+    }
+
+
+def _card(card: TrustCard) -> dict[str, Any]:
+    checks = [
+        {**check._asdict(), "value": _finite(check.value), "threshold": _finite(check.threshold)}
+        for check in card.checks
+    ]
+    curves = {name: values.tolist() for name, values in card.deletion._asdict().items()}
+    deletion = {"gain": _finite(card.gain), **curves}
+    return {"verdict": card.verdict, "sentence": card.sentence, "checks": checks, "deletion": deletion}
 
 
 def _finite(value: Any) -> float | None:

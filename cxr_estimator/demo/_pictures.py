@@ -102,5 +102,7 @@ def png(picture: np.ndarray) -> bytes:
 
 def scale(cmap: str, n: int = 9) -> str:
     """Return a colour map as a gradient of CSS, from left to right."""
-    stops = (np.asarray(colormap(cmap)(np.linspace(0, 1, n)))[:, :3] * 255).round().astype(int)
-    return f"linear-gradient(to right, {', '.join('#%02x%02x%02x' % tuple(stop) for stop in stops.tolist())})"
+    from matplotlib.colors import to_hex
+
+    colours = colormap(cmap)
+    return f"linear-gradient(to right, {', '.join(to_hex(colours(at)) for at in np.linspace(0, 1, n))})"

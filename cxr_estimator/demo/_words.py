@@ -17,7 +17,7 @@ from cxr_estimator.statistics import Estimate
 from cxr_estimator.thresholds import NUMBER, OperatingPoint
 from cxr_estimator.trust import DOUBTFUL, FAIL, NO_DATA, PASS, SHOW, WARN, WITHHOLD
 
-SIGNS = {PASS: "✓", DOUBTFUL: "!", FAIL: "✕", NO_DATA: "–", SHOW: "✓", WARN: "!", WITHHOLD: "✕"}
+SIGNS = {PASS: "✓", DOUBTFUL: "!", FAIL: "✕", NO_DATA: "?", SHOW: "✓", WARN: "!", WITHHOLD: "✕"}
 CHECKS = {
     "gain": "Better than chance",
     "completeness": "Adds up",

@@ -15,7 +15,7 @@ from cxr_estimator._figure_style import method_title
 from cxr_estimator.demo._analyse_parts import Controls, Results, notice, settings_for
 from cxr_estimator.demo._analysis import OWN_POINT, Progress, Question, Shown, explain
 from cxr_estimator.demo._background import Background
-from cxr_estimator.demo._case import Case, current, judged, steps
+from cxr_estimator.demo._case import Case, Turn, current, judged, steps
 from cxr_estimator.demo._downloads import write_files
 from cxr_estimator.demo._examples import write_example
 from cxr_estimator.demo._shared import MODEL_QUEUE, App, told
@@ -34,7 +34,7 @@ _TO_RESULT = "() => { if (innerWidth < 768) document.getElementById('cxr-result'
 def connect(app: App, controls: Controls, results: Results) -> None:
     """Connect controls and results.
 
-    Whatever asks anew cancels the maps under way. That these are due is told by a number that changes, and so is that
+    Whatever asks anew stops the maps under way. That these are due is told by a number that changes, and so is that
     something is to be drawn, which then is done with the settings of that moment.
     """
     page = _Page(app, controls, results)
@@ -42,9 +42,9 @@ def connect(app: App, controls: Controls, results: Results) -> None:
     latest: dict[str, Any] = {**private, "trigger_mode": "always_last"}
     computes: dict[str, Any] = {**latest, "concurrency_id": MODEL_QUEUE, "concurrency_limit": app.settings.at_once}
     shown, methods = results, list(controls.methods.values())
-    mapping = shown.due.change(
+    shown.due.change(
         told(page.maps),
-        [*shown.cases, shown.fresh, shown.method, *methods],
+        [*shown.cases, shown.turn, shown.fresh, shown.method, *methods],
         [shown.mapped, shown.fresh, shown.method, shown.status, shown.cancel],
         show_progress="minimal",
         show_progress_on=shown.status,
@@ -59,13 +59,14 @@ def connect(app: App, controls: Controls, results: Results) -> None:
     for title, button in controls.examples.items():
         take = told(page.taker(title))
         button.click(take, shown.asked, [shown.asked, controls.upload], show_progress="hidden", **private)
-    # of one trigger, events run one after another as they stand here; `cancels` of an event would come after it
+    # of one trigger, events run one after another as they stand here
     own = lambda point: gr.update(visible=point == OWN_POINT)  # noqa: E731
     controls.point.input(own, controls.point, controls.cut_off, queue=False, **private)
     ticked = [group.input for group in methods]
     asks = [controls.upload.upload, controls.upload.clear, shown.asked.change, controls.point.input]
     asks += [controls.cut_off.input, controls.target.input, controls.run.click]
-    gr.on([*asks, *ticked, shown.cancel.click], None, cancels=[mapping], queue=False, **private)
+    gr.on([*asks, *ticked], lambda turn: turn.stop(), shown.turn, None, queue=False, **private)
+    shown.cancel.click(lambda turn: turn.stop(cancelled=True), shown.turn, None, queue=False, **private)
     gr.on(
         asks,
         told(page.judge),
@@ -78,7 +79,6 @@ def connect(app: App, controls: Controls, results: Results) -> None:
     new = [controls.upload.upload, *(button.click for button in controls.examples.values())]
     gr.on(new, None, js=_TO_RESULT, **private)
     gr.on(ticked, lambda number: number + 1, shown.due, shown.due, queue=False, **private)
-    shown.cancel.click(told(page.stopped), shown.cases, [shown.status, shown.cancel], queue=False, **private)
     looks = [one.input for one in (shown.method, shown.view, shown.unsigned, shown.signed, shown.withheld)]
     gr.on(
         [shown.fresh.change, *looks, shown.opacity.input],
@@ -135,10 +135,16 @@ class _Page:
         return updates | {shown.case: case, shown.verdict: said, shown.due: due + 1}
 
     def maps(
-        self, case: Case | None, mapped: Case | None, fresh: int, method: str | None, *chosen: list[str]
+        self,
+        case: Case | None,
+        mapped: Case | None,
+        turn: Turn,
+        fresh: int,
+        method: str | None,
+        *chosen: list[str],
     ) -> Iterator[Updates]:
         """Make the maps that are missing, step by step; those that are done are shown meanwhile."""
-        shown = self.results
+        shown, mine = self.results, turn.number
         case = current(case, mapped)
         if case is None:
             return
@@ -152,10 +158,12 @@ class _Page:
         image = read_upload(case.path)
         for number, group in enumerate(todo):
             said = f"Computing {', '.join(map(method_title, group))} ({number + 1} of {len(todo)})"
-            work = Background(partial(_explained, case, image, group))
             yield {shown.status: notice(said, share=0.0), shown.cancel: gr.update(visible=True)}
-            with work:
+            with Background(partial(_explained, case, image, group)) as work:
                 for share in work:
+                    if turn.number != mine:
+                        yield idle | ({shown.status: _stopped(case)} if turn.is_cancelled else {})
+                        return
                     yield {shown.status: notice(said, share=share)}
                 case = case._replace(shown={**case.shown, **work.result()})
             yield self._drawn(case, fresh := fresh + 1, method)
@@ -167,13 +175,6 @@ class _Page:
             self.results.fresh: fresh,
             self.results.method: _choices(case.visible, method),
         }
-
-    def stopped(self, *cases: Case | None) -> list[Any]:
-        """Say what is there after the work was stopped."""
-        case = current(*cases)
-        done = [] if case is None else [method_title(name) for name in case.visible]
-        said = f"Stopped. Ready: {', '.join(done)}." if done else "Stopped."
-        return [notice(said), gr.update(visible=False)]
 
     def draw(self, case: Case | None, mapped: Case | None, *look: Any) -> list[Any]:
         """Draw what the visitor wants to see."""
@@ -197,6 +198,11 @@ class _Page:
 
 def _explained(case: Case, image: DecodedImage, group: list[str], progress: Progress) -> dict[str, Shown]:
     return explain(case.judgement, image, group, others=case.visible, progress=progress)
+
+
+def _stopped(case: Case) -> str:
+    done = ", ".join(map(method_title, case.visible))
+    return notice(f"Stopped. Ready: {done}." if done else "Stopped.")
 
 
 def _choices(visible: Mapping[str, Shown], method: str | None) -> Any:

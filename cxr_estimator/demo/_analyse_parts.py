@@ -10,7 +10,7 @@ import gradio as gr
 from cxr_estimator._figure_style import method_title
 from cxr_estimator.attribution._types import SPEEDS
 from cxr_estimator.demo._analysis import OWN_POINT, PREDICTED, labels_of, methods_of, points_of
-from cxr_estimator.demo._case import DEFAULTS, on_offer
+from cxr_estimator.demo._case import DEFAULTS, Turn, on_offer
 from cxr_estimator.demo._examples import EXAMPLES, write_example
 from cxr_estimator.demo._models import Served
 from cxr_estimator.demo._pictures import SIGNED, UNSIGNED
@@ -47,6 +47,7 @@ class Results(NamedTuple):
 
     case: gr.State  # as judged
     mapped: gr.State  # the same with maps; written by an event of its own, which may come late
+    turn: gr.State
     asked: gr.Number  # a number that changes when something else is asked, of code and not of a visitor
     due: gr.Number  # a number that changes when maps are to be made
     fresh: gr.Number  # a number that changes when something is to be drawn
@@ -145,6 +146,7 @@ def settings_for(served: Served) -> dict[str, dict[str, Any]]:
 def add_results(app: App) -> Results:
     """Add what is shown."""
     case, mapped = (gr.State(None, time_to_live=app.settings.keep_seconds) for _ in range(2))
+    turn = gr.State(Turn())  # each session has a copy of its own
     # not gr.State, whose change is told before the new values of the other components are there
     asked, due, fresh = (gr.Number(0, precision=0, visible="hidden") for _ in range(3))
     verdict = gr.HTML(notice(WELCOME), elem_id="cxr-verdict", padding=False)
@@ -153,16 +155,26 @@ def add_results(app: App) -> Results:
         cancel = gr.Button("Cancel", variant="stop", size="sm", visible=False, elem_id="cxr-cancel", scale=0)
     first = Look()
     with gr.Row():
-        method = gr.Dropdown([], label="Heat map", interactive=True, scale=2, min_width=160)
+        # any value: what was chosen may be gone when it arrives, and then nothing is shown of it
+        method = gr.Dropdown(
+            [], label="Heat map", interactive=True, allow_custom_value=True, filterable=False, scale=2, min_width=160
+        )
         view = gr.Radio(VIEWS, value=first.view, label="View", scale=5, min_width=280)
-    picture = gr.Image(label="Picture", format="png", interactive=False, buttons=["fullscreen"], elem_id="cxr-picture")
+    picture = gr.Image(
+        label="Picture",
+        show_label=False,
+        format="png",
+        interactive=False,
+        buttons=["fullscreen"],
+        elem_id="cxr-picture",
+    )
     pair = gr.ImageSlider(
         label="Before and after: radiograph, heat map over it", format="png", interactive=False, visible=False,
         max_height=440, buttons=["fullscreen"],
     )  # fmt: skip
     gallery = gr.Gallery(
-        label="All methods", format="png", columns=3, object_fit="contain", height="auto", interactive=False,
-        visible=False, buttons=["fullscreen"],
+        label="All methods", show_label=False, format="png", columns=3, object_fit="contain", height="auto",
+        interactive=False, visible=False, buttons=["fullscreen"],
     )  # fmt: skip
     legend, alt = (gr.HTML("", padding=False) for _ in range(2))
     with gr.Row():
@@ -179,6 +191,6 @@ def add_results(app: App) -> Results:
         make = gr.Button("Make files of this heat map")
         files = gr.File(label="Files", file_count="multiple", interactive=False, visible=False)
     return Results(
-        case, mapped, asked, due, fresh, verdict, status, cancel, view, method, picture, pair, gallery, legend, alt,
-        opacity, unsigned, signed, withheld, card, make, files,
+        case, mapped, turn, asked, due, fresh, verdict, status, cancel, view, method, picture, pair, gallery, legend,
+        alt, opacity, unsigned, signed, withheld, card, make, files,
     )  # fmt: skip

@@ -50,9 +50,9 @@ def add() -> Panel:
     """Add the panel."""
     with gr.Accordion("Break it: change the image and watch", open=False):
         with gr.Row():
-            rotate = gr.Slider(-20, 20, 0, step=1, label="Rotate (degrees)", min_width=150)
-            exposure = gr.Slider(-1, 1, 0, step=0.05, label="Exposure (darker to brighter)", min_width=150)
-            crop = gr.Slider(0, 30, 0, step=1, label="Crop (% of each side)", min_width=150)
+            rotate = gr.Slider(-20, 20, 0, step=1, label="Rotate (°)", min_width=150)
+            exposure = gr.Slider(-1, 1, 0, step=0.05, label="Exposure", min_width=150)
+            crop = gr.Slider(0, 30, 0, step=1, label="Crop (%)", min_width=150)
         with gr.Row():
             marker = gr.Checkbox(False, label="Remove side markers and text")
             reset = gr.Button("Back to the original", size="sm", scale=0, min_width=180)

@@ -46,6 +46,21 @@ class Case(NamedTuple):
         return {name: self.shown[name] for name in self.chosen if name in self.shown}
 
 
+class Turn:
+    """Tells work that its session wants something else by now.
+
+    gradio's own `cancels` stops what was started after it as well, and forgets what waits for the stopped event.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.is_cancelled = False  # by the visitor, who wants nothing else instead
+
+    def stop(self, *, cancelled: bool = False) -> None:
+        """End what is under way."""
+        self.number, self.is_cancelled = self.number + 1, cancelled
+
+
 def current(case: Case | None, mapped: Case | None) -> Case | None:
     """Return the case with its maps: `mapped` is what the event that makes maps left, maybe of an earlier case."""
     return mapped if case is not None and mapped is not None and mapped.judgement is case.judgement else case

@@ -36,6 +36,8 @@ THEME = gr.themes.Soft(
     button_secondary_background_fill_hover_dark="*neutral_600",
     block_label_background_fill_dark="*primary_900",
     block_title_background_fill_dark="*primary_900",
+    checkbox_border_color="*neutral_500",
+    checkbox_border_color_dark="*neutral_400",
     slider_color="*primary_700",
     slider_color_dark="*primary_400",
 )  # fmt: skip

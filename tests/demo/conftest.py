@@ -1,0 +1,123 @@
+"""One running app for all tests, and files to send to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+from PIL import Image
+
+from cxr_estimator import CXRClassifier, make_phantoms
+from tests.hub import WRITE
+
+pytest.importorskip("gradio", reason="the app needs the extra `demo`")
+
+from gradio_client import Client
+
+_START = "from cxr_estimator.demo import Settings, launch; launch(Settings(device='cpu', max_file_bytes=4 << 20))"
+
+
+class Server(NamedTuple):
+    """An app in a process of its own, as an operator runs it who has a token for the Hub."""
+
+    url: str
+    folder: Path  # where everything is that it stores
+    log: Path
+
+
+@pytest.fixture(scope="session")
+def server(hub_server, tmp_path_factory):
+    """The app, running with the bundled model; files of at most 4 MiB."""
+    folder = tmp_path_factory.mktemp("app")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    # without HF_ENDPOINT and the like of tests/conftest.py it would meet the real Hub
+    environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder), "GRADIO_SERVER_PORT": port, "HF_TOKEN": WRITE}
+    environment |= {"GRADIO_ANALYTICS_ENABLED": "False", "PYTHONUNBUFFERED": "1"}
+    with open(folder / "log.txt", "wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", _START], env=environment, stdout=log, stderr=log)
+    try:
+        yield Server(_answering(f"http://127.0.0.1:{port}", process, folder / "log.txt"), folder, folder / "log.txt")
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert not list(folder.glob("cxr_demo_*")), "uploads are left"
+
+
+def _answering(url, process, log):
+    for _ in range(600):
+        if process.poll() is not None:
+            pytest.fail(f"the app did not start: {log.read_text()}")
+        try:
+            httpx.get(f"{url}/config").raise_for_status()
+        except httpx.TransportError:
+            time.sleep(0.2)
+        else:
+            return url
+    pytest.fail(f"the app did not answer: {log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def app_url(server):
+    return server.url
+
+
+@pytest.fixture(scope="session")
+def client(app_url, tmp_path_factory):
+    return Client(app_url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+
+
+@pytest.fixture(scope="session")
+def bundled():
+    """A copy of the bundled model that the app does not share."""
+    return CXRClassifier.from_pretrained(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory):
+    """Paths of PNG files of two phantoms at 224 px, and their pixels."""
+    folder, X = tmp_path_factory.mktemp("films"), make_phantoms(2, 224, random_state=0).X
+    for number, pixels in enumerate(X):
+        Image.fromarray(pixels).save(folder / f"film{number}.png")
+    return [folder / f"film{number}.png" for number in range(len(X))], X
+
+
+_CHROMIUM = (
+    "--no-sandbox --disable-gpu --disable-background-networking --disable-quic --no-first-run "
+    "--disable-component-update --disable-sync"
+)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    with playwright.sync_playwright() as running:
+        one = running.chromium.launch(executable_path=chromium, args=_CHROMIUM.split())
+        yield one
+        one.close()
+
+
+@pytest.fixture
+def page(browser, app_url):
+    """A page of Chromium that shows the app, in a session of its own; it may ask for nothing outside of the app."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    outside = []
+    inside = (app_url, "data:", "blob:")
+    context.on("request", lambda one: None if one.url.startswith(inside) else outside.append(one.url))
+    one = context.new_page()
+    one.goto(app_url)
+    yield one
+    context.close()
+    assert outside == []

@@ -1,6 +1,5 @@
 """The parts of the Analyse page, without a browser."""
 
-import asyncio
 import json
 import threading
 from dataclasses import replace
@@ -8,12 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-gr = pytest.importorskip("gradio", reason="the app needs the extra `demo`")
+pytest.importorskip("gradio", reason="the app needs the extra `demo`")
 
 from cxr_estimator import trust
-from cxr_estimator.demo import _analyse_tab
 from cxr_estimator.demo._analyse_events import _Page
-from cxr_estimator.demo._analyse_parts import add_controls, add_results
+from cxr_estimator.demo._analyse_parts import Controls, Results
 from cxr_estimator.demo._analysis import Question, explain
 from cxr_estimator.demo._background import NAME
 from cxr_estimator.demo._break_panel import break_case, rows
@@ -179,20 +177,10 @@ def test_break_it(case):
 
 
 @pytest.fixture(scope="module")
-def loop():
-    """The event loop that gradio asks for as it builds a page, and would leave open."""
-    own = asyncio.new_event_loop()
-    asyncio.set_event_loop(own)
-    yield
-    asyncio.set_event_loop(None)
-    own.close()
-
-
-@pytest.fixture(scope="module")
-def handlers(app, loop):
-    with gr.Blocks():
-        controls, results = add_controls(app), add_results(app)
-    return _Page(app, controls, results)
+def handlers(app):
+    """The handlers, whose components are mere keys."""
+    controls = Controls(**{name: object() for name in Controls._fields})
+    return _Page(app, controls, Results(**{name: object() for name in Results._fields}))
 
 
 def test_judging_what_cannot_be_read_leaves_nothing(handlers, case, tmp_path):
@@ -237,9 +225,3 @@ def test_stopped_work_ends(handlers, film, how):
         updates.close()
     thread.join(20)
     assert not thread.is_alive()
-
-
-def test_the_page_can_be_put_together(app, loop):
-    with gr.Blocks() as blocks:
-        _analyse_tab.add(app)
-    assert all(one.api_visibility == "private" for one in blocks.fns.values())

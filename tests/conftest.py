@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # before anything loads torch: see cli.main, and processes of `pytest -n` share the cores
@@ -22,16 +23,27 @@ for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACH
 os.environ.update(HF_ENDPOINT=HUB.endpoint, HF_HOME=HF_HOME, HF_HUB_DISABLE_XET="1")
 os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_DISABLE_TELEMETRY="1")
 
+import runpy
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn import config_context
 
-from cxr_estimator import CXRClassifier, CXREnsemble, load_image_folder, make_phantoms
+from cxr_estimator import CXRClassifier, CXREnsemble, _fitting, load_image_folder, make_phantoms
 from cxr_estimator._explaining import ExplanationPlan
 from cxr_estimator.metrics import Context
+
+# The files that take longest, of more than about 7 s each (measured one by one), the longest first.
+LONG = (
+    "attribution/test_common.py", "test_resume.py", "test_check_estimator.py", "test_example_scripts.py",
+    "cli/test_cli.py", "test_scorers.py", "test_abstention.py", "test_pretrained.py", "test_quickstart.py",
+    "attribution/test_localisation.py", "test_benchmark.py", "test_sklearn.py", "attribution/test_cam.py",
+    "test_readme.py", "test_checking.py", "metrics/test_common.py", "attribution/test_gradient.py", "test_examples.py",
+)  # fmt: skip
 
 
 def small_classifier(**changes):
@@ -43,6 +55,7 @@ def small_classifier(**changes):
         "batch_size": 16,
         "pos_label": "PNEUMONIA",
         "validation_fraction": 0.2,
+        "precision": "float32",  # so that all machines compute the same; "auto" has tests of its own
         "random_state": 0,
     }
     return CXRClassifier(**{**options, **changes})
@@ -90,7 +103,9 @@ def three_classes():
     X = rng.integers(0, 120, (60, 24, 24, 3), dtype=np.uint8)
     for label, channel in (("red", 0), ("green", 1), ("blue", 2)):
         X[y == label, 6:18, 6:18, channel] += 130
-    clf = CXRClassifier("plain_cnn", image_size=24, channels=3, max_epochs=6, batch_size=12, random_state=0)
+    clf = small_classifier(
+        image_size=24, channels=3, max_epochs=6, batch_size=12, pos_label=None, validation_fraction=0.1
+    )
     return X, y, clf.fit(X, y, groups=np.arange(60))
 
 
@@ -130,13 +145,61 @@ def hub(hub_server, tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def short_training(monkeypatch):
+    """No fit of this test runs for more than five epochs; all else is as it asks for."""
+    settings = _fitting.training_settings
+
+    def fewer(clf, seed, device):
+        chosen = settings(clf, seed, device)
+        return replace(chosen, max_epochs=min(5, chosen.max_epochs))
+
+    monkeypatch.setattr(_fitting, "training_settings", fewer)
+
+
+@pytest.fixture
+def run_script(monkeypatch):
+    """A function that runs a script as `python SCRIPT ARGUMENTS` does, but in this process, which has loaded torch."""
+
+    def run(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+        monkeypatch.syspath_prepend(str(script.parent))
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as ended:
+            if ended.code:
+                pytest.fail(f"{script.name} ended with {ended.code}")
+
+    return run
+
+
+@pytest.fixture
 def metadata_routing():
     """Switch scikit-learn's metadata routing on for one test."""
     with config_context(enable_metadata_routing=True):
         yield
 
 
+def pytest_configure(config):
+    """Let `pytest -n` hand out files in the order below, and not by how many tests they hold."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """Put long files first, so that no process is left alone with one at the end; within a file nothing moves."""
+    folder = Path(__file__).parent
+    rank = {folder / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONG)))
+
+
+def pytest_collection_finish(session):
+    """What was imported stays, so collections of garbage need not look through all of torch each time."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_unconfigure(config):
+    gc.unfreeze()
     HUB.close()
     shutil.rmtree(HF_HOME, ignore_errors=True)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -186,26 +188,38 @@ def test_a_family_that_takes_no_dropout(monkeypatch):
         build("resnet18")
 
 
-# -- pretrained=True: the real Hub client, in a process of its own, against a local server
+# -- pretrained=True: the real Hub client, in a process of its own, against a local server that comes and goes
 
 BUILD = """
-import sys
+import sys, time
+time.sleep = lambda seconds: None  # between the library's retries
 from cxr_estimator.backbones import build_backbone
 from cxr_estimator.errors import WeightsError
-try:
-    model = build_backbone("resnet10t", num_outputs=1, channels=3, image_size=64, pretrained=True)
-    print("sum", model.layer4[0].conv1.weight.sum().item())
-except WeightsError as error:
-    print("WeightsError", error)
+for line in sys.stdin:
+    try:
+        model = build_backbone("resnet10t", num_outputs=1, channels=3, image_size=64, pretrained=True)
+        print("sum", model.layer4[0].conv1.weight.sum().item(), flush=True)
+    except WeightsError as error:
+        print("WeightsError", " ".join(str(error).split()), flush=True)
 """
 
 
-def run_with_hub(endpoint: str, home, code: str = BUILD) -> str:
+@contextlib.contextmanager
+def building(endpoint: str, home):
+    """Yield a function that lets that process build the network and returns what it said."""
     environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     environment |= {"HF_HUB_DOWNLOAD_TIMEOUT": "2", "HF_HUB_ETAG_TIMEOUT": "2", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    command, pipes = [sys.executable, "-c", BUILD], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+
+        def build() -> str:
+            process.stdin.write("build\n")
+            process.stdin.flush()
+            return process.stdout.readline()
+
+        yield build
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
 
 
 class WeightsHandler(http.server.BaseHTTPRequestHandler):
@@ -236,25 +250,23 @@ class WeightsHandler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_pretrained_downloads_from_a_hub_and_then_works_offline(tmp_path):
+def test_pretrained_needs_a_hub_once(tmp_path):
+    """Without a network the message says what to do; what was downloaded is there when the network is gone again."""
     source = timm.create_model("resnet10t")
     save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    expected = pytest.approx(source.layer4[0].conv1.weight.sum().item(), rel=1e-4)
     WeightsHandler.content = (tmp_path / "weights.safetensors").read_bytes()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), WeightsHandler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    expected = source.layer4[0].conv1.weight.sum().item()
-    try:
-        assert float(run_with_hub(endpoint, tmp_path / "home").split()[1]) == pytest.approx(expected, rel=1e-4)
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert float(run_with_hub(endpoint, tmp_path / "home").split()[1]) == pytest.approx(expected, rel=1e-4)
-
-
-def test_pretrained_without_a_network_says_what_to_do(tmp_path):
-    without_waiting = "import time\ntime.sleep = lambda seconds: None\n"  # between the library's retries
-    said = run_with_hub("http://127.0.0.1:9", tmp_path, without_waiting + BUILD)
-    assert said.startswith("WeightsError The pretrained weights of 'resnet10t' could not be downloaded")
-    assert "pretrained=False" in said
-    assert "HF_HOME" in said
+    with socket.socket() as closed:  # bound and not listening: whoever connects is refused
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        with building(f"http://127.0.0.1:{port}", tmp_path / "home") as build:
+            said = build()
+            assert said.startswith("WeightsError The pretrained weights of 'resnet10t' could not be downloaded")
+            assert "pretrained=False" in said
+            assert "HF_HOME" in said
+            closed.close()
+            with http.server.ThreadingHTTPServer(("127.0.0.1", port), WeightsHandler) as server:
+                threading.Thread(target=server.serve_forever, daemon=True).start()
+                assert float(build().split()[1]) == expected
+                server.shutdown()
+            assert float(build().split()[1]) == expected

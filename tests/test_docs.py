@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from cxr_estimator.attribution import METHODS
@@ -14,8 +12,8 @@ from cxr_estimator.metrics import METRICS
 ROOT = Path(__file__).parents[1]
 
 
-def test_methods_page_is_up_to_date():
-    subprocess.run([sys.executable, ROOT / "docs" / "make_methods.py", "--check"], check=True)
+def test_methods_page_is_up_to_date(run_script):
+    run_script(ROOT / "docs" / "make_methods.py", "--check")
     page = (ROOT / "docs" / "methods.md").read_text()
     for name in METHODS:
         section = page.split(f"### {name}\n")[1].split("\n### ")[0]
@@ -24,16 +22,16 @@ def test_methods_page_is_up_to_date():
         assert "https://doi.org/10." in section
 
 
-def test_metrics_page_is_up_to_date():
-    subprocess.run([sys.executable, ROOT / "docs" / "make_metrics.py", "--check"], check=True)
+def test_metrics_page_is_up_to_date(run_script):
+    run_script(ROOT / "docs" / "make_metrics.py", "--check")
     page = (ROOT / "docs" / "metrics.md").read_text()
     for name in METRICS:
         section = page.split(f"### {name}\n")[1].split("\n### ")[0]
         assert "https://doi.org/10." in section
 
 
-def test_evaluation_page_is_up_to_date():
-    subprocess.run([sys.executable, ROOT / "docs" / "make_evaluation.py", "--check"], check=True)
+def test_evaluation_page_is_up_to_date(run_script):
+    run_script(ROOT / "docs" / "make_evaluation.py", "--check")
     page = (ROOT / "docs" / "evaluation.md").read_text()
     for name in (*FIGURES, *PLOTS):
         assert name in page

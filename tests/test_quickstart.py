@@ -15,14 +15,14 @@ from cxr_estimator.quickstart import run
 
 
 def test_on_phantoms(tmp_path):
-    text = run(None, str(tmp_path), image_size=64, max_epochs=3, n_phantoms=300, verbose=False)
+    text = run(None, str(tmp_path), image_size=48, max_epochs=3, n_phantoms=200, verbose=False)
     assert text == (tmp_path / "summary.md").read_text()
     summary = json.loads((tmp_path / "summary.json").read_text())
     clf = CXRClassifier.load(tmp_path / "model")
     assert list(clf.operating_points_) == ["default", "screening"]
 
     # what the summary says can be computed again from the saved model
-    data = make_phantoms(300, 64, random_state=0)
+    data = make_phantoms(200, 48, random_state=0)
     test = patient_split(data.y, data.groups, random_state=0)[2]
     report = evaluate(clf, data.X[test], data.y[test], data.groups[test])
     assert summary["evaluation"] == json.loads(json.dumps(report.to_dict()))

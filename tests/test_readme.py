@@ -5,29 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from cxr_estimator import _fitting
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
 SNIPPETS = [code for language, code in BLOCKS if language == "python"]
-
-
-@pytest.fixture
-def short_training(monkeypatch):
-    """No fit runs for more than five epochs; all else is as the README says."""
-    settings = _fitting.training_settings
-
-    def fewer(clf, seed, device):
-        chosen = settings(clf, seed, device)
-        return replace(chosen, max_epochs=min(5, chosen.max_epochs))
-
-    monkeypatch.setattr(_fitting, "training_settings", fewer)
 
 
 @pytest.mark.filterwarnings("ignore::cxr_estimator.errors.PatientLeakWarning")
@@ -67,11 +52,8 @@ def test_both_commands_are_one_line_each():
     assert commands[1].endswith("pytest -n 2 --dist loadfile")
 
 
-def test_measured_figures_are_those_of_the_raw_results():
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "readme_table.py"), "--check"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_measured_figures_are_those_of_the_raw_results(run_script):
+    run_script(ROOT / "benchmarks" / "readme_table.py", "--check")
 
 
 def test_contributing_is_short():

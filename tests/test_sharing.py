@@ -48,10 +48,10 @@ def test_half_the_bytes_on_real_radiographs(real_sample, tmp_path):
     X, y, groups = real_sample
     clf = small_classifier(backbone="resnet10t", image_size=64, max_epochs=2, precision="float32")
     clf.fit(X[::2], y[::2], groups=groups[::2])
-    proba = clf.predict_proba(X)
+    proba = clf.predict_proba(X[1::4])
     half = CXRClassifier.load(clf.save(tmp_path, dtype="float16"))
     assert half.model_.fc.weight.dtype == torch.float32
-    assert np.abs(half.predict_proba(X) - proba).max() <= 2e-3
+    assert np.abs(half.predict_proba(X[1::4]) - proba).max() <= 2e-3
 
 
 def test_weights_beyond_float16(fitted, tmp_path):

@@ -39,6 +39,8 @@ def connect(app: App, controls: Controls, results: Results) -> None:
     """
     page = _Page(app, controls, results)
     private: dict[str, Any] = {"api_visibility": "private"}
+    # not `queue=False`, which the app refuses, as everything that does not wait in line
+    at_once: dict[str, Any] = {**private, "concurrency_limit": None, "show_progress": "hidden"}
     latest: dict[str, Any] = {**private, "trigger_mode": "always_last"}
     computes: dict[str, Any] = {**latest, "concurrency_id": MODEL_QUEUE, "concurrency_limit": app.settings.at_once}
     shown, methods = results, list(controls.methods.values())
@@ -61,12 +63,12 @@ def connect(app: App, controls: Controls, results: Results) -> None:
         button.click(take, shown.asked, [shown.asked, controls.upload], show_progress="hidden", **private)
     # of one trigger, events run one after another as they stand here
     own = lambda point: gr.update(visible=point == OWN_POINT)  # noqa: E731
-    controls.point.input(own, controls.point, controls.cut_off, queue=False, **private)
+    controls.point.input(own, controls.point, controls.cut_off, **at_once)
     ticked = [group.input for group in methods]
     asks = [controls.upload.upload, controls.upload.clear, shown.asked.change, controls.point.input]
     asks += [controls.cut_off.input, controls.target.input, controls.run.click]
-    gr.on([*asks, *ticked], lambda turn: turn.stop(), shown.turn, None, queue=False, **private)
-    shown.cancel.click(lambda turn: turn.stop(cancelled=True), shown.turn, None, queue=False, **private)
+    gr.on([*asks, *ticked], lambda turn: turn.stop(), shown.turn, None, **at_once)
+    shown.cancel.click(lambda turn: turn.stop(cancelled=True), shown.turn, None, **at_once)
     gr.on(
         asks,
         told(page.judge),
@@ -78,7 +80,7 @@ def connect(app: App, controls: Controls, results: Results) -> None:
     )
     new = [controls.upload.upload, *(button.click for button in controls.examples.values())]
     gr.on(new, None, js=_TO_RESULT, **private)
-    gr.on(ticked, lambda number: number + 1, shown.due, shown.due, queue=False, **private)
+    gr.on(ticked, lambda number: number + 1, shown.due, shown.due, **at_once)
     looks = [one.input for one in (shown.method, shown.view, shown.unsigned, shown.signed, shown.withheld)]
     gr.on(
         [shown.fresh.change, *looks, shown.opacity.input],

@@ -206,11 +206,9 @@ def explain(
     progress : callable, optional
         Called as `progress(done, total)`; what it raises stops the work.
     """
-    clf = judgement.served.clf
-    if judgement.image_id != image.content_id:
-        raise DataError("The image has changed since it was judged; analyse it anew.")
+    _check_image(judgement, image)
     (found,) = examine(
-        clf,
+        judgement.served.clf,
         [image.pixels],
         methods,
         others={name: shown.explanation for name, shown in (others or {}).items()},
@@ -219,18 +217,32 @@ def explain(
         progress=progress,
     )
     return {
-        name: redecided(Shown(explanation, found.cards[name][0]), judgement)
+        name: Shown(redecided(explanation, judgement), found.cards[name][0])
         for name, explanation in found.found.items()
     }
 
 
-def redecided(shown: Shown, judgement: Judgement) -> Shown:
-    """Return the map with the decision that was asked for, in place of that of the active operating point."""
+def unchecked(judgement: Judgement, image: DecodedImage, method: str) -> Explanation:
+    """Explain the judged image by one method, and check nothing, which is where most of the time goes."""
+    _check_image(judgement, image)
+    explanation = judgement.served.clf.explain(
+        [image.pixels], method=method, target=judgement.label, random_state=judgement.question.seed
+    )
+    return redecided(explanation, judgement)
+
+
+def _check_image(judgement: Judgement, image: DecodedImage) -> None:
+    if judgement.image_id != image.content_id:
+        raise DataError("The image has changed since it was judged; analyse it anew.")
+
+
+def redecided(explanation: Explanation, judgement: Judgement) -> Explanation:
+    """Return the explanation with the decision that was asked for, in place of that of the active operating point."""
     if judgement.served.clf.task_ is not Task.BINARY:
-        return shown
+        return explanation
     label = np.array([labels_of(judgement.served.clf)[judgement.decided[0]]])
-    prediction = replace(shown.explanation.prediction, label=label, threshold=judgement.threshold)
-    return shown._replace(explanation=replace(shown.explanation, prediction=prediction))
+    prediction = replace(explanation.prediction, label=label, threshold=judgement.threshold)
+    return replace(explanation, prediction=prediction)
 
 
 def _check_question(clf: Any, question: Question) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from cxr_estimator._wording import DISCLAIMER
-from cxr_estimator.demo import _analyse_tab
+from cxr_estimator.demo import _analyse_tab, _api
+from cxr_estimator.demo._folder import private_folder, sweeping
+from cxr_estimator.demo._guard import Guard
 from cxr_estimator.demo._models import Models
 from cxr_estimator.demo._settings import Settings
 from cxr_estimator.demo._shared import App
@@ -24,6 +30,7 @@ TABS: dict[str, Callable[[App], None]] = {"Analyse": _analyse_tab.add}
 def build(settings: Settings | None = None) -> gr.Blocks:
     """Return the app; the first model on offer is loaded now, so that the first visitor need not wait."""
     settings = settings or Settings()
+    private_folder()  # before any component is made
     app = App(settings, Models(settings))
     app.models.get(app.models.names[0])
     # uploads and results are deleted when they are older than the second number, looked for every so often
@@ -35,8 +42,9 @@ def build(settings: Settings | None = None) -> gr.Blocks:
                 with gr.Tab(title):
                     add(app)
         gr.HTML(f"<footer class='cxr-foot'>{DISCLAIMER}</footer>", padding=False)
+        _api.add(app)
     # so many requests compute at once, however many there are; others wait in line and are told their place
-    blocks.queue(max_size=settings.waiting, default_concurrency_limit=settings.at_once)
+    blocks.queue(api_open=False, max_size=settings.waiting, default_concurrency_limit=settings.at_once)
     return blocks
 
 
@@ -74,6 +82,10 @@ def launch(
         "run_history": False,  # which would keep what was analysed in the visitor's browser
         "enable_monitoring": False,
         "mcp_server": True,
+        "app_kwargs": {
+            "lifespan": sweeping(settings.keep_seconds),
+            "middleware": [Middleware(Guard, settings=settings)],
+        },
         "ssr_mode": False,  # needs Node
         "footer_links": ["api"],
         "strict_cors": True,
@@ -84,6 +96,7 @@ def launch(
         "head": HEAD,
         "quiet": True,
     }
+    _end_when_told()
     try:
         blocks.launch(
             server_name=host,
@@ -95,6 +108,13 @@ def launch(
     except OSError as error:
         raise DataError(f"The app cannot be started at port {port or '7860 to 7959'}: {error}") from error
     return blocks
+
+
+def _end_when_told() -> None:
+    """Let SIGTERM end the process as the end of a program does, which deletes the uploads."""
+    is_ours = threading.current_thread() is threading.main_thread()
+    if is_ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 @contextlib.contextmanager

@@ -48,9 +48,8 @@ class Background(Generic[_Result]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        if (
-            kind is not GeneratorExit
-        ):  # of a visitor who left: gradio closes generators in its event loop, which must not wait
+        # gradio closes the generator of a visitor who left in its event loop, which must not wait
+        if kind is not GeneratorExit:
             self._thread.join()  # until the next call of `progress`: the network is free again then
 
     def __iter__(self) -> Iterator[float]:

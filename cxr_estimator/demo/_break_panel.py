@@ -71,7 +71,7 @@ def connect(app: App, panel: Panel, results: Results) -> None:
     """Connect the panel to the case that is shown."""
     sliders = [panel.rotate, panel.exposure, panel.crop]
     start = lambda: [0, 0, 0, False]  # noqa: E731
-    reset = panel.reset.click(start, None, [*sliders, panel.marker], queue=False, api_visibility="private")
+    reset = panel.reset.click(start, None, [*sliders, panel.marker], concurrency_limit=None, api_visibility="private")
 
     def change(
         case: Case | None, mapped: Case | None, rotate: float, exposure: float, crop: float, marker: bool, *look: Any

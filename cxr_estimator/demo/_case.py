@@ -78,7 +78,9 @@ def judged(path: str | None, served: Served, question: Question, before: Case | 
     judgement = judge(served, image, question)
     shown: Mapping[str, Shown] = {}
     if before is not None and _of_same(before.judgement, judgement):
-        shown = {name: redecided(one, judgement) for name, one in before.shown.items()}
+        shown = {
+            name: one._replace(explanation=redecided(one.explanation, judgement)) for name, one in before.shown.items()
+        }
     intensity = served.clf.preprocessing_.intensity
     small = picture(image, longest=LONGEST, shortest=SHORTEST, intensity=intensity)
     return Case(str(path), judgement, small, shown)

@@ -6,17 +6,17 @@ from cxr_estimator.attribution import METHODS
 
 # What makes a method cheap enough to be tested everywhere: at most 32 evaluations of the network per image.
 CHEAP: dict[str, dict] = {
-    "score_cam": {"channels": 8},
-    "smooth_grad": {"n_samples": 4},
-    "var_grad": {"n_samples": 4},
-    "integrated_gradients": {"n_steps": 8},
-    "gradient_shap": {"n_samples": 8},
+    "score_cam": {"channels": 4},
+    "smooth_grad": {"n_samples": 3},
+    "var_grad": {"n_samples": 3},
+    "integrated_gradients": {"n_steps": 4},
+    "gradient_shap": {"n_samples": 4},
     "partition_shap": {"n_evaluations": 16},
     "kernel_shap": {"n_samples": 14, "n_segments": 6, "segmentation": "grid"},
     "lime": {"n_samples": 12, "n_segments": 6},
     "occlusion": {"window": 16, "stride": 16},
     "superpixel_occlusion": {"n_segments": 9},
-    "rise": {"n_masks": 14},
+    "rise": {"n_masks": 10},
     "ensemble": {"methods": ["grad_cam", "saliency"]},
 }
 # The backbones on which a method need not work: the only gaps there may be.

@@ -34,10 +34,10 @@ REQUESTS = {
 @pytest.fixture(scope="module")
 def found():
     """A network that tells the phantoms apart, and six true positives of other patients."""
-    data = make_phantoms(400, 64, difficulty=0.0, random_state=0)
-    clf = small_classifier(image_size=64, max_epochs=12, learning_rate=5e-3, validation_fraction=0.0)
+    data = make_phantoms(300, 48, difficulty=0.0, random_state=0)
+    clf = small_classifier(image_size=48, max_epochs=12, learning_rate=5e-3, validation_fraction=0.0)
     clf.fit(data.X, data.y, groups=data.groups)
-    test = make_phantoms(100, 64, difficulty=0.0, random_state=1)
+    test = make_phantoms(100, 48, difficulty=0.0, random_state=1)
     sick = test.y == "PNEUMONIA"
     assert roc_auc_score(sick, clf.predict_proba(test.X)[:, 1]) >= 0.95
     chosen = np.flatnonzero(sick & (clf.predict(test.X) == "PNEUMONIA"))[:6]

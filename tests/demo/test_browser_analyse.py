@@ -106,7 +106,7 @@ def test_methods_withheld_maps_and_downloads(page, bundled, film, tmp_path):
     assert replay(Receipt.from_json(found["receipt.json"].decode()), str(film), clf=bundled).is_exact
     assert DISCLAIMER in report
     assert "http" not in report.replace("http-equiv", "")
-    assert all(b"DOE" not in content for content in found.values())
+    assert all(b"DOE_JANE" not in content for content in found.values())
     assert Image.open(tmp_path / "figure.png").size[0] > 1000
 
 

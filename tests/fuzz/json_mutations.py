@@ -50,11 +50,14 @@ def _edit(container: Any, key: Any, places: list[tuple[Any, Any]], rng: Random, 
     elif kind == 1 and isinstance(container, dict):
         container[rng.choice(("x", "", "image_size", "\ue001" + key))] = container.pop(key)
     elif kind == 2 and isinstance(value, list):
-        container[key] = value * (1000 if len(places) < 1000 and rng.random() < 0.5 else 2)
+        many = len(places) < 1000 and rng.random() < 0.5
+        nested = any(
+            isinstance(item, list | dict) for item in value
+        )  # a long text in one would be there a thousand times
+        container[key] = value * (1000 if many and not nested else 2)
     elif kind == 3:
         other, name = rng.choice(places)
-        if len(places) < 1000:  # a list that was repeated holds itself a thousand times, and then a million
-            container[key] = json.loads(json.dumps(other[name]))
+        container[key] = json.loads(json.dumps(other[name]))
     elif kind == 4 and isinstance(value, int | float):
         container[key] = rng.choice((-1, 1.0, 1000, -value, *BOUNDARIES))
     elif kind == 5 and isinstance(value, str):

@@ -1,0 +1,62 @@
+"""The folder of uploads: private, swept, and the only one that is read."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+import pytest
+
+from cxr_estimator.demo import _folder
+from cxr_estimator.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The private folder, as in a new process whose GRADIO_TEMP_DIR is `tmp_path`."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    _folder.private_folder.cache_clear()
+    yield _folder.private_folder()
+    _folder.private_folder.cache_clear()
+
+
+def test_it_is_made_for_this_user_alone_and_gradio_told(folder, tmp_path):
+    assert folder.parent == tmp_path
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert os.environ["GRADIO_TEMP_DIR"] == str(folder)
+    assert _folder.private_folder() is folder
+
+
+def test_a_sweep_deletes_what_is_old_and_folders_that_are_empty_then(folder):
+    old, young = _folder.new_file("old.png"), _folder.new_file("young.png")
+    link = folder / "link"
+    link.symlink_to("/etc/passwd")
+    for path in (old, young):
+        path.write_bytes(b"x")
+    for path in (old, old.parent):
+        os.utime(path, (time.time() - 100,) * 2)
+    os.utime(link, (time.time() - 100,) * 2, follow_symlinks=False)
+    _folder.sweep(folder, 50)
+    assert not old.exists()
+    assert not link.is_symlink()
+    assert young.exists()
+    assert os.path.exists("/etc/passwd")
+    os.utime(old.parent, (time.time() - 100,) * 2)  # a file that goes leaves its folder changed just now
+    _folder.sweep(folder, 50)
+    assert not old.parent.exists()
+
+
+def test_only_files_in_it_are_uploads(folder, tmp_path):
+    path = _folder.new_file("film.png")
+    path.write_bytes(b"x")
+    assert _folder.uploaded(str(path)) == path
+    assert _folder.uploaded(str(path.with_name("gone.png"))).name == "gone.png"
+    (folder / "link").symlink_to("/etc/passwd")
+    beside = tmp_path / f"{folder.name}_too"
+    for wrong in (
+        folder, path.parent, folder / "link", beside, f"{folder}/../x", "film.png", "/etc/passwd", "", None, 3,
+        f"{path}\0", "/" + "x" * 5000,
+    ):  # fmt: skip
+        with pytest.raises(DataError, match="no file that was uploaded here"):
+            _folder.uploaded(str(wrong) if isinstance(wrong, os.PathLike) else wrong)

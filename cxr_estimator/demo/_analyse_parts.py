@@ -156,9 +156,7 @@ def add_results(app: App) -> Results:
     first = Look()
     with gr.Row():
         # any value: what was chosen may be gone when it arrives, and then nothing is shown of it
-        method = gr.Dropdown(
-            [], label="Heat map", interactive=True, allow_custom_value=True, filterable=False, scale=2, min_width=160
-        )
+        method = gr.Dropdown([], label="Heat map", interactive=True, allow_custom_value=True, scale=2, min_width=160)
         view = gr.Radio(VIEWS, value=first.view, label="View", scale=5, min_width=280)
     picture = gr.Image(
         label="Picture",

@@ -107,7 +107,8 @@ def test_methods_withheld_maps_and_downloads(page, bundled, film, tmp_path):
     assert DISCLAIMER in report
     assert "http" not in report.replace("http-equiv", "")
     assert all(b"DOE_JANE" not in content for content in found.values())
-    assert Image.open(tmp_path / "figure.png").size[0] > 1000
+    with Image.open(tmp_path / "figure.png") as figure:
+        assert figure.size[0] > 1000
 
 
 def ready(page):

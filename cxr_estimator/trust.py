@@ -14,11 +14,11 @@ import numpy as np
 
 from cxr_estimator._explaining import Explained, ExplanationPlan
 from cxr_estimator._figure_style import method_title
-from cxr_estimator._validation import check_number
+from cxr_estimator._validation import check_number, wrong_type
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.metrics import Context, measure
-from cxr_estimator.metrics._maps import usable
+from cxr_estimator.metrics._maps import ratio, usable
 from cxr_estimator.metrics._reference import references
 from cxr_estimator.metrics.faithfulness import area_under, deletion_curve
 
@@ -27,6 +27,7 @@ SHOW, WARN, WITHHOLD = "show", "show with warning", "withhold"  # of a card
 N_REFERENCES = 9  # a map without any sense is better than all of them in one of ten images
 STEPS = 10
 _LEAST_GAIN = 0.02  # of the area under the deletion curve, below which a gain is of no use to anybody
+_LEAST_BEATEN = 0.75  # of the moved copies; a map without any sense does worse in seven of ten images
 _OVERLAP = 10  # percent of the pixels, of which two maps by chance share a tenth
 
 
@@ -154,16 +155,19 @@ def _gain(evidence: _Evidence) -> list[_Found]:
         if not is_usable:
             found.append((0.0, _LEAST_GAIN, FAIL, "The map is empty: the method found nothing in this image."))
             continue
-        if gain <= 0 or 2 * deletion.beaten <= n:
-            verdict, more = FAIL, "no more than hiding other places"
+        if gain <= 0:
+            verdict, more = FAIL, "no more than hiding other places does"
+        elif deletion.beaten < _LEAST_BEATEN * n:
+            verdict, more = FAIL, "not reliably more than hiding other places does"
         elif gain < _LEAST_GAIN:
-            verdict, more = DOUBTFUL, "hardly more than hiding other places"
+            verdict, more = DOUBTFUL, "hardly more than hiding other places does"
         elif deletion.beaten < n:
-            verdict, more = DOUBTFUL, "more than hiding most other places, though not all"
+            verdict, more = DOUBTFUL, "more than hiding most other places does, but not all"
         else:
-            verdict, more = PASS, "more than hiding other places"
+            verdict, more = PASS, "more than hiding other places does"
         said = (
-            f"Hiding what it marks changes the answer {more}: better than {deletion.beaten} of {n} moved copies of it."
+            f"Hiding what it marks lowers the probability of the explained class {more}: it outdoes {deletion.beaten} "
+            f"of {n} copies of itself, moved elsewhere."
         )
         found.append((gain, _LEAST_GAIN, verdict, said))
     return found
@@ -175,9 +179,9 @@ def _completeness(evidence: _Evidence) -> list[_Found]:
     found = []
     for residual in evidence.explanation.completeness_residual.tolist():
         verdict = _graded(residual, 0.1, 0.5, lower_is_better=True)
-        said = f"Its values add up to what they explain within {residual:.0%}"
-        said += "." if verdict == PASS else ": the method did not converge."
-        found.append((residual, 0.1, verdict, said))
+        said = f"Its values add up to what they should explain up to {residual:.0%}"
+        said += "." if verdict == PASS else ", which is too far off: the method did not converge."
+        found.append((residual, 0.1, verdict, said if verdict != NO_DATA else "Whether it adds up is unknown."))
     return found
 
 
@@ -187,39 +191,58 @@ def _stability(evidence: _Evidence) -> list[_Found]:
     found = []
     for value in measure("seed_stability", evidence.explanation, evidence.context, n_seeds=2).tolist():
         verdict = _graded(value, 0.8, 0.4)
-        same = {PASS: "the same", DOUBTFUL: "partly the same", FAIL: "different"}.get(verdict, "undefined")
-        found.append(
-            (value, 0.8, verdict, f"With another random seed the map is {same} (rank correlation {value:.2f}).")
-        )
+        same = {PASS: "much the same", DOUBTFUL: "only partly the same", FAIL: "a different one"}.get(verdict)
+        said = f"With another random seed the map is {same} (rank correlation {value:.2f})."
+        found.append((value, 0.8, verdict, said if same else "An even map cannot be compared across random seeds."))
     return found
 
 
 def _agreement(evidence: _Evidence) -> list[_Found]:
     own = evidence.explanation
     others = {
-        name: other
+        name: _of_same_images(other, own)
         for name, other in evidence.others.items()
-        if name != own.method and METHODS[name].localises and other.values.shape == own.values.shape
+        if name != own.method and METHODS[name].localises and _has_same_subject(other, own)
     }
     if not others or not METHODS[own.method].localises:
         return []
-    shared = [
-        measure("top_k_overlap", own, replace(evidence.context, other=other), k=_OVERLAP) for other in others.values()
-    ]
+    shared = np.array(
+        [measure("top_k_overlap", own, replace(evidence.context, other=one), k=_OVERLAP) for one in others.values()]
+    )
+    known = ~np.isnan(shared)  # one of several others may be empty
+    overlaps = ratio(np.where(known, shared, 0.0).sum(axis=0), known.sum(axis=0))
     names, chance, found = ", ".join(map(method_title, others)), _OVERLAP / 100, []
-    for overlap in np.mean(shared, axis=0).tolist():
+    for overlap in overlaps.tolist():
         verdict = NO_DATA if np.isnan(overlap) else PASS if overlap >= 1.5 * chance else DOUBTFUL
         said = f"{overlap:.0%} of its strongest pixels are among those of {names}, too (by chance {chance:.0%})."
+        if verdict == NO_DATA:
+            said = f"An empty map cannot be compared with {names}."
         found.append((overlap, 1.5 * chance, verdict, said))
     return found
 
 
+def _has_same_subject(other: Explanation, own: Explanation) -> bool:
+    """Tell whether the other maps are of these images, of this size and of the same classes."""
+    if other.values.shape[1:] != own.values.shape[1:]:
+        return False
+    targets = dict(zip(other.image_ids, other.target.tolist(), strict=True))
+    return all(targets.get(one) == said for one, said in zip(own.image_ids, own.target.tolist(), strict=True))
+
+
+def _of_same_images(other: Explanation, own: Explanation) -> Explanation:
+    """Return the other maps in the order of the images of a batch."""
+    if other.image_ids == own.image_ids:
+        return other
+    rows = {one: row for row, one in enumerate(other.image_ids)}
+    return Explanation.concatenate([other[rows[one]] for one in own.image_ids])
+
+
 def _border(evidence: _Evidence) -> list[_Found]:
-    return _at_edges(evidence, "border_mass", "along the border")
+    return _at_edges(evidence, "border_mass", "in the frame along the border")
 
 
 def _corners(evidence: _Evidence) -> list[_Found]:
-    return _at_edges(evidence, "corner_mass", "in the corners, where side markers and text are")
+    return _at_edges(evidence, "corner_mass", "in the corners, where side markers and text often are")
 
 
 def _at_edges(evidence: _Evidence, metric: str, where: str) -> list[_Found]:
@@ -231,7 +254,10 @@ def _at_edges(evidence: _Evidence, metric: str, where: str) -> list[_Found]:
     for value, area in zip(values, areas, strict=True):
         most = area + 0.35 * (1 - area)
         verdict = _graded(value, most, area + 0.7 * (1 - area), lower_is_better=True)
-        found.append((value, most, verdict, f"{value:.0%} of it lies {where} ({area:.0%} of the image)."))
+        said = f"{value:.0%} of what speaks for the class lies {where} ({area:.0%} of the image)."
+        if verdict == NO_DATA:
+            said = "Nothing in the map speaks for the class, so it has no share in any place."
+        found.append((value, most, verdict, said))
     return found
 
 
@@ -256,6 +282,7 @@ def examine(
     clf: Any,
     X: Any,
     methods: Sequence[str],
+    /,
     *,
     others: Mapping[str, Explanation] | None = None,
     n_references: int = N_REFERENCES,
@@ -271,15 +298,24 @@ def examine(
     methods : sequence of str
         Keys of `attribution.METHODS`.
     others : dict of method to Explanation, optional
-        Maps of the same images that exist already, to be compared with.
+        Maps of these images that exist already, to be compared with; those of other images or classes are not.
     n_references : int, default=9
         How many moved copies a map is compared with.
     steps : int, default=10
         Of the deletion curve.
     **explain
         `target`, `random_state`, `progress`, ... of `CXRClassifier.explain`.
+
+    Raises
+    ------
+    InvalidTypeError
+        `clf` is an ensemble: cards are of one network's maps.
     """
     check_number("n_references", n_references, caller="examine", low=1, integer=True)
+    if hasattr(clf, "estimators_"):
+        raise wrong_type(
+            "clf", "examine", "one network, so of an ensemble a member of `estimators_`", type(clf).__name__
+        )
     plan = ExplanationPlan.check(clf, X, None, list(methods), **explain)
 
     def examined(batch: Explained) -> Examined:

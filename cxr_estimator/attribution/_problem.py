@@ -184,6 +184,10 @@ class Problem:
         of a thousand passes holds up one of two for the length of a pass.
         """
         give_way(self.model)
+        self.tell(share)
+
+    def tell(self, share: float) -> None:
+        """Do what `advance` does, but keep the network: for work that holds another lock, too, which others may want."""
         if self.progress is not None:
             self.progress(share)
 

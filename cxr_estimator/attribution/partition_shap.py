@@ -67,6 +67,7 @@ def partition_shap(problem: Problem, *, n_evaluations: int = 500, baseline: Any 
             )
         values[row] = torch.from_numpy(found.values[0]).to(values)
         base[row] = float(found.base_values[0])
+        problem.advance(0.0)
     return Attribution(values, baseline=reference.name, difference=problem.score - base)
 
 
@@ -90,7 +91,7 @@ def _scores(problem: Problem, row: int, reference: Tensor, masks: np.ndarray, ex
     show = torch.from_numpy(masks).to(reference.device)[:, None]
     owner = torch.full((len(masks),), row, device=reference.device)
     found = problem.scores(torch.where(show, problem.x[row], reference), owner)
-    problem.advance(len(masks) / (len(problem) * expected))
+    problem.tell(len(masks) / (len(problem) * expected))  # `_ENGINE` is held: to give way could end in a deadlock
     return found.cpu().double().numpy()
 
 

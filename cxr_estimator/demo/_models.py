@@ -19,6 +19,7 @@ from cxr_estimator.hub import check_repo_id
 from cxr_estimator.hub._errors import check_revision, hub_errors
 
 _COMMIT = re.compile("[0-9a-f]{40}")
+_LOADERS = 8
 
 
 class Served(NamedTuple):
@@ -54,7 +55,8 @@ class Models:
         self._kept: dict[str, Served] = {}
         self._visited: OrderedDict[str, Served] = OrderedDict()
         self._lock = threading.Lock()  # of the table
-        self._loading: dict[str, threading.Lock] = {}
+        # so that nobody loads what another is loading; as many as may load at once, whatever names visitors think of
+        self._loading = [threading.Lock() for _ in range(_LOADERS)]
 
     @property
     def names(self) -> list[str]:
@@ -78,15 +80,12 @@ class Models:
                 if name in self._visited:
                     self._visited.move_to_end(name)
                 return found
-            loading = self._loading.setdefault(name, threading.Lock())
-        with loading:
+        with self._loading[hash(name) % _LOADERS]:
             with self._lock:
                 found = self._kept.get(name) or self._visited.get(name)
             if found is None:
                 found = self._load(name)
                 self._keep(name, found)
-        with self._lock:
-            self._loading.pop(name, None)
         return found
 
     def _keep(self, name: str, served: Served) -> None:
@@ -120,7 +119,8 @@ class Models:
                 f"There is no model {name!r:.100} here. Choose one of {', '.join(self.names)}, or name one on the "
                 "Hugging Face Hub as user/model."
             ) from error
-        if not _COMMIT.fullmatch(revision):
+        # of a visitor's model the size is asked for even where the commit is known, and whether it is public
+        if token is False or not _COMMIT.fullmatch(revision):
             with hub_errors(repo_id, revision or None):
                 info = HfApi(token=token).model_info(repo_id, revision=revision or None, files_metadata=True)
             size, most = sum(one.size or 0 for one in info.siblings or []), self._settings.max_model_bytes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cxr_estimator._explanation_check import SHOWS
-from cxr_estimator._figure_style import DPI, FIRST, INK, MUTED, SECOND, method_title, short, write
+from cxr_estimator._figure_style import DPI, FIRST, INK, MUTED, SECOND, bare, legend, method_title, short, write
 from cxr_estimator._heat_table import plot_benchmark
 from cxr_estimator._validation import check_number, invalid
 from cxr_estimator.explanation import Explanation
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "DPI", "READING", "decision", "draw_methods", "heatmap", "overlay", "plot_benchmark", "plot_comparison",
-    "plot_explanation", "plot_methods",
+    "DPI", "READING", "colormap", "decision", "draw_methods", "heatmap", "overlay", "plot_benchmark", "plot_comparison",
+    "plot_deletion", "plot_explanation", "plot_methods", "rgb",
 ]  # fmt: skip
 
 # Both stay readable with colour-vision deficiency; "jet" is there for those who must compare with old figures.
@@ -65,15 +65,27 @@ def heatmap(values: np.ndarray, *, signed: bool) -> np.ndarray:
     return np.clip(values / top, -1.0 if signed else 0.0, 1.0).astype(np.float32)
 
 
-def overlay(explanation: Explanation, i: int = 0, *, cmap: str | None = None, opacity: float = 0.5) -> np.ndarray:
+def overlay(
+    explanation: Explanation,
+    i: int = 0,
+    *,
+    cmap: str | None = None,
+    opacity: float = 0.5,
+    image: np.ndarray | None = None,
+) -> np.ndarray:
     """Lay the heat map of image `i` over it, (H, W, 3) uint8.
 
     The map is the more opaque the stronger it is, up to `opacity` in [0, 1], so that anatomy stays visible where the
-    method found little.
+    method found little. `image` (H, W) or (H, W, 3), uint8, is the original at any size; without it, what the model
+    saw is shown.
     """
     check_number("opacity", opacity, caller="overlay", low=0.0, high=1.0)
-    image = _image(explanation, i)
     shown = heatmap(explanation.values[i], signed=explanation.signed)
+    if image is None:
+        image = _image(explanation, i)
+    else:
+        image = rgb(image)
+        shown = explanation.geometry[i].resized(image.shape[:2]).to_original(shown)
     colours = _colormap(explanation, cmap)((shown + 1) / 2 if explanation.signed else shown)[..., :3]
     alpha = (opacity * np.sqrt(np.abs(shown)))[..., None]
     return np.rint(255 * ((1 - alpha) * image / 255.0 + alpha * colours)).astype(np.uint8)
@@ -162,6 +174,36 @@ def plot_methods(explanations: Mapping[str, Explanation], i: int = 0, *, cmap: s
         color=MUTED,
         parse_math=False,
     )
+    return figure
+
+
+def plot_deletion(fractions: np.ndarray, curve: np.ndarray, references: np.ndarray, *, title: str) -> Figure:
+    """Return the deletion curve of one map against those of its references (150 dpi).
+
+    Parameters
+    ----------
+    fractions : ndarray (steps + 1,)
+        Share of the pixels that are hidden.
+    curve : ndarray (steps + 1,)
+        Probability of the explained class, hidden in the order of the map.
+    references : ndarray (n_references, steps + 1)
+        The same for moved copies of the map.
+    title : str
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.0, 4.2), dpi=DPI, layout="constrained")
+    ax = figure.subplots()
+    named = f"its {len(references)} moved copies"
+    ax.plot(100 * fractions, 100 * references.T, color=FIRST, linewidth=0.9, alpha=0.55, linestyle="--")
+    ax.lines[0].set_label(named)
+    ax.plot(100 * fractions, 100 * curve, color=SECOND, linewidth=2.2, marker="o", markersize=4, label="this map")
+    ax.set_xlim(0, 100)
+    ax.set_ylim(0, 100)
+    ax.set_xlabel("pixels hidden, the strongest first (%)", fontsize=9)
+    ax.set_ylabel("probability of the explained class (%)", fontsize=9)
+    legend(ax, "best")
+    bare(ax, title)
     return figure
 
 
@@ -307,7 +349,11 @@ def _image(explanation: Explanation, i: int) -> np.ndarray:
         raise invalid("explanation", "figures", "one with images (save(include_image=True) keeps them)", "no images")
     if not -len(explanation) <= i < len(explanation):
         raise invalid("i", "figures", f"an index below {len(explanation)}", i)
-    image = explanation.images[i]
+    return rgb(explanation.images[i])
+
+
+def rgb(image: np.ndarray) -> np.ndarray:
+    """Return a picture (H, W) or (H, W, 3) as (H, W, 3)."""
     return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -71,6 +71,16 @@ class Geometry:
             part.resize((self.target.width, self.target.height), Image.Resampling.NEAREST)
         ).astype(bool)
         return resized
+
+    def resized(self, shape: tuple[int, int]) -> Geometry:
+        """Return the geometry of the same original once it is resized to `shape` = (H, W)."""
+        grow = [new / old for new, old in zip(shape, self.original_shape, strict=True)]
+        (top, bottom), (left, right) = (
+            (min(round(start * by), side - 1), round((start + length) * by))
+            for start, length, by, side in zip(self.source[:2], self.source[2:], grow, shape, strict=True)
+        )
+        source = Box(top, left, max(bottom - top, 1), max(right - left, 1))
+        return replace(self, original_shape=(shape[0], shape[1]), source=source)
 
     @staticmethod
     def _check_shape(values: np.ndarray, shape: tuple[int, int]) -> None:
@@ -201,6 +211,32 @@ class Preprocessing:
         fills = self.fill * (self.channels // len(self.fill))
         size = self.image_size
         return np.stack([_placed(plane, target, size, fill) for plane, fill in zip(resized, fills, strict=True)])
+
+
+def picture(
+    image: DecodedImage, *, longest: int, intensity: tuple[float, float] | str | None = None, shortest: int = 1
+) -> np.ndarray:
+    """Return an image for people to look at, (h, w) or (h, w, 3) uint8, at its own aspect.
+
+    Parameters
+    ----------
+    image : DecodedImage
+    longest : int
+        The longer side has at most so many pixels.
+    intensity : None, (low, high) or "minmax", optional
+        As of `Preprocessing`, whose grey levels these then are.
+    shortest : int, default=1
+        The longer side has at least so many pixels.
+    """
+    unit = _unit_pixels(image, intensity)
+    height, width = unit.shape[:2]
+    grow = min(max(max(height, width), shortest), longest) / max(height, width)
+    target = Box(0, 0, max(round(height * grow), 1), max(round(width * grow), 1))
+    planes = [unit] if unit.ndim == 2 else [unit[..., channel] for channel in range(3)]
+    view = [(0.0, float(height)), (0.0, float(width))]
+    resized = [_resized(plane, view, target, Image.Resampling.BILINEAR) for plane in planes]
+    eight = [plane if plane.dtype == np.uint8 else (plane // 257).astype(np.uint8) for plane in resized]
+    return eight[0] if unit.ndim == 2 else np.stack(eight, axis=-1)
 
 
 def _nearest(edge: float) -> int:

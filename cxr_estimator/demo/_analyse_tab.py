@@ -1,25 +1,21 @@
-"""The page that judges and explains one radiograph."""
+"""The page that judges and explains one radiograph: controls left, results right."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import gradio as gr
 
-from cxr_estimator.demo._shared import MODEL_QUEUE, App, told
-from cxr_estimator.demo._uploads import read_upload
+from cxr_estimator.demo import _analyse_events, _break_panel
+from cxr_estimator.demo._analyse_parts import add_controls, add_results
+from cxr_estimator.demo._shared import App
 
 
 def add(app: App) -> None:
     """Fill the tab."""
-    upload = gr.File(label="Radiograph: PNG, JPEG, TIFF or DICOM", type="filepath")
-    answer = gr.Markdown()
-
-    @told
-    def analyse(path: str | None) -> str:
-        decoded = read_upload(None if path is None else Path(path))
-        served = app.models.get(app.models.names[0])
-        proba = served.clf.predict_proba([decoded.pixels])[0]
-        return "\n".join(f"- {label}: {share:.1%}" for label, share in zip(served.clf.classes_, proba, strict=True))
-
-    upload.upload(analyse, upload, answer, concurrency_id=MODEL_QUEUE, api_visibility="private")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=300):
+            controls = add_controls(app)
+        with gr.Column(scale=7, min_width=300, elem_id="cxr-result"):
+            results = add_results(app)
+            broken = _break_panel.add()
+    _analyse_events.connect(app, controls, results)
+    _break_panel.connect(app, broken, results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from cxr_estimator.thresholds import OperatingPoint
 from cxr_estimator.trust import TrustCard, examine
 
 PREDICTED = "predicted"  # the target that follows the decision
+OWN_POINT = "own cut-off"
 N_COPIES = 8  # slightly changed ones that are judged, too
 Progress = Callable[[float, int], Any]
 
@@ -129,6 +131,16 @@ def methods_of(clf: Any) -> dict[str, str | None]:
     return found
 
 
+def asking(clf: Any, question: Question) -> Any:
+    """Return a copy of the model, with the same network, whose active operating point is the one that is asked for."""
+    other = copy.copy(clf)
+    if clf.task_ is not Task.BINARY:
+        return other
+    if question.cut_off is not None:
+        return other.set_threshold(question.cut_off, name=OWN_POINT)
+    return other.set_threshold(clf.operating_points_[question.point or points_of(clf)[0]])
+
+
 def judge(served: Served, image: DecodedImage, question: Question) -> Judgement:
     """Judge an image, in few passes through the network.
 
@@ -150,9 +162,9 @@ def judge(served: Served, image: DecodedImage, question: Question) -> Judgement:
             threshold = clf.thresholds_[point.name]
             decided = [str(said(clf, logits, point)[0])]
         else:
-            threshold = question.cut_off
-            place = clf.classes_.tolist().index(clf.pos_label_)
-            decided = [classes[place] if proba[place] >= threshold else classes[1 - place]]
+            own = asking(clf, question)
+            threshold = own.threshold_
+            decided = [str(said(clf, logits, own.operating_points_[OWN_POINT])[0])]
     else:
         found = said(clf, logits)[0]
         several = clf.task_ is Task.MULTILABEL
@@ -205,7 +217,8 @@ def explain(
         progress=progress,
     )
     return {
-        name: Shown(_decided(explanation, judgement), found.cards[name][0]) for name, explanation in found.found.items()
+        name: Shown(redecided(explanation, judgement), found.cards[name][0])
+        for name, explanation in found.found.items()
     }
 
 
@@ -215,7 +228,7 @@ def unchecked(judgement: Judgement, image: DecodedImage, method: str) -> Explana
     explanation = judgement.served.clf.explain(
         [image.pixels], method=method, target=judgement.label, random_state=judgement.question.seed
     )
-    return _decided(explanation, judgement)
+    return redecided(explanation, judgement)
 
 
 def _check_image(judgement: Judgement, image: DecodedImage) -> None:
@@ -223,7 +236,7 @@ def _check_image(judgement: Judgement, image: DecodedImage) -> None:
         raise DataError("The image has changed since it was judged; analyse it anew.")
 
 
-def _decided(explanation: Explanation, judgement: Judgement) -> Explanation:
+def redecided(explanation: Explanation, judgement: Judgement) -> Explanation:
     """Return the explanation with the decision that was asked for, in place of that of the active operating point."""
     if judgement.served.clf.task_ is not Task.BINARY:
         return explanation

@@ -48,6 +48,7 @@ def build(settings: Settings | None = None) -> gr.Blocks:
             for title, add in TABS.items():
                 with gr.Tab(title):
                     add(app)
+        gr.HTML(f"<footer class='cxr-foot'>{DISCLAIMER}</footer>", padding=False)
         _api.add(app)
     # so many requests compute at once, however many there are; others wait in line and are told their place
     blocks.queue(api_open=False, max_size=settings.waiting, default_concurrency_limit=settings.at_once)

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 _Result = TypeVar("_Result")
+NAME = "cxr-background"  # of the threads
 
 
 class Stopped(Exception):
@@ -37,7 +38,7 @@ class Background(Generic[_Result]):
         self._share = 0.0
         self._found: list[_Result] = []
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True, name=NAME)
 
     def __enter__(self) -> Background[_Result]:
         self._thread.start()
@@ -47,7 +48,9 @@ class Background(Generic[_Result]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join()  # until the next call of `progress`: the network is free again then
+        # gradio closes the generator of a visitor who left in its event loop, which must not wait
+        if kind is not GeneratorExit:
+            self._thread.join()  # until the next call of `progress`: the network is free again then
 
     def __iter__(self) -> Iterator[float]:
         """Yield the share that is done, in [0, 1], until all is."""

@@ -99,26 +99,35 @@ def served():
     return Models(Settings(device="cpu")).get("bundled")
 
 
+_CHROMIUM = (
+    "--no-sandbox --disable-gpu --disable-background-networking --disable-quic --no-first-run "
+    "--disable-component-update --disable-sync"
+)
+
+
 # not for the whole session: while it is there an event loop runs in this thread, and no test can start one of its own
 @pytest.fixture(scope="module")
 def browser():
     """Chromium, without a window."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=path, args=arguments)
-        yield chromium
-        chromium.close()
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    with playwright.sync_playwright() as running:
+        one = running.chromium.launch(executable_path=chromium, args=_CHROMIUM.split())
+        yield one
+        one.close()
 
 
 @pytest.fixture
 def page(browser, app_url):
-    """The app in a new session, at the size of a desktop."""
+    """A page of Chromium that shows the app, in a session of its own; it may ask for nothing outside of the app."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    page = context.new_page()
-    page.goto(app_url)
-    yield page
+    outside = []
+    inside = (app_url, "data:", "blob:")
+    context.on("request", lambda one: None if one.url.startswith(inside) else outside.append(one.url))
+    one = context.new_page()
+    one.goto(app_url)
+    yield one
     context.close()
+    assert outside == []

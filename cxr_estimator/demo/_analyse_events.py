@@ -1,0 +1,214 @@
+"""What the events of the Analyse page do. Computing can be cancelled; changing only the looks computes nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from cxr_estimator._figure_style import method_title
+from cxr_estimator.demo._analyse_parts import Controls, Results, notice, settings_for
+from cxr_estimator.demo._analysis import OWN_POINT, Progress, Question, Shown, explain
+from cxr_estimator.demo._background import Background
+from cxr_estimator.demo._case import Case, Turn, current, judged, steps
+from cxr_estimator.demo._downloads import write_files
+from cxr_estimator.demo._examples import write_example
+from cxr_estimator.demo._shared import MODEL_QUEUE, App, told
+from cxr_estimator.demo._uploads import read_upload
+from cxr_estimator.demo._view import Look, view_of
+from cxr_estimator.demo._words import html, verdict
+from cxr_estimator.errors import CXRError
+from cxr_estimator.images import DecodedImage
+from cxr_estimator.trust import WITHHOLD
+
+Updates = dict[Any, Any]
+# on a phone the results lie below the controls
+_TO_RESULT = "() => { if (innerWidth < 768) document.getElementById('cxr-result').scrollIntoView(); }"
+
+
+def connect(app: App, controls: Controls, results: Results) -> None:
+    """Connect controls and results.
+
+    Whatever asks anew stops the maps under way. That these are due is told by a number that changes, and so is that
+    something is to be drawn, which then is done with the settings of that moment.
+    """
+    page = _Page(app, controls, results)
+    private: dict[str, Any] = {"api_visibility": "private"}
+    # not `queue=False`, which the app refuses, as everything that does not wait in line
+    at_once: dict[str, Any] = {**private, "concurrency_limit": None, "show_progress": "hidden"}
+    latest: dict[str, Any] = {**private, "trigger_mode": "always_last"}
+    computes: dict[str, Any] = {**latest, "concurrency_id": MODEL_QUEUE, "concurrency_limit": app.settings.at_once}
+    shown, methods = results, list(controls.methods.values())
+    shown.due.change(
+        told(page.maps),
+        [*shown.cases, shown.turn, shown.fresh, shown.method, *methods],
+        [shown.mapped, shown.fresh, shown.method, shown.status, shown.cancel],
+        show_progress="minimal",
+        show_progress_on=shown.status,
+        **computes,
+    )
+    controls.model.input(
+        told(page.choose_model),
+        [controls.model, shown.asked],
+        [shown.asked, controls.point, controls.target, controls.cut_off, *methods, controls.note],
+        **computes,
+    )
+    for title, button in controls.examples.items():
+        take = told(page.taker(title))
+        button.click(take, shown.asked, [shown.asked, controls.upload], show_progress="hidden", **private)
+    # of one trigger, events run one after another as they stand here
+    own = lambda point: gr.update(visible=point == OWN_POINT)  # noqa: E731
+    controls.point.input(own, controls.point, controls.cut_off, **at_once)
+    ticked = [group.input for group in methods]
+    asks = [controls.upload.upload, controls.upload.clear, shown.asked.change, controls.point.input]
+    asks += [controls.cut_off.input, controls.target.input, controls.run.click]
+    gr.on([*asks, *ticked], lambda turn: turn.stop(), shown.turn, None, **at_once)
+    shown.cancel.click(lambda turn: turn.stop(cancelled=True), shown.turn, None, **at_once)
+    gr.on(
+        asks,
+        told(page.judge),
+        [*shown.cases, shown.due, shown.fresh, controls.upload, *controls.question],
+        [shown.case, shown.due, shown.fresh, shown.verdict, shown.method, shown.status, shown.cancel, shown.files],
+        show_progress="minimal",
+        show_progress_on=shown.verdict,
+        **computes,
+    )
+    new = [controls.upload.upload, *(button.click for button in controls.examples.values())]
+    gr.on(new, None, js=_TO_RESULT, **private)
+    gr.on(ticked, lambda number: number + 1, shown.due, shown.due, **at_once)
+    looks = [one.input for one in (shown.method, shown.view, shown.unsigned, shown.signed, shown.withheld)]
+    gr.on(
+        [shown.fresh.change, *looks, shown.opacity.input],
+        told(page.draw),
+        [*shown.cases, *shown.look],
+        [shown.picture, shown.pair, shown.gallery, shown.legend, shown.alt, shown.card],
+        show_progress="hidden",
+        **latest,
+    )
+    shown.make.click(told(page.files), [*shown.cases, *shown.look], shown.files, **latest)
+
+
+class _Page:
+    """The handlers."""
+
+    def __init__(self, app: App, controls: Controls, results: Results) -> None:
+        self.app, self.controls, self.results = app, controls, results
+
+    def taker(self, title: str) -> Any:
+        """Return a handler that takes an example for an upload."""
+
+        def take(asked: int) -> Iterator[tuple[int, str]]:
+            with tempfile.TemporaryDirectory() as folder:
+                yield asked + 1, str(write_example(title, folder))  # gradio copies it before the folder goes
+
+        return take
+
+    def choose_model(self, name: str, asked: int) -> list[Any]:
+        """Offer what the chosen model can do; its first operating point is taken, not a cut-off of one's own."""
+        options = settings_for(self.app.models.get(name))
+        groups = [gr.update(**options[speed]) for speed in self.controls.methods]
+        point, target = gr.update(**options["point"]), gr.update(**options["target"])
+        return [asked + 1, point, target, gr.update(visible=False), *groups, options["note"]["value"]]
+
+    def judge(
+        self, case: Case | None, mapped: Case | None, due: int, fresh: int, path: str | None, name: str, *asked: Any
+    ) -> Updates:
+        """Judge the upload; where that fails, nothing of an earlier one is left on the page."""
+        shown = self.results
+        point, cut_off, target = asked
+        question = Question(None, cut_off, target) if point == OWN_POINT else Question(point, None, target)
+        updates: Updates = {
+            shown.fresh: fresh + 1,
+            shown.status: "",
+            shown.cancel: gr.update(visible=False),
+            shown.files: gr.update(value=None, visible=False),
+        }
+        try:
+            case = judged(path, self.app.models.get(name), question, current(case, mapped))
+        except CXRError as error:
+            said = notice(str(error), kind="" if path is None else "cxr-fail")
+            return updates | {shown.case: None, shown.verdict: said, shown.method: _choices({}, None)}
+        said = html("verdict", said=verdict(case.judgement))
+        return updates | {shown.case: case, shown.verdict: said, shown.due: due + 1}
+
+    def maps(
+        self,
+        case: Case | None,
+        mapped: Case | None,
+        turn: Turn,
+        fresh: int,
+        method: str | None,
+        *chosen: list[str],
+    ) -> Iterator[Updates]:
+        """Make the maps that are missing, step by step; those that are done are shown meanwhile."""
+        shown, mine = self.results, turn.number
+        case = current(case, mapped)
+        if case is None:
+            return
+        case = case._replace(chosen=tuple(name for group in chosen for name in group))
+        idle = {shown.status: "", shown.cancel: gr.update(visible=False)}
+        if case.visible or method:
+            yield idle | self._drawn(case, fresh := fresh + 1, method)
+        todo = steps(case)
+        if not todo:
+            return
+        image = read_upload(case.path)
+        for number, group in enumerate(todo):
+            said = f"Computing {', '.join(map(method_title, group))} ({number + 1} of {len(todo)})"
+            yield {shown.status: notice(said, share=0.0), shown.cancel: gr.update(visible=True)}
+            with Background(partial(_explained, case, image, group)) as work:
+                for share in work:
+                    if turn.number != mine:
+                        yield idle | ({shown.status: _stopped(case)} if turn.is_cancelled else {})
+                        return
+                    yield {shown.status: notice(said, share=share)}
+                case = case._replace(shown={**case.shown, **work.result()})
+            yield self._drawn(case, fresh := fresh + 1, method)
+        yield idle
+
+    def _drawn(self, case: Case, fresh: int, method: str | None) -> Updates:
+        return {
+            self.results.mapped: case,
+            self.results.fresh: fresh,
+            self.results.method: _choices(case.visible, method),
+        }
+
+    def draw(self, case: Case | None, mapped: Case | None, *look: Any) -> list[Any]:
+        """Draw what the visitor wants to see."""
+        view = view_of(current(case, mapped), Look(*look))
+        alt = f"<p class='cxr-small'>{escape(view.alt)}</p>" if view.alt else ""
+        return [
+            gr.update(value=view.picture, alt_text=view.alt, visible=view.pair is None and not view.gallery),
+            gr.update(value=view.pair, visible=view.pair is not None),
+            gr.update(value=view.gallery, visible=bool(view.gallery)),
+            view.legend,
+            alt,
+            view.card,
+        ]
+
+    def files(self, case: Case | None, mapped: Case | None, *look: Any) -> Iterator[Any]:
+        """Write the files of the map that is looked at."""
+        with tempfile.TemporaryDirectory() as folder:
+            paths = write_files(current(case, mapped), Look(*look), Path(folder))
+            yield gr.update(value=[str(path) for path in paths], visible=True)  # gradio copies them now
+
+
+def _explained(case: Case, image: DecodedImage, group: list[str], progress: Progress) -> dict[str, Shown]:
+    return explain(case.judgement, image, group, others=case.visible, progress=progress)
+
+
+def _stopped(case: Case) -> str:
+    done = ", ".join(map(method_title, case.visible))
+    return notice(f"Stopped. Ready: {done}." if done else "Stopped.")
+
+
+def _choices(visible: Mapping[str, Shown], method: str | None) -> Any:
+    """Return what can be looked at: what was looked at stays, else the first map that is shown as evidence."""
+    shown = [name for name, one in visible.items() if one.card.verdict != WITHHOLD]
+    value = method if method in visible else next(iter([*shown, *visible]), None)
+    return gr.update(choices=[(method_title(name), name) for name in visible], value=value)

@@ -1,0 +1,194 @@
+"""The parts of the page that judges and explains one radiograph."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from cxr_estimator._figure_style import method_title
+from cxr_estimator.attribution._types import SPEEDS
+from cxr_estimator.demo._analysis import OWN_POINT, PREDICTED, labels_of, methods_of, points_of
+from cxr_estimator.demo._case import DEFAULTS, Turn, on_offer
+from cxr_estimator.demo._examples import EXAMPLES, write_example
+from cxr_estimator.demo._models import Served
+from cxr_estimator.demo._pictures import SIGNED, UNSIGNED
+from cxr_estimator.demo._shared import App
+from cxr_estimator.demo._view import VIEWS, Look
+from cxr_estimator.demo._words import html, not_offered
+
+FILE_TYPES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom"]
+_COSTS = {"fast": "Fast methods", "moderate": "Moderate: about a second", "slow": "Slow: up to a minute"}
+WELCOME = "Drop a radiograph, or take a synthetic one: probability, decision and heat maps appear here."
+
+
+class Controls(NamedTuple):
+    """What the visitor sets."""
+
+    upload: gr.File
+    examples: dict[str, gr.Button]
+    model: gr.Dropdown
+    point: gr.Radio
+    cut_off: gr.Slider
+    target: gr.Dropdown
+    methods: dict[str, gr.CheckboxGroup]
+    note: gr.HTML
+    run: gr.Button
+
+    @property
+    def question(self) -> list[Any]:
+        """What decides what is asked: model, operating point, cut-off, target."""
+        return [self.model, self.point, self.cut_off, self.target]
+
+
+class Results(NamedTuple):
+    """What is shown."""
+
+    case: gr.State  # as judged
+    mapped: gr.State  # the same with maps; written by an event of its own, which may come late
+    turn: gr.State
+    asked: gr.Number  # a number that changes when something else is asked, of code and not of a visitor
+    due: gr.Number  # a number that changes when maps are to be made
+    fresh: gr.Number  # a number that changes when something is to be drawn
+    verdict: gr.HTML
+    status: gr.HTML
+    cancel: gr.Button
+    view: gr.Radio
+    method: gr.Dropdown
+    picture: gr.Image
+    pair: gr.ImageSlider
+    gallery: gr.Gallery
+    legend: gr.HTML
+    alt: gr.HTML
+    opacity: gr.Slider
+    unsigned: gr.Dropdown
+    signed: gr.Dropdown
+    withheld: gr.Checkbox
+    card: gr.HTML
+    make: gr.Button
+    files: gr.File
+
+    @property
+    def look(self) -> list[Any]:
+        """The fields of `Look`, in its order."""
+        return [self.view, self.method, self.opacity, self.unsigned, self.signed, self.withheld]
+
+    @property
+    def cases(self) -> list[Any]:
+        """What `current` takes."""
+        return [self.case, self.mapped]
+
+
+def add_controls(app: App) -> Controls:
+    """Add what the visitor sets."""
+    upload = gr.File(label="Radiograph (PNG, JPEG, TIFF or DICOM)", file_types=FILE_TYPES, type="filepath", height=130)
+    examples = _examples()
+    served = app.models.get(app.models.names[0])
+    options = settings_for(served)
+    hint = "Or a model on the Hugging Face Hub: user/model" if app.settings.allow_hub else None
+    model = gr.Dropdown(
+        app.models.names, value=served.name, label="Model", info=hint, allow_custom_value=app.settings.allow_hub
+    )
+    point = gr.Radio(label="Operating point", **options["point"])
+    cut_off = gr.Slider(0.01, 0.99, 0.5, step=0.01, label="Own cut-off (probability)", visible=False)
+    target = gr.Dropdown(label="Class to explain", **options["target"])
+    methods = {}
+    for speed in SPEEDS:
+        with gr.Accordion(_COSTS[speed], open=speed == "fast"):
+            methods[speed] = gr.CheckboxGroup(label=f"{speed.capitalize()} methods", show_label=False, **options[speed])
+    note = gr.HTML(**options["note"], padding=False)
+    run = gr.Button("Analyse", variant="primary")
+    return Controls(upload, examples, model, point, cut_off, target, methods, note, run)
+
+
+def _examples() -> dict[str, gr.Button]:
+    gr.HTML(
+        "<p class='cxr-small'>No radiograph at hand? These are <b>synthetic</b>: drawn by a program, of nobody.</p>",
+        padding=False,
+    )
+    with tempfile.TemporaryDirectory() as folder, gr.Row(elem_classes="cxr-examples"):
+        return {
+            title: gr.Button(title, icon=write_example(title, folder), size="sm", min_width=80) for title in EXAMPLES
+        }
+
+
+def notice(text: str, *, kind: str = "", share: float | None = None) -> str:
+    """Return a line that tells how things stand, with a bar where `share` in [0, 1] is known."""
+    return html("notice", kind=kind, text=text, share=share)
+
+
+def settings_for(served: Served) -> dict[str, dict[str, Any]]:
+    """Return what the controls offer for a model, and their first values."""
+    points = points_of(served.clf)
+    measured = [name for name in points if served.clf.operating_points_[name].sensitivity is not None]
+    found: dict[str, dict[str, Any]] = {
+        "point": {
+            "choices": [*points, OWN_POINT] if points else [],
+            "value": next(iter([*measured, *points]), None),
+            "visible": bool(points),
+        },
+        "target": {
+            "choices": [("the decided one", PREDICTED), *((label, label) for label in labels_of(served.clf))],
+            "value": PREDICTED,
+        },
+    }
+    for speed, names in on_offer(served).items():
+        found[speed] = {
+            "choices": [(method_title(name), name) for name in names],
+            "value": [name for name in names if name in DEFAULTS],
+        }
+    lacking = not_offered(methods_of(served.clf).items())
+    found["note"] = {"value": f"<p class='cxr-small'>{lacking}</p>" if lacking else ""}
+    return found
+
+
+def add_results(app: App) -> Results:
+    """Add what is shown."""
+    case, mapped = (gr.State(None, time_to_live=app.settings.keep_seconds) for _ in range(2))
+    turn = gr.State(Turn())  # each session has a copy of its own
+    # not gr.State, whose change is told before the new values of the other components are there
+    asked, due, fresh = (gr.Number(0, precision=0, visible="hidden") for _ in range(3))
+    verdict = gr.HTML(notice(WELCOME), elem_id="cxr-verdict", padding=False)
+    with gr.Row(elem_classes="cxr-progress"):
+        status = gr.HTML("", elem_id="cxr-status", padding=False)
+        cancel = gr.Button("Cancel", variant="stop", size="sm", visible=False, elem_id="cxr-cancel", scale=0)
+    first = Look()
+    with gr.Row():
+        # any value: what was chosen may be gone when it arrives, and then nothing is shown of it
+        method = gr.Dropdown([], label="Heat map", interactive=True, allow_custom_value=True, scale=2, min_width=160)
+        view = gr.Radio(VIEWS, value=first.view, label="View", scale=5, min_width=280)
+    picture = gr.Image(
+        label="Picture",
+        show_label=False,
+        format="png",
+        interactive=False,
+        buttons=["fullscreen"],
+        elem_id="cxr-picture",
+    )
+    pair = gr.ImageSlider(
+        label="Before and after: radiograph, heat map over it", format="png", interactive=False, visible=False,
+        max_height=440, buttons=["fullscreen"],
+    )  # fmt: skip
+    gallery = gr.Gallery(
+        label="All methods", show_label=False, format="png", columns=3, object_fit="contain", height="auto",
+        interactive=False, visible=False, buttons=["fullscreen"],
+    )  # fmt: skip
+    legend, alt = (gr.HTML("", padding=False) for _ in range(2))
+    with gr.Row():
+        opacity = gr.Slider(0, 1, first.opacity, step=0.05, label="Opacity", min_width=150)
+        unsigned = gr.Dropdown(UNSIGNED, value=first.unsigned, label="Colours", min_width=110)
+        signed = gr.Dropdown(SIGNED, value=first.signed, label="Colours, for and against", min_width=110)
+    withheld = gr.Checkbox(False, label="Show withheld maps, as counter-examples: they are no evidence")
+    card = gr.HTML("", padding=False)
+    with gr.Accordion("Downloads", open=False):
+        gr.HTML(
+            "<p class='cxr-small'>A figure, the numbers, a page to print, and a receipt with which "
+            "<code>cxr replay</code> repeats the explanation. They name no file and no patient.</p>"
+        )
+        make = gr.Button("Make files of this heat map")
+        files = gr.File(label="Files", file_count="multiple", interactive=False, visible=False)
+    return Results(
+        case, mapped, turn, asked, due, fresh, verdict, status, cancel, view, method, picture, pair, gallery, legend,
+        alt, opacity, unsigned, signed, withheld, card, make, files,
+    )  # fmt: skip

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import tempfile
+import base64
 from typing import Any, NamedTuple
 
 import gradio as gr
+import numpy as np
+from PIL import Image
 
 from cxr_estimator._figure_style import method_title
 from cxr_estimator.attribution._types import SPEEDS
 from cxr_estimator.demo._analysis import OWN_POINT, PREDICTED, labels_of, methods_of, points_of
 from cxr_estimator.demo._case import DEFAULTS, Turn, on_offer
-from cxr_estimator.demo._examples import EXAMPLES, write_example
+from cxr_estimator.demo._examples import EXAMPLES, example
 from cxr_estimator.demo._models import Served
-from cxr_estimator.demo._pictures import SIGNED, UNSIGNED
+from cxr_estimator.demo._pictures import SIGNED, UNSIGNED, png
 from cxr_estimator.demo._shared import App
 from cxr_estimator.demo._view import VIEWS, Look
 from cxr_estimator.demo._words import html, not_offered
 
 FILE_TYPES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom"]
 _COSTS = {"fast": "Fast methods", "moderate": "Moderate: about a second", "slow": "Slow: up to a minute"}
+_ICON = 96  # pixels
 WELCOME = "Drop a radiograph, or take a synthetic one: probability, decision and heat maps appear here."
 
 
@@ -107,10 +110,14 @@ def _examples() -> dict[str, gr.Button]:
         "<p class='cxr-small'>No radiograph at hand? These are <b>synthetic</b>: drawn by a program, of nobody.</p>",
         padding=False,
     )
-    with tempfile.TemporaryDirectory() as folder, gr.Row(elem_classes="cxr-examples"):
-        return {
-            title: gr.Button(title, icon=write_example(title, folder), size="sm", min_width=80) for title in EXAMPLES
-        }
+    with gr.Row(elem_classes="cxr-examples"):
+        return {title: gr.Button(title, icon=_icon(title), size="sm", min_width=80) for title in EXAMPLES}
+
+
+def _icon(title: str) -> Any:
+    """Return a small picture as part of the page: a file would name a folder of the server, and be swept."""
+    small = Image.fromarray(example(title)).resize((_ICON, _ICON), Image.Resampling.LANCZOS)
+    return {"path": "icon.png", "url": f"data:image/png;base64,{base64.b64encode(png(np.asarray(small))).decode()}"}
 
 
 def notice(text: str, *, kind: str = "", share: float | None = None) -> str:

@@ -176,7 +176,7 @@ def test_bad_requests(tiny, films):
 
 @pytest.mark.parametrize("how", ["cancelled", "left"])
 def test_cancelling_or_leaving_ends_the_work(films, how, monkeypatch):
-    """The thread is gone when the generator is; a cancelled one shows the rows that it has."""
+    """The thread ends; a cancelled one shows the rows that it has."""
     settings = Settings(device="cpu")
     app = App(settings, Models(settings))
     done = threading.Event()
@@ -206,4 +206,5 @@ def test_cancelling_or_leaving_ends_the_work(films, how, monkeypatch):
         assert "Cancelled after 1 of 1 files." in last[1]
         assert last[2]["value"]["file"].tolist() == ["first.png"]
         assert last[3]["interactive"]
+    running[0].join(20)
     assert not running[0].is_alive()

@@ -6,6 +6,7 @@ from PIL import Image
 
 from cxr_estimator import make_phantoms
 from cxr_estimator._wording import DISCLAIMER
+from cxr_estimator.demo._examples import example
 from cxr_estimator.receipts import Receipt, replay
 from tests.dicom_files import dicom
 
@@ -50,8 +51,9 @@ def picture_says(page, text):
 
 @pytest.fixture
 def film(tmp_path):
+    """One whose Grad-CAM and LRP are shown, and whose saliency is withheld."""
     path = tmp_path / "DOE_JANE.png"
-    Image.fromarray(PHANTOMS[0]).save(path)
+    Image.fromarray(example("With an opacity")).save(path)
     return path
 
 

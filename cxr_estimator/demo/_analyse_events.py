@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from functools import partial
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from cxr_estimator._figure_style import method_title
-from cxr_estimator.demo._analyse_parts import Controls, Results, notice, settings_for
+from cxr_estimator.demo._analyse_parts import Controls, Results, settings_for
 from cxr_estimator.demo._analysis import OWN_POINT, Progress, Question, Shown, explain
-from cxr_estimator.demo._background import Background
-from cxr_estimator.demo._case import Case, Turn, current, judged, steps
+from cxr_estimator.demo._background import Background, Stopped
+from cxr_estimator.demo._case import Case, current, judged, steps
 from cxr_estimator.demo._downloads import write_files
-from cxr_estimator.demo._examples import write_example
-from cxr_estimator.demo._shared import MODEL_QUEUE, App, told
+from cxr_estimator.demo._examples import example_file
+from cxr_estimator.demo._running import Turn
+from cxr_estimator.demo._shared import App, computing, told
 from cxr_estimator.demo._uploads import read_upload
 from cxr_estimator.demo._view import Look, view_of
-from cxr_estimator.demo._words import html, verdict
+from cxr_estimator.demo._words import html, notice, verdict
 from cxr_estimator.errors import CXRError
 from cxr_estimator.images import DecodedImage
 from cxr_estimator.trust import WITHHOLD
@@ -39,14 +38,13 @@ def connect(app: App, controls: Controls, results: Results) -> None:
     """
     page = _Page(app, controls, results)
     private: dict[str, Any] = {"api_visibility": "private"}
-    # not `queue=False`, which the app refuses, as everything that does not wait in line
-    at_once: dict[str, Any] = {**private, "concurrency_limit": None, "show_progress": "hidden"}
+    at_once: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
     latest: dict[str, Any] = {**private, "trigger_mode": "always_last"}
-    computes: dict[str, Any] = {**latest, "concurrency_id": MODEL_QUEUE, "concurrency_limit": app.settings.at_once}
+    computes: dict[str, Any] = {**latest, **computing(app)}
     shown, methods = results, list(controls.methods.values())
     shown.due.change(
         told(page.maps),
-        [*shown.cases, shown.turn, shown.fresh, shown.method, *methods],
+        [*shown.cases, shown.turn, shown.due, shown.fresh, shown.method, *methods],
         [shown.mapped, shown.fresh, shown.method, shown.status, shown.cancel],
         show_progress="minimal",
         show_progress_on=shown.status,
@@ -67,8 +65,7 @@ def connect(app: App, controls: Controls, results: Results) -> None:
     ticked = [group.input for group in methods]
     asks = [controls.upload.upload, controls.upload.clear, shown.asked.change, controls.point.input]
     asks += [controls.cut_off.input, controls.target.input, controls.run.click]
-    gr.on([*asks, *ticked], lambda turn: turn.stop(), shown.turn, None, **at_once)
-    shown.cancel.click(lambda turn: turn.stop(cancelled=True), shown.turn, None, **at_once)
+    gr.on([*asks, *ticked], _stop, [shown.turn, shown.due], None, **at_once)
     gr.on(
         asks,
         told(page.judge),
@@ -101,12 +98,7 @@ class _Page:
 
     def taker(self, title: str) -> Any:
         """Return a handler that takes an example for an upload."""
-
-        def take(asked: int) -> Iterator[tuple[int, str]]:
-            with tempfile.TemporaryDirectory() as folder:
-                yield asked + 1, str(write_example(title, folder))  # gradio copies it before the folder goes
-
-        return take
+        return lambda asked: (asked + 1, example_file(title))
 
     def choose_model(self, name: str, asked: int) -> list[Any]:
         """Offer what the chosen model can do; its first operating point is taken, not a cut-off of one's own."""
@@ -141,12 +133,13 @@ class _Page:
         case: Case | None,
         mapped: Case | None,
         turn: Turn,
+        due: int,
         fresh: int,
         method: str | None,
         *chosen: list[str],
     ) -> Iterator[Updates]:
         """Make the maps that are missing, step by step; those that are done are shown meanwhile."""
-        shown, mine = self.results, turn.number
+        shown, mine = self.results, turn.begin(due)
         case = current(case, mapped)
         if case is None:
             return
@@ -161,13 +154,14 @@ class _Page:
         for number, group in enumerate(todo):
             said = f"Computing {', '.join(map(method_title, group))} ({number + 1} of {len(todo)})"
             yield {shown.status: notice(said, share=0.0), shown.cancel: gr.update(visible=True)}
-            with Background(partial(_explained, case, image, group)) as work:
-                for share in work:
-                    if turn.number != mine:
-                        yield idle | ({shown.status: _stopped(case)} if turn.is_cancelled else {})
-                        return
-                    yield {shown.status: notice(said, share=share)}
-                case = case._replace(shown={**case.shown, **work.result()})
+            try:
+                with Background(partial(_explained, case, image, group)) as work:
+                    for share in turn.watched(work, mine):
+                        yield {shown.status: notice(said, share=share)}
+                    case = case._replace(shown={**case.shown, **work.result()})
+            except Stopped:
+                yield idle | ({shown.status: _stopped(case)} if turn.is_cancelled else {})
+                return
             yield self._drawn(case, fresh := fresh + 1, method)
         yield idle
 
@@ -191,15 +185,17 @@ class _Page:
             view.card,
         ]
 
-    def files(self, case: Case | None, mapped: Case | None, *look: Any) -> Iterator[Any]:
+    def files(self, case: Case | None, mapped: Case | None, *look: Any) -> Any:
         """Write the files of the map that is looked at."""
-        with tempfile.TemporaryDirectory() as folder:
-            paths = write_files(current(case, mapped), Look(*look), Path(folder))
-            yield gr.update(value=[str(path) for path in paths], visible=True)  # gradio copies them now
+        return gr.update(value=write_files(current(case, mapped), Look(*look)), visible=True)
 
 
 def _explained(case: Case, image: DecodedImage, group: list[str], progress: Progress) -> dict[str, Shown]:
     return explain(case.judgement, image, group, others=case.visible, progress=progress)
+
+
+def _stop(turn: Turn, due: int) -> None:
+    turn.stop(due)
 
 
 def _stopped(case: Case) -> str:

@@ -1,8 +1,10 @@
 """The parts of the Analyse page, without a browser."""
 
 import json
+import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +17,12 @@ from cxr_estimator.demo._analyse_parts import Controls, Results
 from cxr_estimator.demo._analysis import Question, explain
 from cxr_estimator.demo._background import NAME
 from cxr_estimator.demo._break_panel import break_case, rows
-from cxr_estimator.demo._case import Turn, current, judged, steps
+from cxr_estimator.demo._case import current, judged, steps
 from cxr_estimator.demo._downloads import numbers, write_files
-from cxr_estimator.demo._examples import EXAMPLES, write_example
+from cxr_estimator.demo._examples import EXAMPLES, example_file
 from cxr_estimator.demo._models import Models, Served
 from cxr_estimator.demo._pictures import STAMP, overlaid, scale
+from cxr_estimator.demo._running import Turn
 from cxr_estimator.demo._settings import Settings
 from cxr_estimator.demo._shared import App
 from cxr_estimator.demo._uploads import read_upload
@@ -35,7 +38,8 @@ def served(bundled):
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
-    return str(write_example("With an opacity", tmp_path_factory.mktemp("DOE_JANE")))
+    path = tmp_path_factory.mktemp("DOE_JANE") / "synthetic_with.png"
+    return str(shutil.copy(example_file("With an opacity"), path))
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +80,8 @@ def test_points_that_nobody_measured_say_so(served, film):
 
 
 @pytest.mark.parametrize("title", list(EXAMPLES))
-def test_examples_are_judged_honestly(title, served, tmp_path):
-    found = judged(str(write_example(title, tmp_path)), served, Question())
+def test_examples_are_judged_honestly(title, served):
+    found = judged(example_file(title), served, Question())
     said = verdict(found.judgement)
     assert said.refused == (title in ("A negative", "On its side"))
     if said.refused:
@@ -143,24 +147,24 @@ def test_place_and_scale():
     assert scale("gray", 2) == "linear-gradient(to right, #000000, #ffffff)"
 
 
-def test_files_name_nobody_and_need_nothing_else(case, tmp_path, film):
+def test_files_name_nobody_and_need_nothing_else(case):
     look = Look(method="grad_cam")
-    paths = write_files(case, look, tmp_path)
+    paths = [Path(path) for path in write_files(case, look)]
     assert [path.name for path in paths] == ["figure.png", "numbers.json", "report.html", "receipt.json"]
     for path in paths[1:]:
         text = path.read_text()
         assert "DOE_JANE" not in text
         assert "synthetic_with" not in text
     found = json.loads(paths[1].read_text())
-    assert found["probabilities"]["PNEUMONIA"]["value"] == case.judgement.proba["PNEUMONIA"]
-    assert found["trust_card"]["deletion"]["gain"] == pytest.approx(case.shown["grad_cam"].card.gain)
+    assert {one["label"]: one["probability"] for one in found["probabilities"]} == case.judgement.proba
+    assert found["explanation"]["trust_card"]["deletion"]["gain"] == pytest.approx(case.shown["grad_cam"].card.gain)
     assert found["operating_point"]["sensitivity"]["value"] == case.judgement.point.sensitivity.value
     text = paths[2].read_text()
     assert 'src="data:image/png' in text
     assert "http" not in text
     json.dumps(numbers(case, case.shown["lrp"]), allow_nan=False)
     with pytest.raises(DataError, match="no heat map yet"):
-        write_files(None, look, tmp_path)
+        write_files(None, look)
 
 
 def test_break_it(case):
@@ -197,12 +201,12 @@ def test_maps_come_step_by_step_and_what_exists_is_kept(handlers, film):
     shown = handlers.results
     asked = handlers.judge(None, None, 0, 0, film, "bundled", "rule_in", 0.5, "predicted")
     first = asked[shown.case]
-    updates = list(handlers.maps(first, None, Turn(), 0, None, ["grad_cam"], ["occlusion"], []))
+    updates = list(handlers.maps(first, None, Turn(), 1, 0, None, ["grad_cam"], ["occlusion"], []))
     cases = [one[shown.mapped] for one in updates if shown.mapped in one]
     assert [sorted(one.shown) for one in cases] == [["grad_cam"], ["grad_cam", "occlusion"]]
     assert any("agreement" in {check.name for check in one.card.checks} for one in cases[-1].shown.values())
     assert updates[-1][shown.status] == ""
-    again = list(handlers.maps(first, cases[-1], Turn(), 5, "occlusion", ["grad_cam"], [], []))
+    again = list(handlers.maps(first, cases[-1], Turn(), 1, 5, "occlusion", ["grad_cam"], [], []))
     assert len(again) == 1
     assert list(again[0][shown.mapped].visible) == ["grad_cam"]
     assert current(first._replace(judgement=replace(first.judgement)), cases[-1]).shown == {}
@@ -212,10 +216,12 @@ def test_maps_come_step_by_step_and_what_exists_is_kept(handlers, film):
 def test_stopped_work_ends(handlers, film, how):
     shown, turn = handlers.results, Turn()
     first = handlers.judge(None, None, 0, 0, film, "bundled", "rule_in", 0.5, "predicted")[shown.case]
-    updates = handlers.maps(first, None, turn, 0, None, [], [], ["rise"])
+    updates = handlers.maps(first, None, turn, 1, 0, None, [], [], ["rise"])
     next(updates)
     next(updates)
     (thread,) = [one for one in threading.enumerate() if one.name == NAME]
+    turn.stop(0)  # of work before this one; it comes late
+    assert "Stopped" not in next(updates)[shown.status]
     if how == "cancelled":
         turn.stop(cancelled=True)
         *_, last = updates

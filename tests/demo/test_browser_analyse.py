@@ -104,7 +104,7 @@ def test_methods_withheld_maps_and_downloads(page, bundled, film, tmp_path):
         download.value.save_as(tmp_path / name)
         found[name] = (tmp_path / name).read_bytes()
     numbers, report = json.loads(found["numbers.json"]), found["report.html"].decode()
-    assert numbers["probabilities"]["PNEUMONIA"]["value"] == pytest.approx(bundled.predict_proba([str(film)])[0, 1])
+    assert numbers["probabilities"][1]["probability"] == pytest.approx(bundled.predict_proba([str(film)])[0, 1])
     assert replay(Receipt.from_json(found["receipt.json"].decode()), str(film), clf=bundled).is_exact
     assert DISCLAIMER in report
     assert "http" not in report.replace("http-equiv", "")

@@ -19,11 +19,10 @@ from cxr_estimator.demo._examples import example_file
 from cxr_estimator.demo._running import Turn
 from cxr_estimator.demo._shared import App, computing, told
 from cxr_estimator.demo._uploads import read_upload
-from cxr_estimator.demo._view import Look, view_of
+from cxr_estimator.demo._view import Look, looked_at, view_of
 from cxr_estimator.demo._words import html, notice, verdict
 from cxr_estimator.errors import CXRError
 from cxr_estimator.images import DecodedImage
-from cxr_estimator.trust import WITHHOLD
 
 Updates = dict[Any, Any]
 # on a phone the results lie below the controls
@@ -44,7 +43,7 @@ def connect(app: App, controls: Controls, results: Results) -> None:
     shown, methods = results, list(controls.methods.values())
     shown.due.change(
         told(page.maps),
-        [*shown.cases, shown.turn, shown.due, shown.fresh, shown.method, *methods],
+        [*shown.cases, shown.turn, shown.fresh, shown.method, *methods],
         [shown.mapped, shown.fresh, shown.method, shown.status, shown.cancel],
         show_progress="minimal",
         show_progress_on=shown.status,
@@ -65,9 +64,8 @@ def connect(app: App, controls: Controls, results: Results) -> None:
     ticked = [group.input for group in methods]
     asks = [controls.upload.upload, controls.upload.clear, shown.asked.change, controls.point.input]
     asks += [controls.cut_off.input, controls.target.input, controls.run.click]
-    gr.on([*asks, *ticked], _stop, [shown.turn, shown.due], None, **at_once)
-    gr.on(
-        asks,
+    # one after the other: a stop that comes late would end what was asked for instead
+    gr.on(asks, _stop, shown.turn, None, **at_once, trigger_mode="always_last").then(
         told(page.judge),
         [*shown.cases, shown.due, shown.fresh, controls.upload, *controls.question],
         [shown.case, shown.due, shown.fresh, shown.verdict, shown.method, shown.status, shown.cancel, shown.files],
@@ -77,7 +75,7 @@ def connect(app: App, controls: Controls, results: Results) -> None:
     )
     new = [controls.upload.upload, *(button.click for button in controls.examples.values())]
     gr.on(new, None, js=_TO_RESULT, **private)
-    gr.on(ticked, lambda number: number + 1, shown.due, shown.due, **at_once)
+    gr.on(ticked, _again, [shown.turn, shown.due], shown.due, **at_once, trigger_mode="always_last")
     looks = [one.input for one in (shown.method, shown.view, shown.unsigned, shown.signed, shown.withheld)]
     gr.on(
         [shown.fresh.change, *looks, shown.opacity.input],
@@ -133,13 +131,12 @@ class _Page:
         case: Case | None,
         mapped: Case | None,
         turn: Turn,
-        due: int,
         fresh: int,
         method: str | None,
         *chosen: list[str],
     ) -> Iterator[Updates]:
         """Make the maps that are missing, step by step; those that are done are shown meanwhile."""
-        shown, mine = self.results, turn.begin(due)
+        shown, mine = self.results, turn.begin()
         case = current(case, mapped)
         if case is None:
             return
@@ -194,8 +191,13 @@ def _explained(case: Case, image: DecodedImage, group: list[str], progress: Prog
     return explain(case.judgement, image, group, others=case.visible, progress=progress)
 
 
-def _stop(turn: Turn, due: int) -> None:
-    turn.stop(due)
+def _stop(turn: Turn) -> None:
+    turn.stop()
+
+
+def _again(turn: Turn, due: int) -> int:
+    turn.stop()
+    return due + 1
 
 
 def _stopped(case: Case) -> str:
@@ -204,7 +206,5 @@ def _stopped(case: Case) -> str:
 
 
 def _choices(visible: Mapping[str, Shown], method: str | None) -> Any:
-    """Return what can be looked at: what was looked at stays, else the first map that is shown as evidence."""
-    shown = [name for name, one in visible.items() if one.card.verdict != WITHHOLD]
-    value = method if method in visible else next(iter([*shown, *visible]), None)
-    return gr.update(choices=[(method_title(name), name) for name in visible], value=value)
+    """Return what can be looked at: what was looked at stays."""
+    return gr.update(choices=[(method_title(name), name) for name in visible], value=looked_at(visible, method))

@@ -19,19 +19,17 @@ class Turn:
     """
 
     def __init__(self) -> None:
-        self.begun = self.ended = 0  # the latest work, and the latest that is no longer wanted
+        self.number = 0  # of the work that is wanted
         self.is_cancelled = False  # by the visitor, who wants nothing else instead
 
-    def begin(self, number: int | None = None) -> int:
-        """End what is under way, and return the number of the work that begins: the next one unless it is given."""
-        self.begun = self.begun + 1 if number is None else max(self.begun, number)
-        self.ended, self.is_cancelled = max(self.ended, self.begun - 1), False
-        return self.begun
+    def begin(self) -> int:
+        """End what is under way, and return the number of the work that begins."""
+        self.stop()
+        return self.number
 
-    def stop(self, number: int | None = None, *, cancelled: bool = False) -> None:
-        """End what is under way, of which this number is the latest: what begins meanwhile goes on."""
-        self.ended = max(self.ended, self.begun if number is None else number)
-        self.is_cancelled = cancelled
+    def stop(self, *, cancelled: bool = False) -> None:
+        """End what is under way."""
+        self.number, self.is_cancelled = self.number + 1, cancelled
 
     def watched(self, shares: Iterable[float], number: int) -> Iterator[float]:
         """Yield the shares that are done of the work of this number.
@@ -42,7 +40,7 @@ class Turn:
             The session wants something else.
         """
         for share in shares:
-            if number <= self.ended:
+            if number != self.number:
                 raise Stopped
             yield share
 

@@ -62,6 +62,8 @@ def test_a_batch_with_a_bad_file(page, served, uploads, tmp_path):
     pictures = page.locator("#batch-gallery img")
     assert pictures.count() == 2
     assert all("PNEUMONIA" in picture.get_attribute("alt") for picture in pictures.all())
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_compare_two_operating_points(page, served, uploads):
@@ -82,6 +84,8 @@ def test_compare_two_operating_points(page, served, uploads):
 
 def test_the_benchmark_fills_and_a_slow_one_is_cancelled(page):
     panel(page, "Benchmark")
+    page.locator("[role=tabpanel]:visible input[type=number]").first.fill("2")
+    page.keyboard.press("Tab")
     page.get_by_role("button", name="Measure").click()
     said(page, "benchmark-table", "Integrated gradients")
     said(page, "benchmark-status", "Done: 3 of 3")

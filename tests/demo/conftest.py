@@ -97,8 +97,9 @@ _CHROMIUM = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    """Chromium; of a module, since playwright keeps an event loop running, within which others cannot run theirs."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
     chromium = shutil.which("chromium")
     if chromium is None:

@@ -23,7 +23,7 @@ class Settings:
     max_model_bytes : int
         Of a model that a visitor names.
     hub_models : int
-        How many of those are kept in memory.
+        How many of those are kept in memory; two are needed to compare two of them.
     waiting : int
         Requests that may wait; more are told to come later.
     at_once : int

@@ -60,3 +60,36 @@ def test_only_files_in_it_are_uploads(folder, tmp_path):
     ):  # fmt: skip
         with pytest.raises(DataError, match="no file that was uploaded here"):
             _folder.uploaded(str(wrong) if isinstance(wrong, os.PathLike) else wrong)
+
+
+def test_a_store_that_is_full_takes_nothing_until_something_is_deleted(folder, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(_folder.time, "monotonic", lambda: now[0])
+    store, path = _folder.Store(1_000_000), _folder.new_file("film.png")
+    path.write_bytes(bytes(500_000))
+    store.count()
+    store.take(300_000)  # counted as it arrives, before it is a file
+    with pytest.raises(DataError, match="as many files as it may"):
+        store.take(300_000)
+    path.unlink()
+    now[0] = 11.0
+    store.count()
+    store.take(300_000)
+
+
+def test_tiny_files_count_as_small_ones_and_a_full_disk_as_a_full_store(folder, monkeypatch):
+    for number in range(20):
+        (folder / str(number)).touch()
+    store = _folder.Store(20 * (1 << 16))
+    store.count()
+    with pytest.raises(DataError):
+        store.take(1)
+    store = _folder.Store(1 << 40)
+    store.count()
+    store.take(1)
+    usage = _folder.shutil.disk_usage(folder)._replace(free=1 << 20)
+    monkeypatch.setattr(_folder.shutil, "disk_usage", lambda _: usage)
+    store = _folder.Store(1 << 40)
+    store.count()
+    with pytest.raises(DataError):
+        store.take(1)

@@ -219,9 +219,9 @@ def _check_arguments(scope: Scope, path: str, name: str | None, content: Any) ->
         except TypeError as error:
             raise Refused(f"{name}: {error}.") from None
         return
-    function = found[0] if found else functions.get(index if isinstance(index, int) else None)
+    function = found[0] if found else functions.get(index if type(index) is int else None)
     if function is None:
-        return  # one that was made for this session, or none: gradio says so
+        raise Refused(f"There is no function {index!r:.100}.", 404)  # gradio would fail, and log what it was sent
     given, data = sum(not one.skip_api for one in function.inputs), content.get("data")
     if not isinstance(data, list) or len(data) < given:
         got = f"a list of {len(data)}" if isinstance(data, list) else "none"

@@ -4,10 +4,13 @@ import json
 import threading
 from dataclasses import replace
 
+import httpx
 import numpy as np
 import pytest
 
 pytest.importorskip("gradio", reason="the app needs the extra `demo`")
+
+import gradio as gr
 
 from cxr_estimator import trust
 from cxr_estimator.demo._analyse_events import _Page
@@ -191,6 +194,30 @@ def test_judging_what_cannot_be_read_leaves_nothing(handlers, case, tmp_path):
         assert words in found[handlers.results.verdict]
         assert str(tmp_path) not in found[handlers.results.verdict]
         assert handlers.results.due not in found
+
+
+def test_a_model_that_cannot_be_had_leaves_nothing_of_the_one_before(handlers, case, film):
+    """The choice is told to `judge` nevertheless, which clears the page; the controls stay as they are."""
+    asked, *controls = handlers.choose_model("../../etc", 3)
+    assert asked == 4
+    assert all(one == gr.skip() for one in controls)
+    found = handlers.judge(case, None, 1, 1, film, "../../etc", "rule_in", 0.5, "predicted")
+    assert found[handlers.results.case] is None
+    assert "There is no model" in found[handlers.results.verdict]
+
+
+def test_what_was_broken_goes_when_something_else_is_asked(app_url):
+    config = httpx.get(f"{app_url}/config").json()
+    named = {one["id"]: (one["type"], one["props"].get("label")) for one in config["components"]}
+    pictures = {("image", "Original"), ("image", "Changed")}
+    emptying = [
+        one
+        for one in config["dependencies"]
+        if pictures <= {named[part] for part in one["outputs"]} and not one["inputs"]
+    ]
+    events = {(named[target][0], event) for one in emptying for target, event in one["targets"]}
+    assert events >= {("file", "upload"), ("file", "clear"), ("number", "change"), ("radio", "input")}
+    assert events >= {("slider", "input"), ("dropdown", "input"), ("button", "click")}
 
 
 def test_maps_come_step_by_step_and_what_exists_is_kept(handlers, film):

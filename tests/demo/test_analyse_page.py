@@ -1,6 +1,7 @@
 """The parts of the Analyse page, without a browser."""
 
 import json
+import re
 import threading
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ import gradio as gr
 from cxr_estimator import trust
 from cxr_estimator.demo._analyse_events import _Page
 from cxr_estimator.demo._analyse_parts import Controls, Results
-from cxr_estimator.demo._analysis import Question, explain
+from cxr_estimator.demo._analysis import N_COPIES, Question, explain
 from cxr_estimator.demo._background import NAME
 from cxr_estimator.demo._break_panel import break_case, rows
 from cxr_estimator.demo._case import Turn, current, judged, steps
@@ -71,6 +72,33 @@ def test_words_hold_the_numbers_of_the_estimator(case, bundled, film):
         assert f"{number:.1%}" in text
     assert "5,232 images of 2,861 patients" in text
     assert f"{share:.1%}" in html("verdict", said=said)
+
+
+@pytest.mark.parametrize("apart", [1e-4, 1e-5])
+def test_a_probability_close_to_the_cut_off_is_seen_to_be_on_its_side(served, film, apart):
+    share = judged(film, served, Question()).judgement.proba["PNEUMONIA"]
+    for cut_off, side in ((share + apart, "below"), (share - apart, "at or above")):
+        first = verdict(judged(film, served, Question(cut_off=cut_off)).judgement).sentences[0]
+        told = re.fullmatch(rf"The probability of PNEUMONIA is ([\d.]+)%, {side} your own cut-off, ([\d.]+)%\.", first)
+        assert (float(told[1]) < float(told[2])) == (side == "below")
+        assert told[1] != told[2]
+
+
+def test_nothing_is_called_certain(case):
+    sure = replace(case.judgement, proba={"NORMAL": 1e-6, "PNEUMONIA": 1 - 1e-6}, spread=dict.fromkeys(
+        ("NORMAL", "PNEUMONIA"), (1e-7, 1 - 1e-7)))  # fmt: skip
+    for text in (html("verdict", said=verdict(sure)), " ".join(verdict(sure).sentences)):
+        assert "100.0%" not in text
+        assert " 0.0%" not in text
+        assert "over 99.9%" in text
+
+
+def test_the_range_is_of_the_image_and_its_copies(case, bundled, film):
+    samples = bundled.uncertainty([film], n_samples=N_COPIES, random_state=0).samples[:, 0, 1]
+    low, high = case.judgement.spread["PNEUMONIA"]
+    assert (low, high) == pytest.approx((samples.min(), samples.max()), abs=0.01)
+    assert low <= case.judgement.proba["PNEUMONIA"] <= high
+    assert f"the image itself and {N_COPIES - 1} slightly changed copies" in " ".join(verdict(case.judgement).sentences)
 
 
 def test_points_that_nobody_measured_say_so(served, film):

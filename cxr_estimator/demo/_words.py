@@ -191,7 +191,8 @@ def described(shown: Shown, *, show_withheld: bool) -> str:
     if is_hidden(shown, show_withheld):
         return f"No picture. {shown.card.sentence}"
     stamp = " It is stamped: not evidence." if shown.card.verdict == WITHHOLD else ""
-    where = place(shown.explanation.values[0])
+    seen = shown.explanation.geometry[0].target.slices  # without the bars around an image that is not square
+    where = place(shown.explanation.values[0][seen])
     target = shown.explanation.target[0]
     return f"{name} heat map over the radiograph, explaining {target}: strongest at the {where} of the picture.{stamp}"
 

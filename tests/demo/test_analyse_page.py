@@ -28,8 +28,9 @@ from cxr_estimator.demo._settings import Settings
 from cxr_estimator.demo._shared import App
 from cxr_estimator.demo._uploads import read_upload
 from cxr_estimator.demo._view import CURVE, GALLERY, SLIDER, Look, view_of
-from cxr_estimator.demo._words import html, place, verdict
+from cxr_estimator.demo._words import described, html, place, verdict
 from cxr_estimator.errors import DataError
+from cxr_estimator.preprocessing import Box
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +143,18 @@ def test_withheld_maps_are_not_shown_as_evidence(case):
     assert view.legend == ""
     assert "moved copies &lt;of it&gt;" in view.card
     assert "not evidence" in view_of(one, Look(method="lrp", show_withheld=True)).alt
+
+
+def test_the_place_is_one_of_the_picture_and_not_of_the_bars_around_it(case):
+    """A wide image fills the middle rows of what the model sees; the map is strongest in the upper third of it."""
+    one = case.shown["grad_cam"]
+    height, width = one.explanation.values.shape[1:]
+    values = np.zeros((1, height, width), np.float32)
+    top = height // 3
+    values[0, top : top + height // 9, -width // 9 :] = 1
+    geometry = replace(one.explanation.geometry[0], target=Box(top, 0, height // 3, width))
+    padded = replace(one.explanation, values=values, geometry=(geometry,))
+    assert "at the upper right of the picture" in described(one._replace(explanation=padded), show_withheld=True)
 
 
 def test_overlay_has_the_aspect_of_the_radiograph(served, tmp_path, film):

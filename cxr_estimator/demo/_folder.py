@@ -31,7 +31,13 @@ def private_folder() -> Path:
 
     It lies in GRADIO_TEMP_DIR, or where temporary files are, and is deleted when the process ends.
     """
-    folder = Path(tempfile.mkdtemp(prefix="cxr_demo_", dir=os.environ.get("GRADIO_TEMP_DIR"))).resolve()
+    place = os.environ.get("GRADIO_TEMP_DIR") or None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="cxr_demo_", dir=place)).resolve()
+    except OSError as error:
+        where = place or "The place of temporary files"
+        told = f"{where}: uploads cannot be kept there ({error.strerror}); set GRADIO_TEMP_DIR to another folder."
+        raise DataError(told) from error
     os.environ["GRADIO_TEMP_DIR"] = str(folder)  # where gradio looks whenever it makes a component or takes an upload
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

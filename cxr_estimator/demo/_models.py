@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ from cxr_estimator._bundled import BUNDLED, bundled_folder
 from cxr_estimator.card import CARD_NAME
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.demo._settings import MEBIBYTE, Settings
-from cxr_estimator.errors import DataError, HubError
+from cxr_estimator.errors import DataError, HubError, ModelFolderError
 from cxr_estimator.hub import check_repo_id
 from cxr_estimator.hub._errors import check_revision, hub_errors
 
@@ -74,6 +76,8 @@ class Models:
         self._offered = {BUNDLED: BUNDLED} | {_shown(source): source for source in settings.models}
         if len(self._offered) < 1 + len(settings.models):
             raise DataError(f"Two of the models have the same name: {', '.join(settings.models)}.")
+        for source in settings.models:
+            _check_source(source)
         self._kept: dict[str, Served] = {}
         self._visited: OrderedDict[str, tuple[Served, Any]] = OrderedDict()  # with what keeps its model alive
         self._lock = threading.Lock()  # of the table
@@ -126,7 +130,8 @@ class Models:
             return Served(name, CXRClassifier.from_pretrained(device=device), card=_card(bundled_folder()))
         source = self._offered.get(name)
         if source is not None and Path(source).is_dir():
-            return Served(name, CXRClassifier.load(source, device=device), card=_card(Path(source)))
+            with _naming(Path(source), name):
+                return Served(name, CXRClassifier.load(source, device=device), card=_card(Path(source)))
         if source is None and not self._settings.allow_hub:
             raise DataError(f"There is no model {name!r:.100} here. Choose one of {', '.join(self.names)}.")
         # a visitor's wish must not be fulfilled by the operator's rights
@@ -154,7 +159,10 @@ class Models:
         if token is not False:
             return self._fetched(name, repo_id, revision, token=token)
         # on disk no longer than it is read, else visitors would fill the disk with models
-        with tempfile.TemporaryDirectory(prefix="cxr_demo_model_", ignore_cleanup_errors=True) as cache:
+        with (
+            tempfile.TemporaryDirectory(prefix="cxr_demo_model_", ignore_cleanup_errors=True) as cache,
+            _naming(Path(cache), repo_id),
+        ):
             served = self._fetched(name, repo_id, revision, token=token, cache_dir=cache)
         _check_modest(repo_id, served.clf)
         return served
@@ -162,7 +170,32 @@ class Models:
     def _fetched(self, name: str, repo_id: str, revision: str, **options: Any) -> Served:
         # not from_pretrained, which would also take a folder of that name
         folder = hub.fetch(repo_id, revision=revision, **options)
-        return Served(name, CXRClassifier.load(folder, device=self._settings.device), revision, _card(folder))
+        with _naming(folder, repo_id):
+            return Served(name, CXRClassifier.load(folder, device=self._settings.device), revision, _card(folder))
+
+
+@contextlib.contextmanager
+def _naming(folder: Path, name: str) -> Iterator[None]:
+    """Let errors call a model by its name: visitors read them, and where it lies is none of their business."""
+    try:
+        yield
+    except ModelFolderError as error:
+        text = re.sub(rf"{re.escape(str(folder))}[^\s:]*/(?=[^/\s:]+:)", f"{name}, ", str(error))
+        raise ModelFolderError(text.replace(str(folder), name)) from None
+
+
+def _check_source(source: str) -> None:
+    """Raise unless an operator names the bundled model, a folder that is there, or what may be on the Hub."""
+    repo_id, _, revision = source.partition("@")
+    if source == BUNDLED or Path(source).is_dir():
+        return
+    try:
+        check_repo_id(repo_id, caller="the app")
+        check_revision("revision", revision or None, caller="the app")
+    except ValueError as error:
+        raise DataError(
+            f"{source}: is neither a model folder nor user/model or user/model@revision on the Hub."
+        ) from error
 
 
 def _check_modest(repo_id: str, clf: CXRClassifier) -> None:

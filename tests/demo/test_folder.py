@@ -28,6 +28,15 @@ def test_it_is_made_for_this_user_alone_and_gradio_told(folder, tmp_path):
     assert _folder.private_folder() is folder
 
 
+@pytest.mark.parametrize("place", ["gone", "file"])
+def test_a_place_that_cannot_be_had_is_told_of(tmp_path, monkeypatch, place):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / place))
+    _folder.private_folder.cache_clear()
+    with pytest.raises(DataError, match=f"{place}: uploads cannot be kept there .*GRADIO_TEMP_DIR"):
+        _folder.private_folder()
+
+
 def test_a_sweep_deletes_what_is_old_and_folders_that_are_empty_then(folder):
     old, young = _folder.new_file("old.png"), _folder.new_file("young.png")
     link = folder / "link"

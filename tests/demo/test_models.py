@@ -17,7 +17,7 @@ from cxr_estimator import CXRClassifier
 from cxr_estimator.demo import _models
 from cxr_estimator.demo._models import Models
 from cxr_estimator.demo._settings import Settings
-from cxr_estimator.errors import DataError, HubError
+from cxr_estimator.errors import DataError, HubError, ModelFolderError
 from cxr_estimator.hub import push
 from cxr_estimator.preprocessing import Preprocessing
 
@@ -234,3 +234,31 @@ def test_a_visitors_model_that_would_take_the_machine_is_refused(folder, fitted,
     with pytest.raises(HubError, match=said):
         Models(Settings()).get("alice/model")
     assert Models(Settings(models=("alice/model",))).get("alice/model").clf is clf  # the operator knows what it is
+
+
+@pytest.mark.parametrize("name", ["/nowhere/model", "nowhere", "../nowhere", "user/model@../.."])
+def test_an_operator_is_told_at_once_of_a_model_that_cannot_be(folder, name):
+    with pytest.raises(DataError, match="is neither a model folder nor"):
+        Models(Settings(models=(str(folder), name)))
+
+
+@pytest.mark.parametrize("fault", ["config.json", "model.safetensors"])
+def test_messages_do_not_tell_visitors_where_a_model_lies(fitted, hub, tmp_path, fault):
+    ours = fitted.save(tmp_path / "secret place" / "ours")
+    models = Models(Settings(models=(str(ours),)))  # and then the folder changes
+    (ours / fault).write_bytes(b"{")
+    with pytest.raises(ModelFolderError, match="ours, ") as caught:
+        models.get("ours")
+    assert "secret" not in str(caught.value)
+    assert "/" not in str(caught.value)
+
+
+def test_nor_where_one_of_the_hub_was_put(folder, hub, tmp_path, monkeypatch):
+    def damaged(path, **_):
+        raise ModelFolderError(f"{path / 'config.json'}: not a valid configuration (why).")
+
+    push(folder, "alice/model")
+    monkeypatch.setattr(CXRClassifier, "load", damaged)
+    with pytest.raises(ModelFolderError) as caught:
+        Models(Settings()).get("alice/model")
+    assert str(caught.value) == "alice/model, config.json: not a valid configuration (why)."

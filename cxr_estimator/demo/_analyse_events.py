@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from cxr_estimator._figure_style import method_title
+from cxr_estimator.attribution._types import SPEEDS
 from cxr_estimator.demo._analyse_parts import Controls, Results, notice, settings_for
 from cxr_estimator.demo._analysis import OWN_POINT, Progress, Question, Shown, explain
 from cxr_estimator.demo._background import Background
@@ -31,8 +32,8 @@ Updates = dict[Any, Any]
 _TO_RESULT = "() => { if (innerWidth < 768) document.getElementById('cxr-result').scrollIntoView(); }"
 
 
-def connect(app: App, controls: Controls, results: Results) -> None:
-    """Connect controls and results.
+def connect(app: App, controls: Controls, results: Results) -> list[Any]:
+    """Connect controls and results; return the events by which something else is asked.
 
     Whatever asks anew stops the maps under way. That these are due is told by a number that changes, and so is that
     something is to be drawn, which then is done with the settings of that moment.
@@ -91,6 +92,7 @@ def connect(app: App, controls: Controls, results: Results) -> None:
         **latest,
     )
     shown.make.click(told(page.files), [*shown.cases, *shown.look], shown.files, **latest)
+    return asks
 
 
 class _Page:
@@ -110,7 +112,10 @@ class _Page:
 
     def choose_model(self, name: str, asked: int) -> list[Any]:
         """Offer what the chosen model can do; its first operating point is taken, not a cut-off of one's own."""
-        options = settings_for(self.app.models.get(name))
+        try:
+            options = settings_for(self.app.models.get(name))
+        except CXRError:  # `judge` is asked nevertheless: it tells why, and leaves nothing of the model before
+            return [asked + 1, *[gr.skip()] * (len(SPEEDS) + 4)]
         groups = [gr.update(**options[speed]) for speed in self.controls.methods]
         point, target = gr.update(**options["point"]), gr.update(**options["target"])
         return [asked + 1, point, target, gr.update(visible=False), *groups, options["note"]["value"]]

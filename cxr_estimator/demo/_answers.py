@@ -117,7 +117,7 @@ def meaning(judgement: Judgement) -> str:
         return f"{text} Sensitivity and specificity were not measured at this cut-off."
     return (
         f"{text} On the {point.n_images:,} images that chose it, sensitivity was {cell(point.sensitivity)} and "
-        f"specificity {cell(point.specificity)}; on other images expect a little less."
+        f"specificity {cell(point.specificity)}; on other images expect less, and elsewhere maybe much less."
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 import pandas as pd
 
-from cxr_estimator.demo._analysis import Question
+from cxr_estimator.demo._analysis import Question, points_of
 from cxr_estimator.demo._archives import Limits
 from cxr_estimator.demo._background import Background
 from cxr_estimator.demo._batch import ORDER, Row, caption, csv_of, judge_batch, number_of_files, ranked, table
@@ -128,7 +128,10 @@ def _judged(app: App, paths: list[str], name: str, question: Question, method: s
     asked.set()
     with tempfile.TemporaryDirectory() as folder:
         csv = Path(folder) / "batch.csv"
-        csv.write_bytes(csv_of(table(ranked(rows))))
+        # which outlives what the page shows
+        point = question.point or next(iter(points_of(served.clf)), "")
+        asked_for = {"model": served.name, "revision": served.revision or "", "point": point, "method": method}
+        csv.write_bytes(csv_of(table(ranked(rows)).assign(**asked_for)))
         download = gr.update(value=str(csv), interactive=bool(rows))
         yield gr.skip(), bar, _labelled(rows), download, _pictures(rows)
 

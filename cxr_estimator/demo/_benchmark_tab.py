@@ -18,6 +18,7 @@ from cxr_estimator._figure_style import method_title
 from cxr_estimator._wording import escaped, words
 from cxr_estimator.demo._archives import Limits
 from cxr_estimator.demo._background import Background
+from cxr_estimator.demo._batch import csv_of
 from cxr_estimator.demo._benchmark import (
     CAUTION,
     DEFAULT_IMAGES,
@@ -206,7 +207,7 @@ def _ended(tables: list[pd.DataFrame], n_methods: int, *, finished: bool) -> Ite
         return
     with tempfile.TemporaryDirectory() as folder:
         csv = Path(folder) / "benchmark.csv"
-        tables[-1].to_csv(csv, index=False)
+        csv.write_bytes(csv_of(tables[-1]))
         picture = gr.update(value=_drawn(tables[-1]), visible=True, alt_text=_alternative(tables[-1]))
         yield gr.skip(), bar, gr.skip(), wide(tables[-1]), picture, gr.update(value=str(csv), interactive=True)
 

@@ -103,7 +103,9 @@ def _compared(
 ) -> Iterator[Any]:
     """Yield stop, status, words, figure, table, agreement and cards as the work goes on."""
     asked, same = threading.Event(), [gr.skip()] * 5
-    yield asked, progress_bar(0, "Reading the image …"), *same
+    # nothing of another image is left where this one cannot be compared
+    nothing = "", gr.update(value=None, visible=False), "", "", ""
+    yield asked, progress_bar(0, "Reading the image …"), *nothing
     image = read_upload(path)
     models = app.models.get(names[0]), app.models.get(names[1])
     with Background(lambda progress: compare(models, image, questions, method, progress=progress)) as work:

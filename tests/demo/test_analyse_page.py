@@ -1,18 +1,22 @@
 """The parts of the Analyse page, without a browser."""
 
 import json
+import re
 import threading
 from dataclasses import replace
 
+import httpx
 import numpy as np
 import pytest
 
 pytest.importorskip("gradio", reason="the app needs the extra `demo`")
 
+import gradio as gr
+
 from cxr_estimator import trust
 from cxr_estimator.demo._analyse_events import _Page
 from cxr_estimator.demo._analyse_parts import Controls, Results
-from cxr_estimator.demo._analysis import Question, explain
+from cxr_estimator.demo._analysis import N_COPIES, Question, explain
 from cxr_estimator.demo._background import NAME
 from cxr_estimator.demo._break_panel import break_case, rows
 from cxr_estimator.demo._case import Turn, current, judged, steps
@@ -24,8 +28,9 @@ from cxr_estimator.demo._settings import Settings
 from cxr_estimator.demo._shared import App
 from cxr_estimator.demo._uploads import read_upload
 from cxr_estimator.demo._view import CURVE, GALLERY, SLIDER, Look, view_of
-from cxr_estimator.demo._words import html, place, verdict
+from cxr_estimator.demo._words import described, html, place, verdict
 from cxr_estimator.errors import DataError
+from cxr_estimator.preprocessing import Box
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +75,33 @@ def test_words_hold_the_numbers_of_the_estimator(case, bundled, film):
     assert f"{share:.1%}" in html("verdict", said=said)
 
 
+@pytest.mark.parametrize("apart", [1e-4, 1e-5])
+def test_a_probability_close_to_the_cut_off_is_seen_to_be_on_its_side(served, film, apart):
+    share = judged(film, served, Question()).judgement.proba["PNEUMONIA"]
+    for cut_off, side in ((share + apart, "below"), (share - apart, "at or above")):
+        first = verdict(judged(film, served, Question(cut_off=cut_off)).judgement).sentences[0]
+        told = re.fullmatch(rf"The probability of PNEUMONIA is ([\d.]+)%, {side} your own cut-off, ([\d.]+)%\.", first)
+        assert (float(told[1]) < float(told[2])) == (side == "below")
+        assert told[1] != told[2]
+
+
+def test_nothing_is_called_certain(case):
+    sure = replace(case.judgement, proba={"NORMAL": 1e-6, "PNEUMONIA": 1 - 1e-6}, spread=dict.fromkeys(
+        ("NORMAL", "PNEUMONIA"), (1e-7, 1 - 1e-7)))  # fmt: skip
+    for text in (html("verdict", said=verdict(sure)), " ".join(verdict(sure).sentences)):
+        assert "100.0%" not in text
+        assert " 0.0%" not in text
+        assert "over 99.9%" in text
+
+
+def test_the_range_is_of_the_image_and_its_copies(case, bundled, film):
+    samples = bundled.uncertainty([film], n_samples=N_COPIES, random_state=0).samples[:, 0, 1]
+    low, high = case.judgement.spread["PNEUMONIA"]
+    assert (low, high) == pytest.approx((samples.min(), samples.max()), abs=0.01)
+    assert low <= case.judgement.proba["PNEUMONIA"] <= high
+    assert f"the image itself and {N_COPIES - 1} slightly changed copies" in " ".join(verdict(case.judgement).sentences)
+
+
 def test_points_that_nobody_measured_say_so(served, film):
     for question, words in ((Question("default"), "were not measured"), (Question(cut_off=0.3), "are not known")):
         assert words in " ".join(verdict(judged(film, served, question).judgement).sentences)
@@ -111,6 +143,18 @@ def test_withheld_maps_are_not_shown_as_evidence(case):
     assert view.legend == ""
     assert "moved copies &lt;of it&gt;" in view.card
     assert "not evidence" in view_of(one, Look(method="lrp", show_withheld=True)).alt
+
+
+def test_the_place_is_one_of_the_picture_and_not_of_the_bars_around_it(case):
+    """A wide image fills the middle rows of what the model sees; the map is strongest in the upper third of it."""
+    one = case.shown["grad_cam"]
+    height, width = one.explanation.values.shape[1:]
+    values = np.zeros((1, height, width), np.float32)
+    top = height // 3
+    values[0, top : top + height // 9, -width // 9 :] = 1
+    geometry = replace(one.explanation.geometry[0], target=Box(top, 0, height // 3, width))
+    padded = replace(one.explanation, values=values, geometry=(geometry,))
+    assert "at the upper right of the picture" in described(one._replace(explanation=padded), show_withheld=True)
 
 
 def test_overlay_has_the_aspect_of_the_radiograph(served, tmp_path, film):
@@ -191,6 +235,30 @@ def test_judging_what_cannot_be_read_leaves_nothing(handlers, case, tmp_path):
         assert words in found[handlers.results.verdict]
         assert str(tmp_path) not in found[handlers.results.verdict]
         assert handlers.results.due not in found
+
+
+def test_a_model_that_cannot_be_had_leaves_nothing_of_the_one_before(handlers, case, film):
+    """The choice is told to `judge` nevertheless, which clears the page; the controls stay as they are."""
+    asked, *controls = handlers.choose_model("../../etc", 3)
+    assert asked == 4
+    assert all(one == gr.skip() for one in controls)
+    found = handlers.judge(case, None, 1, 1, film, "../../etc", "rule_in", 0.5, "predicted")
+    assert found[handlers.results.case] is None
+    assert "There is no model" in found[handlers.results.verdict]
+
+
+def test_what_was_broken_goes_when_something_else_is_asked(app_url):
+    config = httpx.get(f"{app_url}/config").json()
+    named = {one["id"]: (one["type"], one["props"].get("label")) for one in config["components"]}
+    pictures = {("image", "Original"), ("image", "Changed")}
+    emptying = [
+        one
+        for one in config["dependencies"]
+        if pictures <= {named[part] for part in one["outputs"]} and not one["inputs"]
+    ]
+    events = {(named[target][0], event) for one in emptying for target, event in one["targets"]}
+    assert events >= {("file", "upload"), ("file", "clear"), ("number", "change"), ("radio", "input")}
+    assert events >= {("slider", "input"), ("dropdown", "input"), ("button", "click")}
 
 
 def test_maps_come_step_by_step_and_what_exists_is_kept(handlers, film):

@@ -137,6 +137,8 @@ def test_a_withheld_map_is_not_in_its_picture(tiny, films, monkeypatch):
 
 
 def test_csv_can_be_read_back_and_holds_no_formula():
+    hidden = table([Row("\n\t =1+1.png", JUDGED)])
+    assert pd.read_csv(io.BytesIO(csv_of(hidden)))["file"].tolist() == ["'\n\t =1+1.png"]
     row = Row("=cmd|' /C calc'!A0.png", JUDGED, "PNEUMONIA", "PNEUMONIA", 0.123456789, 0.1, 0.2, "show", 0.05, "")
     found = pd.read_csv(io.BytesIO(csv_of(table([row, Row("bad.png", NOT_READ, reason="why, exactly")]))))
     assert found["file"].tolist() == ["'=cmd|' /C calc'!A0.png", "bad.png"]
@@ -202,8 +204,11 @@ def test_cancelling_or_leaving_ends_the_work(films, how, monkeypatch):
         steps.close()
     else:
         asked.set()
-        last = list(steps)[-1]
+        last = next(one for one in steps if "Cancelled" in str(one[1]))
+        last_csv = pd.read_csv(last[3]["value"])[["model", "point", "method"]].iloc[0].tolist()
+        steps.close()
         assert "Cancelled after 1 of 1 files." in last[1]
         assert last[2]["value"]["file"].tolist() == ["first.png"]
         assert last[3]["interactive"]
+        assert last_csv == ["bundled", "default", "grad_cam"]
     assert not running[0].is_alive()

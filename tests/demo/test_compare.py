@@ -123,3 +123,9 @@ def test_the_page_cancels(served, image, tmp_path):
     assert "Cancelled." in list(steps)[-1][1]
     done = list(_compared(app, str(tmp_path / "film.png"), names, questions, "grad_cam"))
     assert "Done." in done[-1][1]
+    (tmp_path / "none.png").write_bytes(b"no picture")
+    steps = _compared(app, str(tmp_path / "none.png"), names, questions, "grad_cam")
+    _, _, words, figure, *tables = next(steps)
+    assert (words, figure["value"], figure["visible"], tables) == ("", None, False, ["", "", ""])
+    with pytest.raises(DataError, match="cannot be used"):
+        next(steps)

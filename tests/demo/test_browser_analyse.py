@@ -130,6 +130,7 @@ def choose(page, method):
 def test_slow_work_is_cancelled_and_its_thread_ends(page, film):
     upload(page, film)
     drawn(page)
+    page.locator("#cxr-status progress").wait_for(state="detached")
     page.get_by_role("button", name="Slow").click()
     page.get_by_label("RISE", exact=True).check()
     page.locator("#cxr-status progress").wait_for()

@@ -151,6 +151,7 @@ def test_keyboard_alone(page):
                 return
         pytest.fail(f"no way to {name}")
 
+    page.get_by_role("button", name="With an opacity").wait_for()
     to("With an opacity")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.keyboard.press("Enter")

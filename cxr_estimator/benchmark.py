@@ -207,6 +207,14 @@ def summary(
     return pd.DataFrame(rows)
 
 
+def metrics_of(*, has_masks: bool) -> dict[str, str | None]:
+    """Return each metric of `METRICS` with what it lacks to be taken of one explanation, or None where it can be."""
+    lacks = {"other": "a second explanation"} | ({} if has_masks else {"mask": "ground-truth masks"})
+    return {
+        name: next((lacks[what] for what in metric.needs if what in lacks), None) for name, metric in METRICS.items()
+    }
+
+
 def _mean(values: pd.DataFrame, patients: np.ndarray | None, n_resamples: int) -> dict[str, Any]:
     """Return the mean of one method's values with its interval, and how many images and patients it rests on."""
     found = values["value"].to_numpy(dtype=float)

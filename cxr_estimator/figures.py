@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "DPI", "READING", "colormap", "decision", "draw_methods", "heatmap", "overlay", "plot_benchmark", "plot_deletion",
-    "plot_explanation", "plot_methods", "rgb",
+    "DPI", "READING", "colormap", "decision", "draw_methods", "heatmap", "overlay", "plot_benchmark", "plot_comparison",
+    "plot_deletion", "plot_explanation", "plot_methods", "rgb",
 ]  # fmt: skip
 
 # Both stay readable with colour-vision deficiency; "jet" is there for those who must compare with old figures.
@@ -101,32 +102,48 @@ def plot_explanation(explanation: Explanation, i: int = 0, *, cmap: str | None =
     cmap : str, optional
         Any colour map of matplotlib, such as "jet"; the default is safe for colour-vision deficiency.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-    image = _image(explanation, i)
-    colours = _colormap(explanation, cmap)
     figure = Figure(figsize=(13.6, 4.0), dpi=DPI, layout="constrained")
     axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.05))
-    shown = heatmap(explanation.values[i], signed=explanation.signed)
-    low = -1.0 if explanation.signed else 0.0
-    panels: tuple[tuple[Axes, np.ndarray, str, dict[str, Any]], ...] = (
-        (axes[0], image, "Radiograph (as the model sees it)", {"cmap": "gray", "vmin": 0, "vmax": 255}),
-        (axes[1], shown, f"Heat map: {method_title(explanation.method)}", {"cmap": colours, "vmin": low, "vmax": 1.0}),
-        (axes[2], overlay(explanation, i, cmap=cmap), "Overlay", {}),
-    )
-    for ax, content, title, options in panels:
-        ax.imshow(content, **options)
-        ax.set_title(title, fontsize=10, color=INK)
-        ax.set_axis_off()
-    scale = figure.colorbar(ScalarMappable(Normalize(low, 1.0), colours), ax=axes[1], fraction=0.046, pad=0.02)
-    scale.set_ticks([low, 0.0, 1.0] if explanation.signed else [0.0, 1.0])
-    target = short(explanation.target[i], 16)
-    labels = [f"against\n{target}", "0", f"for\n{target}"] if explanation.signed else ["none", "strongest"]
-    scale.set_ticklabels(labels, parse_math=False)
-    scale.ax.tick_params(labelsize=8, length=0)
+    titles = ("Radiograph (as the model sees it)", f"Heat map: {method_title(explanation.method)}", "Overlay")
+    _three_panels(figure, axes, explanation, i, titles, cmap=cmap)
     _details(axes[3], explanation, i)
+    return figure
+
+
+def plot_comparison(
+    a: Explanation,
+    b: Explanation,
+    i: int = 0,
+    *,
+    names: tuple[str, str] = ("first", "second"),
+    withheld: tuple[str | None, str | None] = (None, None),
+    cmap: str | None = None,
+) -> Figure:
+    """Return six panels (150 dpi): radiograph, heat map and overlay of image `i`, a row for each of two explanations.
+
+    Parameters
+    ----------
+    a, b : Explanation
+        Of the same images, with them; see `comparison.compare_explanations`.
+    i : int, default=0
+    names : (str, str), default=("first", "second")
+        What the rows are called.
+    withheld : (str or None, str or None)
+        Why the map of a row is no evidence: it is not drawn then, and the reason stands in its place.
+    cmap : str, optional
+        As for `plot_explanation`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.2, 7.4), dpi=DPI, layout="constrained")
+    for row, name, explanation, reason in zip(figure.subplots(2, 3), names, (a, b), withheld, strict=True):
+        title = f"{short(name, 36)}\n{decision(explanation, i)}"
+        titles = (title, f"Heat map: {method_title(explanation.method)}", "Overlay")
+        _three_panels(figure, row, explanation, i, titles, withheld=reason, cmap=cmap)
+    explained = " and ".join(dict.fromkeys(short(one.target[i], 24) for one in (a, b)))
+    figure.suptitle(f"Explained: {explained}. {READING[0]}\n{READING[1]}", fontsize=8.5, color=MUTED, parse_math=False)
     return figure
 
 
@@ -212,6 +229,54 @@ def draw_methods(
         kind = _kind(explanation)
         title = method_title(name) + ("" if kind == SHOWS[0] else f" ({kind})")
         ax.set_title(title, fontsize=9, color=INK, parse_math=False)
+
+
+def _three_panels(
+    figure: Figure,
+    axes: Sequence[Axes] | np.ndarray,
+    explanation: Explanation,
+    i: int,
+    titles: tuple[str, str, str],
+    *,
+    withheld: str | None = None,
+    cmap: str | None = None,
+) -> None:
+    """Draw radiograph, heat map with colour bar, and overlay; or why the map is withheld in place of the last two."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    image, colours = _image(explanation, i), _colormap(explanation, cmap)
+    shown = heatmap(explanation.values[i], signed=explanation.signed)
+    low = -1.0 if explanation.signed else 0.0
+    panels: tuple[tuple[np.ndarray, dict[str, Any]], ...] = (
+        (image, {"cmap": "gray", "vmin": 0, "vmax": 255}),
+        (shown, {"cmap": colours, "vmin": low, "vmax": 1.0}),
+        (overlay(explanation, i, cmap=cmap), {}),
+    )
+    for number, (ax, title, (content, options)) in enumerate(zip(axes, titles, panels, strict=False)):
+        ax.set_title(title, fontsize=10, color=INK, parse_math=False)
+        ax.set_axis_off()
+        if number and withheld is not None:
+            _withheld_panel(ax, withheld, image.shape[:2])
+        else:
+            ax.imshow(content, **options)
+    if withheld is not None:
+        return
+    scale = figure.colorbar(ScalarMappable(Normalize(low, 1.0), colours), ax=axes[1], fraction=0.046, pad=0.02)
+    scale.set_ticks([low, 0.0, 1.0] if explanation.signed else [0.0, 1.0])
+    target = short(explanation.target[i], 16)
+    labels = [f"against\n{target}", "0", f"for\n{target}"] if explanation.signed else ["none", "strongest"]
+    scale.set_ticklabels(labels, parse_math=False)
+    scale.ax.tick_params(labelsize=8, length=0)
+
+
+def _withheld_panel(ax: Axes, reason: str, shape: tuple[int, ...]) -> None:
+    """Say in place of a picture of `shape` (h, w) that the map is withheld, and why."""
+    ax.imshow(np.full((*shape, 3), 238, dtype=np.uint8))
+    height, width = shape
+    write(ax, width / 2, height * 0.28, "withheld: not evidence", ha="center", fontsize=10, fontweight="bold")
+    text = textwrap.fill(reason, 38, max_lines=8, placeholder=" …")
+    write(ax, width / 2, height * 0.36, text, ha="center", va="top", fontsize=8.5, linespacing=1.4)
 
 
 def _details(ax: Axes, explanation: Explanation, i: int) -> None:

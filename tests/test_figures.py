@@ -11,7 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from cxr_estimator.errors import InvalidParameterError, InvalidTypeError
-from cxr_estimator.figures import DPI, heatmap, overlay, plot_explanation, plot_methods
+from cxr_estimator.figures import DPI, heatmap, overlay, plot_comparison, plot_explanation, plot_methods
 
 
 @pytest.fixture(scope="module")
@@ -200,3 +200,29 @@ def test_a_sheet_of_several_methods(fitted, phantoms):
     assert [ax.get_title() for ax in kinds.axes[1:]] == ["Guided Grad-CAM (sensitivity)", "Eigen-CAM (features)"]
     many = plot_methods({f"method_{number}": found["grad_cam"] for number in range(7)}, 0)
     assert len(many.axes) == 12  # two rows of six
+
+
+def test_six_panels_of_two_explanations(explanation, fitted, phantoms):
+    other = fitted.explain(phantoms.X[:3], method="hi_res_cam", target="PNEUMONIA")
+    figure = plot_comparison(explanation, other, 1, names=("this one", "$that$ one"))
+    assert figure.dpi == DPI
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert titles[0].startswith("this one\ndecision: ")
+    assert titles[1:3] == ["Heat map: Grad-CAM", "Overlay"]
+    assert titles[4:] == ["Heat map: HiResCAM", "Overlay"]
+    assert len(figure.axes) == 8  # six panels and two colour bars
+    drawn = [ax.images[0].get_array() for ax in figure.axes[:6]]
+    np.testing.assert_array_equal(drawn[0], explanation.images[1][..., None].repeat(3, axis=2))
+    np.testing.assert_array_equal(drawn[1], heatmap(explanation.values[1], signed=False))
+    np.testing.assert_array_equal(drawn[5], overlay(other, 1))
+    assert "Explained: PNEUMONIA." in figure.get_suptitle()
+
+
+def test_a_withheld_map_is_nowhere_in_the_comparison(explanation):
+    figure = plot_comparison(explanation, explanation, 0, withheld=(None, "No better than its moved copies."))
+    FigureCanvasAgg(figure).draw()
+    assert texts(figure).count("withheld: not evidence") == 2
+    assert "No better than its moved copies." in texts(figure).replace("\n", " ")
+    assert len(figure.axes) == 7  # one colour bar
+    for ax in figure.axes[4:6]:
+        assert np.ptp(ax.images[0].get_array()) == 0

@@ -187,7 +187,7 @@ class Problem:
         self.tell(share)
 
     def tell(self, share: float) -> None:
-        """Do what `advance` does, but keep the network: for work that holds another lock, too, which others may want."""
+        """Do what `advance` does, but keep the network: for work that holds another lock, too."""
         if self.progress is not None:
             self.progress(share)
 

@@ -141,19 +141,15 @@ def _default_split(data: Path) -> str:
 
 def chosen_metrics(names: str) -> list[str]:
     """Return the metrics that `names` asks for; of "all" those are left out, and named, that need more than images."""
-    from cxr_estimator.metrics import METRICS
+    from cxr_estimator.benchmark import metrics_of
 
     if names != "all":
         return [name.strip() for name in names.split(",")]
-    chosen = []
-    for name, metric in METRICS.items():
-        obstacle = next((what for what in ("mask", "other") if what in metric.needs), None)
-        if obstacle is None:
-            chosen.append(name)
-        else:
-            wanted = {"mask": "ground-truth masks", "other": "a second explanation"}[obstacle]
+    lacks = metrics_of(has_masks=False)
+    for name, wanted in lacks.items():
+        if wanted is not None:
             typer.echo(f"left out: {name}: needs {wanted}", err=True)
-    return chosen
+    return [name for name, wanted in lacks.items() if wanted is None]
 
 
 def _text(table: pd.DataFrame) -> str:

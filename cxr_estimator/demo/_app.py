@@ -13,10 +13,11 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from cxr_estimator._wording import DISCLAIMER
-from cxr_estimator.demo import _analyse_tab, _api
+from cxr_estimator.demo import _about_tab, _analyse_tab, _api, _batch_tab, _benchmark_tab, _compare_tab
 from cxr_estimator.demo._folder import private_folder, sweeping
 from cxr_estimator.demo._guard import Guard
 from cxr_estimator.demo._models import Models
+from cxr_estimator.demo._pages_style import PAGES_CSS
 from cxr_estimator.demo._settings import Settings
 from cxr_estimator.demo._shared import App
 from cxr_estimator.demo._style import CSS, HEAD, THEME
@@ -24,7 +25,13 @@ from cxr_estimator.errors import DataError
 
 TITLE = "cxr_estimator: chest radiographs, classified and explained"
 # Each fills the tab of its title.
-TABS: dict[str, Callable[[App], None]] = {"Analyse": _analyse_tab.add}
+TABS: dict[str, Callable[[App], None]] = {
+    "Analyse": _analyse_tab.add,
+    "Compare": _compare_tab.add,
+    "Batch": _batch_tab.add,
+    "Benchmark": _benchmark_tab.add,
+    "About": _about_tab.add,
+}
 
 
 def build(settings: Settings | None = None) -> gr.Blocks:
@@ -92,7 +99,7 @@ def launch(
         "share": False,
         "show_error": False,  # messages are made for visitors; what is unforeseen stays in the log
         "theme": THEME,
-        "css": CSS,
+        "css": CSS + PAGES_CSS,
         "head": HEAD,
         "quiet": True,
     }

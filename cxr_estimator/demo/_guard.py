@@ -201,17 +201,19 @@ def _check_arguments(scope: Scope, path: str, name: str | None, content: Any) ->
     """Raise unless there is such an endpoint, and it is given what it needs."""
     if not isinstance(content, dict):
         raise Refused("The request must be a JSON object.", 400)
-    functions = scope["app"].get_blocks().fns
+    functions, index = scope["app"].get_blocks().fns, content.get("fn_index")
+    is_v2 = path.startswith(f"{API}/call/v2/")
+    if isinstance(index, int) and not is_v2:
+        name = None  # gradio heeds the index: its page asks "/run/predict" for all that does not wait in the queue
     found = [one for one in functions.values() if one.api_name == name] if name else []
     if name and not found:
         raise Refused(f"There is no endpoint {name!r:.100}.", 404)
-    if path.startswith(f"{API}/call/v2/"):
+    if is_v2:
         try:
             inspect.signature(found[0].fn).bind(**content)
         except TypeError as error:
             raise Refused(f"{name}: {error}.") from None
         return
-    index = content.get("fn_index")
     function = found[0] if found else functions.get(index if isinstance(index, int) else None)
     if function is None:
         return  # one that was made for this session, or none: gradio says so

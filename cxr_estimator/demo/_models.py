@@ -11,13 +11,15 @@ from typing import NamedTuple
 from huggingface_hub import HfApi
 
 from cxr_estimator import hub
-from cxr_estimator._bundled import BUNDLED
+from cxr_estimator._bundled import BUNDLED, bundled_folder
+from cxr_estimator.card import CARD_NAME
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.demo._settings import MEBIBYTE, Settings
 from cxr_estimator.errors import DataError, HubError
 from cxr_estimator.hub import check_repo_id
 from cxr_estimator.hub._errors import check_revision, hub_errors
 
+_LONGEST_CARD = 200_000  # bytes
 _COMMIT = re.compile("[0-9a-f]{40}")
 _LOADERS = 8
 
@@ -32,11 +34,14 @@ class Served(NamedTuple):
     clf : CXRClassifier
     revision : str or None
         The commit on the Hub.
+    card : str
+        Its model card in Markdown, as its author wrote it; empty where there is none.
     """
 
     name: str
     clf: CXRClassifier
     revision: str | None = None
+    card: str = ""
 
 
 class Models:
@@ -100,10 +105,10 @@ class Models:
     def _load(self, name: str) -> Served:
         device = self._settings.device
         if name == BUNDLED:
-            return Served(name, CXRClassifier.from_pretrained(device=device))
+            return Served(name, CXRClassifier.from_pretrained(device=device), card=_card(bundled_folder()))
         source = self._offered.get(name)
         if source is not None and Path(source).is_dir():
-            return Served(name, CXRClassifier.load(source, device=device))
+            return Served(name, CXRClassifier.load(source, device=device), card=_card(Path(source)))
         if source is None and not self._settings.allow_hub:
             raise DataError(f"There is no model {name!r:.100} here. Choose one of {', '.join(self.names)}.")
         # a visitor's wish must not be fulfilled by the operator's rights
@@ -130,7 +135,16 @@ class Models:
             revision = str(info.sha)
         # not from_pretrained, which would also take a folder of that name
         folder = hub.fetch(repo_id, revision=revision, token=token)
-        return Served(name, CXRClassifier.load(folder, device=self._settings.device), revision)
+        return Served(name, CXRClassifier.load(folder, device=self._settings.device), revision, _card(folder))
+
+
+def _card(folder: Path) -> str:
+    """Return the beginning of a model's card, or nothing where it has none."""
+    path = folder / CARD_NAME
+    if not path.is_file():
+        return ""
+    with open(path, "rb") as file:
+        return file.read(_LONGEST_CARD).decode("utf-8", "replace")
 
 
 def _shown(source: str) -> str:

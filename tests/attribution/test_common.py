@@ -12,7 +12,6 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from cxr_estimator import CXRClassifier
 from cxr_estimator._explanation_check import SHOWS
 from cxr_estimator.attribution import METHODS, SPEEDS
 from cxr_estimator.errors import BatchSizeWarning, InvalidParameterError, InvalidTypeError, UnsupportedMethodError
@@ -51,7 +50,9 @@ def fitted_vit(phantoms):
 @pytest.fixture(scope="module")
 def three_classes_vit(three_classes):
     X, y, _ = three_classes
-    clf = CXRClassifier("test_vit", image_size=32, channels=3, max_epochs=1, batch_size=12, random_state=0)
+    clf = small_classifier(
+        backbone="test_vit", channels=3, max_epochs=1, batch_size=12, pos_label=None, validation_fraction=0.1
+    )
     return X, y, clf.fit(X, y, groups=np.arange(60))
 
 

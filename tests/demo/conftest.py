@@ -1,4 +1,4 @@
-"""One running app for all tests, and files to send to it."""
+"""One running app for all tests, a browser to look at it, and files to send to it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from cxr_estimator import CXRClassifier, make_phantoms
+from cxr_estimator.demo import Settings
+from cxr_estimator.demo._models import Models
 from tests.hub import WRITE
 
 pytest.importorskip("gradio", reason="the app needs the extra `demo`")
@@ -91,15 +93,22 @@ def films(tmp_path_factory):
     return [folder / f"film{number}.png" for number in range(len(X))], X
 
 
+@pytest.fixture(scope="session")
+def served():
+    """The bundled model as the app serves it."""
+    return Models(Settings(device="cpu")).get("bundled")
+
+
 _CHROMIUM = (
     "--no-sandbox --disable-gpu --disable-background-networking --disable-quic --no-first-run "
     "--disable-component-update --disable-sync"
 )
 
 
+# not for the whole session: while it is there an event loop runs in this thread, and no test can start one of its own
 @pytest.fixture(scope="module")
 def browser():
-    """Chromium; of a module, since playwright keeps an event loop running, within which others cannot run theirs."""
+    """Chromium, without a window."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
     chromium = shutil.which("chromium")
     if chromium is None:

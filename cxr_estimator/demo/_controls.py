@@ -1,0 +1,137 @@
+"""What several pages ask for in the same way: model, operating point, class and method."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from cxr_estimator._figure_style import method_title
+from cxr_estimator._wording import escaped
+from cxr_estimator.attribution import METHODS, SPEEDS
+from cxr_estimator.demo._analysis import PREDICTED, labels_of, points_of
+from cxr_estimator.demo._models import Served
+from cxr_estimator.demo._offers import methods_on_offer
+from cxr_estimator.demo._shared import MODEL_QUEUE, App, told
+from cxr_estimator.thresholds import NUMBER
+
+_DEFAULT = "grad_cam"
+
+
+class ModelControls(NamedTuple):
+    """A model and its operating point, both ways to choose."""
+
+    model: gr.Dropdown
+    point: gr.Dropdown
+
+
+def model_control(app: App, *, label: str = "Model", value: str | None = None) -> gr.Dropdown:
+    """Add the choice of a model."""
+    names = app.models.names
+    return gr.Dropdown(
+        names,
+        value=value or names[0],
+        label=label,
+        info="Of the list, or user/model on the Hugging Face Hub" if app.settings.allow_hub else None,
+        allow_custom_value=app.settings.allow_hub,
+    )
+
+
+def model_controls(app: App, *, label: str = "Model", is_second: bool = False) -> ModelControls:
+    """Add the choice of a model and of its operating point, which follows the model.
+
+    A second one begins with the second model, or where there is only one with its last operating point.
+    """
+    names = app.models.names
+    name = names[-1] if is_second else names[0]
+    points = _points(app.models.get(name))
+    if is_second and name == names[0] and points["value"]:
+        points["value"] = points["choices"][-1][1]
+    model = model_control(app, label=label, value=name)
+    point = gr.Dropdown(label="Operating point" if label == "Model" else f"Its operating point ({label})", **points)
+
+    @told
+    def follow(name: str) -> Any:
+        return gr.update(**_points(app.models.get(name)))
+
+    on_model(app, model, follow, point)
+    return ModelControls(model, point)
+
+
+def target_control(app: App, model: gr.Dropdown) -> gr.Dropdown:
+    """Add the choice of the class to explain, which follows the model."""
+    target = gr.Dropdown(label="Class to explain", **_targets(first_model(app)))
+
+    @told
+    def follow(name: str) -> Any:
+        return gr.update(**_targets(app.models.get(name)))
+
+    on_model(app, model, follow, target)
+    return target
+
+
+def method_control(app: App, model: gr.Dropdown, *, speeds: tuple[str, ...] = tuple(SPEEDS)) -> gr.Dropdown:
+    """Add the choice of a method among those that work on the model, which it follows."""
+    method = gr.Dropdown(label="Method of explanation", **_methods(first_model(app), speeds))
+
+    @told
+    def follow(name: str) -> Any:
+        return gr.update(**_methods(app.models.get(name), speeds))
+
+    on_model(app, model, follow, method)
+    return method
+
+
+def on_model(app: App, model: gr.Dropdown, follow: Any, outputs: Any) -> None:
+    """Let something follow the choice of a model, which may have to be loaded first."""
+    model.change(
+        follow,
+        model,
+        outputs,
+        concurrency_id=MODEL_QUEUE,
+        concurrency_limit=app.settings.at_once,
+        show_progress="minimal",
+        api_visibility="private",
+    )
+
+
+def first_model(app: App) -> Served:
+    """Return the model that pages begin with."""
+    return app.models.get(app.models.names[0])
+
+
+def method_choices(served: Served, speeds: tuple[str, ...] = tuple(SPEEDS)) -> list[tuple[str, str]]:
+    """Return (title, key) of the methods that work on a model, the fast ones first."""
+    return [(f"{method_title(name)} ({METHODS[name].speed})", name) for name in methods_on_offer(served.clf, speeds)]
+
+
+def _points(served: Served) -> dict[str, Any]:
+    names = points_of(served.clf)
+    points = [served.clf.operating_points_[name] for name in names]
+    choices = [
+        (
+            f"{name} (cut-off {served.clf.thresholds_[name]:.1%}{'' if one.rule == NUMBER else f', {one.rule_text}'})",
+            name,
+        )
+        for name, one in zip(names, points, strict=True)
+    ]
+    info = None if names else "This model decides without one."
+    return {"choices": choices, "value": names[0] if names else None, "interactive": bool(names), "info": info}
+
+
+def _targets(served: Served) -> dict[str, Any]:
+    labels = [(str(label), str(label)) for label in labels_of(served.clf)]
+    return {"choices": [("what the model decides", PREDICTED), *labels], "value": PREDICTED}
+
+
+def _methods(served: Served, speeds: tuple[str, ...]) -> dict[str, Any]:
+    choices = method_choices(served, speeds)
+    keys = [key for _, key in choices]
+    return {"choices": choices, "value": _DEFAULT if _DEFAULT in keys else keys[0]}
+
+
+def progress_bar(share: float, text: str) -> str:
+    """Return HTML that tells how far work is, in words and as a bar."""
+    done = round(100 * min(max(share, 0.0), 1.0))
+    said = escaped(text)
+    return f'<div class="cxr-progress"><progress max="100" value="{done}" aria-label="{said}"></progress> {said}</div>'

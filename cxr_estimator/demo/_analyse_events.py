@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from functools import partial
 from html import escape
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from cxr_estimator.images import DecodedImage
 from cxr_estimator.trust import WITHHOLD
 
 Updates = dict[Any, Any]
+# each is used once: what adds one to a number that the page sends may repeat one, and then nothing changes
+_NUMBERS = count(1)
 # on a phone the results lie below the controls
 _TO_RESULT = "() => { if (innerWidth < 768) document.getElementById('cxr-result').scrollIntoView(); }"
 
@@ -47,7 +50,7 @@ def connect(app: App, controls: Controls, results: Results) -> list[Any]:
     shown, methods = results, list(controls.methods.values())
     shown.due.change(
         told(page.maps),
-        [*shown.cases, shown.turn, shown.fresh, shown.method, *methods],
+        [*shown.cases, shown.turn, shown.method, *methods],
         [shown.mapped, shown.fresh, shown.method, shown.status, shown.cancel],
         show_progress="minimal",
         show_progress_on=shown.status,
@@ -55,13 +58,13 @@ def connect(app: App, controls: Controls, results: Results) -> list[Any]:
     )
     controls.model.input(
         told(page.choose_model),
-        [controls.model, shown.asked],
+        controls.model,
         [shown.asked, controls.point, controls.target, controls.cut_off, *methods, controls.note],
         **computes,
     )
     for title, button in controls.examples.items():
         take = told(page.taker(title))
-        button.click(take, shown.asked, [shown.asked, controls.upload], show_progress="hidden", **private)
+        button.click(take, None, [shown.asked, controls.upload], show_progress="hidden", **private)
     # of one trigger, events run one after another as they stand here
     own = lambda point: gr.update(visible=point == OWN_POINT)  # noqa: E731
     controls.point.input(own, controls.point, controls.cut_off, **at_once)
@@ -73,7 +76,7 @@ def connect(app: App, controls: Controls, results: Results) -> list[Any]:
     gr.on(
         asks,
         told(page.judge),
-        [*shown.cases, shown.due, shown.fresh, controls.upload, *controls.question],
+        [*shown.cases, controls.upload, *controls.question],
         [shown.case, shown.due, shown.fresh, shown.verdict, shown.method, shown.status, shown.cancel, shown.files],
         show_progress="minimal",
         show_progress_on=shown.verdict,
@@ -81,7 +84,7 @@ def connect(app: App, controls: Controls, results: Results) -> list[Any]:
     )
     new = [controls.upload.upload, *(button.click for button in controls.examples.values())]
     gr.on(new, None, js=_TO_RESULT, **private)
-    gr.on(ticked, lambda number: number + 1, shown.due, shown.due, **at_once)
+    gr.on(ticked, lambda: next(_NUMBERS), None, shown.due, **at_once)
     looks = [one.input for one in (shown.method, shown.view, shown.unsigned, shown.signed, shown.withheld)]
     gr.on(
         [shown.fresh.change, *looks, shown.opacity.input],
@@ -104,13 +107,13 @@ class _Page:
     def taker(self, title: str) -> Any:
         """Return a handler that takes an example for an upload."""
 
-        def take(asked: int) -> Iterator[tuple[int, str]]:
+        def take() -> Iterator[tuple[int, str]]:
             with tempfile.TemporaryDirectory() as folder:
-                yield asked + 1, str(write_example(title, folder))  # gradio copies it before the folder goes
+                yield next(_NUMBERS), str(write_example(title, folder))  # gradio copies it before the folder goes
 
         return take
 
-    def choose_model(self, name: str, asked: int) -> list[Any]:
+    def choose_model(self, name: str) -> list[Any]:
         """Offer what the chosen model can do; its first operating point is taken, not a cut-off of one's own."""
         try:
             options = settings_for(self.app.models.get(name))
@@ -118,17 +121,15 @@ class _Page:
             return [asked + 1, *[gr.skip()] * (len(SPEEDS) + 4)]
         groups = [gr.update(**options[speed]) for speed in self.controls.methods]
         point, target = gr.update(**options["point"]), gr.update(**options["target"])
-        return [asked + 1, point, target, gr.update(visible=False), *groups, options["note"]["value"]]
+        return [next(_NUMBERS), point, target, gr.update(visible=False), *groups, options["note"]["value"]]
 
-    def judge(
-        self, case: Case | None, mapped: Case | None, due: int, fresh: int, path: str | None, name: str, *asked: Any
-    ) -> Updates:
+    def judge(self, case: Case | None, mapped: Case | None, path: str | None, name: str, *asked: Any) -> Updates:
         """Judge the upload; where that fails, nothing of an earlier one is left on the page."""
         shown = self.results
         point, cut_off, target = asked
         question = Question(None, cut_off, target) if point == OWN_POINT else Question(point, None, target)
         updates: Updates = {
-            shown.fresh: fresh + 1,
+            shown.fresh: next(_NUMBERS),
             shown.status: "",
             shown.cancel: gr.update(visible=False),
             shown.files: gr.update(value=None, visible=False),
@@ -139,14 +140,13 @@ class _Page:
             said = notice(str(error), kind="" if path is None else "cxr-fail")
             return updates | {shown.case: None, shown.verdict: said, shown.method: _choices({}, None)}
         said = html("verdict", said=verdict(case.judgement))
-        return updates | {shown.case: case, shown.verdict: said, shown.due: due + 1}
+        return updates | {shown.case: case, shown.verdict: said, shown.due: next(_NUMBERS)}
 
     def maps(
         self,
         case: Case | None,
         mapped: Case | None,
         turn: Turn,
-        fresh: int,
         method: str | None,
         *chosen: list[str],
     ) -> Iterator[Updates]:
@@ -158,7 +158,7 @@ class _Page:
         case = case._replace(chosen=tuple(name for group in chosen for name in group))
         idle = {shown.status: "", shown.cancel: gr.update(visible=False)}
         if case.visible or method:
-            yield idle | self._drawn(case, fresh := fresh + 1, method)
+            yield idle | self._drawn(case, method)
         todo = steps(case)
         if not todo:
             return
@@ -173,13 +173,13 @@ class _Page:
                         return
                     yield {shown.status: notice(said, share=share)}
                 case = case._replace(shown={**case.shown, **work.result()})
-            yield self._drawn(case, fresh := fresh + 1, method)
+            yield self._drawn(case, method)
         yield idle
 
-    def _drawn(self, case: Case, fresh: int, method: str | None) -> Updates:
+    def _drawn(self, case: Case, method: str | None) -> Updates:
         return {
             self.results.mapped: case,
-            self.results.fresh: fresh,
+            self.results.fresh: next(_NUMBERS),
             self.results.method: _choices(case.visible, method),
         }
 

@@ -230,7 +230,7 @@ def handlers(app):
 def test_judging_what_cannot_be_read_leaves_nothing(handlers, case, tmp_path):
     (tmp_path / "film.png").write_bytes(b"no picture")
     for path, words in ((str(tmp_path / "film.png"), "cannot be used"), (None, "Choose a radiograph first")):
-        found = handlers.judge(case, None, 1, 1, path, "bundled", "rule_in", 0.5, "predicted")
+        found = handlers.judge(case, None, path, "bundled", "rule_in", 0.5, "predicted")
         assert found[handlers.results.case] is None
         assert words in found[handlers.results.verdict]
         assert str(tmp_path) not in found[handlers.results.verdict]
@@ -263,14 +263,14 @@ def test_what_was_broken_goes_when_something_else_is_asked(app_url):
 
 def test_maps_come_step_by_step_and_what_exists_is_kept(handlers, film):
     shown = handlers.results
-    asked = handlers.judge(None, None, 0, 0, film, "bundled", "rule_in", 0.5, "predicted")
+    asked = handlers.judge(None, None, film, "bundled", "rule_in", 0.5, "predicted")
     first = asked[shown.case]
-    updates = list(handlers.maps(first, None, Turn(), 0, None, ["grad_cam"], ["occlusion"], []))
+    updates = list(handlers.maps(first, None, Turn(), None, ["grad_cam"], ["occlusion"], []))
     cases = [one[shown.mapped] for one in updates if shown.mapped in one]
     assert [sorted(one.shown) for one in cases] == [["grad_cam"], ["grad_cam", "occlusion"]]
     assert any("agreement" in {check.name for check in one.card.checks} for one in cases[-1].shown.values())
     assert updates[-1][shown.status] == ""
-    again = list(handlers.maps(first, cases[-1], Turn(), 5, "occlusion", ["grad_cam"], [], []))
+    again = list(handlers.maps(first, cases[-1], Turn(), "occlusion", ["grad_cam"], [], []))
     assert len(again) == 1
     assert list(again[0][shown.mapped].visible) == ["grad_cam"]
     assert current(first._replace(judgement=replace(first.judgement)), cases[-1]).shown == {}
@@ -279,8 +279,8 @@ def test_maps_come_step_by_step_and_what_exists_is_kept(handlers, film):
 @pytest.mark.parametrize("how", ["cancelled", "left"])
 def test_stopped_work_ends(handlers, film, how):
     shown, turn = handlers.results, Turn()
-    first = handlers.judge(None, None, 0, 0, film, "bundled", "rule_in", 0.5, "predicted")[shown.case]
-    updates = handlers.maps(first, None, turn, 0, None, [], [], ["rise"])
+    first = handlers.judge(None, None, film, "bundled", "rule_in", 0.5, "predicted")[shown.case]
+    updates = handlers.maps(first, None, turn, None, [], [], ["rise"])
     next(updates)
     next(updates)
     (thread,) = [one for one in threading.enumerate() if one.name == NAME]

@@ -130,6 +130,7 @@ def choose(page, method):
 def test_slow_work_is_cancelled_and_its_thread_ends(page, film):
     upload(page, film)
     drawn(page)
+    page.locator("#cxr-status progress").wait_for(state="detached")
     page.get_by_role("button", name="Slow").click()
     page.get_by_label("RISE", exact=True).check()
     page.locator("#cxr-status progress").wait_for()
@@ -150,6 +151,7 @@ def test_keyboard_alone(page):
                 return
         pytest.fail(f"no way to {name}")
 
+    page.get_by_role("button", name="With an opacity").wait_for()
     to("With an opacity")
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.keyboard.press("Enter")

@@ -118,7 +118,7 @@ class _Page:
         try:
             options = settings_for(self.app.models.get(name))
         except CXRError:  # `judge` is asked nevertheless: it tells why, and leaves nothing of the model before
-            return [asked + 1, *[gr.skip()] * (len(SPEEDS) + 4)]
+            return [next(_NUMBERS), *[gr.skip()] * (len(SPEEDS) + 4)]
         groups = [gr.update(**options[speed]) for speed in self.controls.methods]
         point, target = gr.update(**options["point"]), gr.update(**options["target"])
         return [next(_NUMBERS), point, target, gr.update(visible=False), *groups, options["note"]["value"]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from html import escape
 from itertools import count
@@ -26,7 +26,6 @@ from cxr_estimator.demo._view import Look, view_of
 from cxr_estimator.demo._words import html, verdict
 from cxr_estimator.errors import CXRError
 from cxr_estimator.images import DecodedImage
-from cxr_estimator.trust import WITHHOLD
 
 Updates = dict[Any, Any]
 # each is used once: what adds one to a number that the page sends may repeat one, and then nothing changes
@@ -50,7 +49,7 @@ def connect(app: App, controls: Controls, results: Results) -> list[Any]:
     shown, methods = results, list(controls.methods.values())
     shown.due.change(
         told(page.maps),
-        [*shown.cases, shown.turn, shown.method, *methods],
+        [*shown.cases, shown.turn, shown.due, shown.method, *methods],
         [shown.mapped, shown.fresh, shown.method, shown.status, shown.cancel],
         show_progress="minimal",
         show_progress_on=shown.status,
@@ -71,12 +70,12 @@ def connect(app: App, controls: Controls, results: Results) -> list[Any]:
     ticked = [group.input for group in methods]
     asks = [controls.upload.upload, controls.upload.clear, shown.asked.change, controls.point.input]
     asks += [controls.cut_off.input, controls.target.input, controls.run.click]
-    gr.on([*asks, *ticked], lambda turn: turn.stop(), shown.turn, None, **at_once)
-    shown.cancel.click(lambda turn: turn.stop(cancelled=True), shown.turn, None, **at_once)
+    gr.on(asks, _end, shown.turn, None, **at_once)
+    shown.cancel.click(lambda turn: turn.cancel(), shown.turn, None, **at_once)
     gr.on(
         asks,
         told(page.judge),
-        [*shown.cases, controls.upload, *controls.question],
+        [*shown.cases, shown.turn, controls.upload, *controls.question],
         [shown.case, shown.due, shown.fresh, shown.verdict, shown.method, shown.status, shown.cancel, shown.files],
         show_progress="minimal",
         show_progress_on=shown.verdict,
@@ -84,7 +83,7 @@ def connect(app: App, controls: Controls, results: Results) -> list[Any]:
     )
     new = [controls.upload.upload, *(button.click for button in controls.examples.values())]
     gr.on(new, None, js=_TO_RESULT, **private)
-    gr.on(ticked, lambda: next(_NUMBERS), None, shown.due, **at_once)
+    gr.on(ticked, lambda turn: turn.begin(), shown.turn, shown.due, **at_once)
     looks = [one.input for one in (shown.method, shown.view, shown.unsigned, shown.signed, shown.withheld)]
     gr.on(
         [shown.fresh.change, *looks, shown.opacity.input],
@@ -123,7 +122,9 @@ class _Page:
         point, target = gr.update(**options["point"]), gr.update(**options["target"])
         return [next(_NUMBERS), point, target, gr.update(visible=False), *groups, options["note"]["value"]]
 
-    def judge(self, case: Case | None, mapped: Case | None, path: str | None, name: str, *asked: Any) -> Updates:
+    def judge(
+        self, case: Case | None, mapped: Case | None, turn: Turn, path: str | None, name: str, *asked: Any
+    ) -> Updates:
         """Judge the upload; where that fails, nothing of an earlier one is left on the page."""
         shown = self.results
         point, cut_off, target = asked
@@ -138,27 +139,30 @@ class _Page:
             case = judged(path, self.app.models.get(name), question, current(case, mapped))
         except CXRError as error:
             said = notice(str(error), kind="" if path is None else "cxr-fail")
-            return updates | {shown.case: None, shown.verdict: said, shown.method: _choices({}, None)}
+            return updates | {shown.case: None, shown.verdict: said, shown.method: _choices(None, None)}
         said = html("verdict", said=verdict(case.judgement))
-        return updates | {shown.case: case, shown.verdict: said, shown.due: next(_NUMBERS)}
+        return updates | {shown.case: case, shown.verdict: said, shown.due: turn.begin()}
 
     def maps(
         self,
         case: Case | None,
         mapped: Case | None,
         turn: Turn,
+        due: int,
         method: str | None,
         *chosen: list[str],
     ) -> Iterator[Updates]:
         """Make the maps that are missing, step by step; those that are done are shown meanwhile."""
-        shown, mine = self.results, turn.number
+        shown = self.results
         case = current(case, mapped)
         if case is None:
             return
         case = case._replace(chosen=tuple(name for group in chosen for name in group))
-        idle = {shown.status: "", shown.cancel: gr.update(visible=False)}
+        if turn.number != due:  # stopped before it began
+            yield self._idle(case, turn)
+            return
         if case.visible or method:
-            yield idle | self._drawn(case, method)
+            yield self._idle(case, turn) | self._drawn(case, method)
         todo = steps(case)
         if not todo:
             return
@@ -168,19 +172,23 @@ class _Page:
             yield {shown.status: notice(said, share=0.0), shown.cancel: gr.update(visible=True)}
             with Background(partial(_explained, case, image, group)) as work:
                 for share in work:
-                    if turn.number != mine:
-                        yield idle | ({shown.status: _stopped(case)} if turn.is_cancelled else {})
+                    if turn.number != due:
+                        yield self._idle(case, turn)
                         return
                     yield {shown.status: notice(said, share=share)}
                 case = case._replace(shown={**case.shown, **work.result()})
             yield self._drawn(case, method)
-        yield idle
+        yield self._idle(case, turn)
+
+    def _idle(self, case: Case, turn: Turn) -> Updates:
+        said = _stopped(case) if turn.is_cancelled else ""
+        return {self.results.status: said, self.results.cancel: gr.update(visible=False)}
 
     def _drawn(self, case: Case, method: str | None) -> Updates:
         return {
             self.results.mapped: case,
             self.results.fresh: next(_NUMBERS),
-            self.results.method: _choices(case.visible, method),
+            self.results.method: _choices(case, method),
         }
 
     def draw(self, case: Case | None, mapped: Case | None, *look: Any) -> list[Any]:
@@ -203,6 +211,10 @@ class _Page:
             yield gr.update(value=[str(path) for path in paths], visible=True)  # gradio copies them now
 
 
+def _end(turn: Turn) -> None:
+    turn.begin()
+
+
 def _explained(case: Case, image: DecodedImage, group: list[str], progress: Progress) -> dict[str, Shown]:
     return explain(case.judgement, image, group, others=case.visible, progress=progress)
 
@@ -212,8 +224,8 @@ def _stopped(case: Case) -> str:
     return notice(f"Stopped. Ready: {done}." if done else "Stopped.")
 
 
-def _choices(visible: Mapping[str, Shown], method: str | None) -> Any:
-    """Return what can be looked at: what was looked at stays, else the first map that is shown as evidence."""
-    shown = [name for name, one in visible.items() if one.card.verdict != WITHHOLD]
-    value = method if method in visible else next(iter([*shown, *visible]), None)
-    return gr.update(choices=[(method_title(name), name) for name in visible], value=value)
+def _choices(case: Case | None, method: str | None) -> Any:
+    """Return which maps can be looked at; what was looked at stays."""
+    if case is None:
+        return gr.update(choices=[], value=None)
+    return gr.update(choices=[(method_title(name), name) for name in case.visible], value=case.looked_at(method))

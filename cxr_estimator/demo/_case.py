@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from cxr_estimator.demo._analysis import Judgement, Question, Shown, judge, meth
 from cxr_estimator.demo._models import Served
 from cxr_estimator.demo._uploads import read_upload
 from cxr_estimator.preprocessing import picture
+from cxr_estimator.trust import WITHHOLD
 
 LONGEST, SHORTEST = 1024, 512  # of the longer side of what is shown, in pixels
 DEFAULTS = ("grad_cam", "integrated_gradients")
@@ -45,6 +47,16 @@ class Case(NamedTuple):
         """The maps that exist of the chosen methods."""
         return {name: self.shown[name] for name in self.chosen if name in self.shown}
 
+    def looked_at(self, method: str | None) -> str | None:
+        """Return the method if there is a visible map of it, else that of the first map that is shown as evidence."""
+        if method in self.visible:
+            return method
+        evidence = [name for name, one in self.visible.items() if one.card.verdict != WITHHOLD]
+        return next(iter([*evidence, *self.visible]), None)
+
+
+_NUMBERS = count(1)
+
 
 class Turn:
     """Tells work that its session wants something else by now.
@@ -56,9 +68,14 @@ class Turn:
         self.number = 0
         self.is_cancelled = False  # by the visitor, who wants nothing else instead
 
-    def stop(self, *, cancelled: bool = False) -> None:
-        """End what is under way."""
-        self.number, self.is_cancelled = self.number + 1, cancelled
+    def begin(self) -> int:
+        """End what is under way, and return the number of what is to come instead; none is given out twice."""
+        self.number, self.is_cancelled = next(_NUMBERS), False
+        return self.number
+
+    def cancel(self) -> None:
+        """End what is under way, and what still waits to begin."""
+        self.number, self.is_cancelled = next(_NUMBERS), True
 
 
 def current(case: Case | None, mapped: Case | None) -> Case | None:

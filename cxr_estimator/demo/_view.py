@@ -47,7 +47,7 @@ def view_of(case: Case | None, look: Look) -> View:
     """Draw what `look` asks for."""
     if case is None:
         return View(None, "", None, [], "", "")
-    shown = case.visible.get(look.method or "")
+    shown = case.visible.get(case.looked_at(look.method) or "")
     if look.view == GALLERY and case.visible:
         return View(None, "", None, _all(case, look), "", "")
     if shown is None:

@@ -170,7 +170,10 @@ def test_overlay_has_the_aspect_of_the_radiograph(served, tmp_path, film):
 
 def test_views(case):
     assert view_of(None, Look()).picture is None
-    assert view_of(case, Look()).alt.startswith("The radiograph")
+    assert view_of(case._replace(chosen=()), Look()).alt.startswith("The radiograph")
+    # the page may ask before it knows which maps there are: then the first one that is evidence
+    assert case.shown["grad_cam"].card.verdict != "withhold"
+    assert "Grad-CAM" in view_of(case, Look(method="rise")).alt
     before, after = view_of(case, Look(SLIDER, "grad_cam")).pair
     assert before.shape == after.shape
     assert len(view_of(case, Look(GALLERY, "grad_cam")).gallery) == 4
@@ -230,7 +233,7 @@ def handlers(app):
 def test_judging_what_cannot_be_read_leaves_nothing(handlers, case, tmp_path):
     (tmp_path / "film.png").write_bytes(b"no picture")
     for path, words in ((str(tmp_path / "film.png"), "cannot be used"), (None, "Choose a radiograph first")):
-        found = handlers.judge(case, None, path, "bundled", "rule_in", 0.5, "predicted")
+        found = handlers.judge(case, None, Turn(), path, "bundled", "rule_in", 0.5, "predicted")
         assert found[handlers.results.case] is None
         assert words in found[handlers.results.verdict]
         assert str(tmp_path) not in found[handlers.results.verdict]
@@ -264,14 +267,14 @@ def test_what_was_broken_goes_when_something_else_is_asked(app_url):
 
 def test_maps_come_step_by_step_and_what_exists_is_kept(handlers, film):
     shown = handlers.results
-    asked = handlers.judge(None, None, film, "bundled", "rule_in", 0.5, "predicted")
+    asked = handlers.judge(None, None, Turn(), film, "bundled", "rule_in", 0.5, "predicted")
     first = asked[shown.case]
-    updates = list(handlers.maps(first, None, Turn(), None, ["grad_cam"], ["occlusion"], []))
+    updates = list(handlers.maps(first, None, Turn(), 0, None, ["grad_cam"], ["occlusion"], []))
     cases = [one[shown.mapped] for one in updates if shown.mapped in one]
     assert [sorted(one.shown) for one in cases] == [["grad_cam"], ["grad_cam", "occlusion"]]
     assert any("agreement" in {check.name for check in one.card.checks} for one in cases[-1].shown.values())
     assert updates[-1][shown.status] == ""
-    again = list(handlers.maps(first, cases[-1], Turn(), "occlusion", ["grad_cam"], [], []))
+    again = list(handlers.maps(first, cases[-1], Turn(), 0, "occlusion", ["grad_cam"], [], []))
     assert len(again) == 1
     assert list(again[0][shown.mapped].visible) == ["grad_cam"]
     assert current(first._replace(judgement=replace(first.judgement)), cases[-1]).shown == {}
@@ -280,16 +283,18 @@ def test_maps_come_step_by_step_and_what_exists_is_kept(handlers, film):
 @pytest.mark.parametrize("how", ["cancelled", "left"])
 def test_stopped_work_ends(handlers, film, how):
     shown, turn = handlers.results, Turn()
-    first = handlers.judge(None, None, film, "bundled", "rule_in", 0.5, "predicted")[shown.case]
-    updates = handlers.maps(first, None, turn, None, [], [], ["rise"])
+    first = handlers.judge(None, None, Turn(), film, "bundled", "rule_in", 0.5, "predicted")[shown.case]
+    updates = handlers.maps(first, None, turn, 0, None, [], [], ["rise"])
     next(updates)
     next(updates)
     (thread,) = [one for one in threading.enumerate() if one.name == NAME]
     if how == "cancelled":
-        turn.stop(cancelled=True)
+        turn.cancel()
         *_, last = updates
         assert "Stopped." in last[shown.status]
         assert not last[shown.cancel]["visible"]
+        (late,) = handlers.maps(first, None, turn, 0, None, [], [], ["rise"])  # which was waiting
+        assert "Stopped." in late[shown.status]
     else:
         updates.close()
     thread.join(20)

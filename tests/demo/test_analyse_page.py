@@ -14,6 +14,7 @@ pytest.importorskip("gradio", reason="the app needs the extra `demo`")
 import gradio as gr
 
 from cxr_estimator import trust
+from cxr_estimator.attribution._types import SPEEDS
 from cxr_estimator.demo._analyse_events import _Page
 from cxr_estimator.demo._analyse_parts import Controls, Results
 from cxr_estimator.demo._analysis import N_COPIES, Question, explain
@@ -227,6 +228,7 @@ def test_break_it(case):
 def handlers(app):
     """The handlers, whose components are mere keys."""
     controls = Controls(**{name: object() for name in Controls._fields})
+    controls = controls._replace(methods={speed: object() for speed in SPEEDS})
     return _Page(app, controls, Results(**{name: object() for name in Results._fields}))
 
 

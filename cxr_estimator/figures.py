@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "DPI", "READING", "colormap", "decision", "draw_methods", "heatmap", "overlay", "plot_benchmark", "plot_comparison",
-    "plot_deletion", "plot_explanation", "plot_methods", "rgb",
+    "DPI", "READING", "WITHHELD", "colormap", "decision", "draw_methods", "heatmap", "overlay", "plot_benchmark",
+    "plot_comparison", "plot_deletion", "plot_explanation", "plot_methods", "rgb",
 ]  # fmt: skip
 
 # Both stay readable with colour-vision deficiency; "jet" is there for those who must compare with old figures.
 CMAP_UNSIGNED = "inferno"
 CMAP_SIGNED = "PuOr_r"
 _COLUMNS = 6  # of a sheet
+WITHHELD = "withheld: not evidence"  # of a map that is no better than chance
 READING = (
     "Each map on its own scale.",
     "Signed maps: violet against, orange for. Research and education only, not a medical device.",
@@ -91,7 +92,9 @@ def overlay(
     return np.rint(255 * ((1 - alpha) * image / 255.0 + alpha * colours)).astype(np.uint8)
 
 
-def plot_explanation(explanation: Explanation, i: int = 0, *, cmap: str | None = None) -> Figure:
+def plot_explanation(
+    explanation: Explanation, i: int = 0, *, cmap: str | None = None, withheld: str | None = None
+) -> Figure:
     """Return the four-panel figure (150 dpi): radiograph, heat map with colour bar, overlay, prediction details.
 
     Parameters
@@ -101,13 +104,15 @@ def plot_explanation(explanation: Explanation, i: int = 0, *, cmap: str | None =
     i : int, default=0
     cmap : str, optional
         Any colour map of matplotlib, such as "jet"; the default is safe for colour-vision deficiency.
+    withheld : str, optional
+        Why the map is no evidence: it is not drawn then, and the reason stands in its place.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13.6, 4.0), dpi=DPI, layout="constrained")
     axes = figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.05))
     titles = ("Radiograph (as the model sees it)", f"Heat map: {method_title(explanation.method)}", "Overlay")
-    _three_panels(figure, axes, explanation, i, titles, cmap=cmap)
+    _three_panels(figure, axes, explanation, i, titles, withheld=withheld, cmap=cmap)
     _details(axes[3], explanation, i)
     return figure
 
@@ -274,7 +279,7 @@ def _withheld_panel(ax: Axes, reason: str, shape: tuple[int, ...]) -> None:
     """Say in place of a picture of `shape` (h, w) that the map is withheld, and why."""
     ax.imshow(np.full((*shape, 3), 238, dtype=np.uint8))
     height, width = shape
-    write(ax, width / 2, height * 0.28, "withheld: not evidence", ha="center", fontsize=10, fontweight="bold")
+    write(ax, width / 2, height * 0.28, WITHHELD, ha="center", fontsize=10, fontweight="bold")
     text = textwrap.fill(reason, 38, max_lines=8, placeholder=" …")
     write(ax, width / 2, height * 0.36, text, ha="center", va="top", fontsize=8.5, linespacing=1.4)
 

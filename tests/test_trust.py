@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cxr_estimator import CXRClassifier, trust
-from cxr_estimator.attribution import METHODS
+from cxr_estimator.attribution import METHODS, Problem
 from cxr_estimator.errors import InvalidParameterError, InvalidTypeError
 from cxr_estimator.metrics import Context, measure
 from cxr_estimator.trust import (
@@ -358,3 +358,11 @@ def test_the_progress_stops_it(fitted, phantoms):
 def test_at_least_one_copy_is_needed(fitted, phantoms, n_references):
     with pytest.raises(InvalidParameterError, match="'n_references' parameter of examine"):
         list(examine(fitted, phantoms.X[:2], ["grad_cam"], n_references=n_references))
+
+
+def test_what_all_curves_share_is_evaluated_once(fitted, phantoms, monkeypatch):
+    """Nothing hidden is the image itself, and all hidden is the same for each of the 1 + 2 orders."""
+    seen, logits_of = [], Problem.logits_of
+    monkeypatch.setattr(Problem, "logits_of", lambda self, x: seen.append(len(x)) or logits_of(self, x))
+    list(examine(fitted, phantoms.X[:1], ["grad_cam"], n_references=2, steps=4))
+    assert sum(seen) == 3 * 3 + 1

@@ -25,14 +25,14 @@ def card_html(text: str) -> str:
 
     Links lead to web pages alone, and tell them nothing of this one; the metadata at the beginning is left out.
     """
-    return f'<div class="cxr-card">{_renderer().render(_METADATA.sub("", text, count=1))}</div>'
+    return f'<div class="cxr-model-card">{_renderer().render(_METADATA.sub("", text, count=1))}</div>'
 
 
 def model_html(served: Served) -> str:
     """Return the card of a model, or that there is none."""
     if served.card.strip():
         return card_html(served.card)
-    return f'<div class="cxr-card"><p>The model {html.escape(served.name)} has no card.</p></div>'
+    return f'<div class="cxr-model-card"><p>The model {html.escape(served.name)} has no card.</p></div>'
 
 
 def data_text() -> Markdown:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from html import escape
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from cxr_estimator._figure_style import method_title
 from cxr_estimator.attribution._types import SPEEDS
-from cxr_estimator.demo._analyse_parts import Controls, Results, notice, settings_for
+from cxr_estimator.demo._analyse_parts import Controls, Results, settings_for
 from cxr_estimator.demo._analysis import OWN_POINT, Progress, Question, Shown, explain
-from cxr_estimator.demo._background import Background
-from cxr_estimator.demo._case import Case, Turn, current, judged, steps
+from cxr_estimator.demo._background import Background, Stopped
+from cxr_estimator.demo._case import Case, current, judged, steps
 from cxr_estimator.demo._downloads import write_files
-from cxr_estimator.demo._examples import write_example
-from cxr_estimator.demo._shared import MODEL_QUEUE, App, told
+from cxr_estimator.demo._examples import example_file
+from cxr_estimator.demo._running import Turn
+from cxr_estimator.demo._shared import App, computing, told
 from cxr_estimator.demo._uploads import read_upload
 from cxr_estimator.demo._view import Look, view_of
-from cxr_estimator.demo._words import html, verdict
+from cxr_estimator.demo._words import html, notice, verdict
 from cxr_estimator.errors import CXRError
 from cxr_estimator.images import DecodedImage
 
@@ -42,10 +41,9 @@ def connect(app: App, controls: Controls, results: Results) -> list[Any]:
     """
     page = _Page(app, controls, results)
     private: dict[str, Any] = {"api_visibility": "private"}
-    # not `queue=False`, which the app refuses, as everything that does not wait in line
-    at_once: dict[str, Any] = {**private, "concurrency_limit": None, "show_progress": "hidden"}
+    at_once: dict[str, Any] = {**private, "queue": False, "show_progress": "hidden"}
     latest: dict[str, Any] = {**private, "trigger_mode": "always_last"}
-    computes: dict[str, Any] = {**latest, "concurrency_id": MODEL_QUEUE, "concurrency_limit": app.settings.at_once}
+    computes: dict[str, Any] = {**latest, **computing(app)}
     shown, methods = results, list(controls.methods.values())
     shown.due.change(
         told(page.maps),
@@ -105,12 +103,7 @@ class _Page:
 
     def taker(self, title: str) -> Any:
         """Return a handler that takes an example for an upload."""
-
-        def take() -> Iterator[tuple[int, str]]:
-            with tempfile.TemporaryDirectory() as folder:
-                yield next(_NUMBERS), str(write_example(title, folder))  # gradio copies it before the folder goes
-
-        return take
+        return lambda: (next(_NUMBERS), example_file(title))
 
     def choose_model(self, name: str) -> list[Any]:
         """Offer what the chosen model can do; its first operating point is taken, not a cut-off of one's own."""
@@ -170,13 +163,13 @@ class _Page:
         for number, group in enumerate(todo):
             said = f"Computing {', '.join(map(method_title, group))} ({number + 1} of {len(todo)})"
             yield {shown.status: notice(said, share=0.0), shown.cancel: gr.update(visible=True)}
-            with Background(partial(_explained, case, image, group)) as work:
-                for share in work:
-                    if turn.number != due:
-                        yield self._idle(case, turn)
-                        return
-                    yield {shown.status: notice(said, share=share)}
-                case = case._replace(shown={**case.shown, **work.result()})
+            try:
+                with Background(partial(_explained, case, image, group)) as work:
+                    for share in turn.watched(work, due):
+                        yield {shown.status: notice(said, share=share)}
+                    case = case._replace(shown={**case.shown, **work.result()})
+            except Stopped:
+                break
             yield self._drawn(case, method)
         yield self._idle(case, turn)
 
@@ -204,11 +197,9 @@ class _Page:
             view.card,
         ]
 
-    def files(self, case: Case | None, mapped: Case | None, *look: Any) -> Iterator[Any]:
+    def files(self, case: Case | None, mapped: Case | None, *look: Any) -> Any:
         """Write the files of the map that is looked at."""
-        with tempfile.TemporaryDirectory() as folder:
-            paths = write_files(current(case, mapped), Look(*look), Path(folder))
-            yield gr.update(value=[str(path) for path in paths], visible=True)  # gradio copies them now
+        return gr.update(value=write_files(current(case, mapped), Look(*look)), visible=True)
 
 
 def _end(turn: Turn) -> None:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import tempfile
+import base64
 from typing import Any, NamedTuple
 
 import gradio as gr
+import numpy as np
+from PIL import Image
 
 from cxr_estimator._figure_style import method_title
-from cxr_estimator.attribution._types import SPEEDS
-from cxr_estimator.demo._analysis import OWN_POINT, PREDICTED, labels_of, methods_of, points_of
-from cxr_estimator.demo._case import DEFAULTS, Turn, on_offer
-from cxr_estimator.demo._examples import EXAMPLES, write_example
+from cxr_estimator.attribution import SPEEDS
+from cxr_estimator.demo._analysis import OWN_POINT, methods_of, methods_on_offer, points_of
+from cxr_estimator.demo._case import DEFAULTS
+from cxr_estimator.demo._controls import first_model, first_point, model_control, radiograph_control, targets
+from cxr_estimator.demo._examples import EXAMPLES, example
 from cxr_estimator.demo._models import Served
-from cxr_estimator.demo._pictures import SIGNED, UNSIGNED
+from cxr_estimator.demo._pictures import SIGNED, UNSIGNED, png
+from cxr_estimator.demo._running import Turn, cancel_button
 from cxr_estimator.demo._shared import App
 from cxr_estimator.demo._view import VIEWS, Look
-from cxr_estimator.demo._words import html, not_offered
+from cxr_estimator.demo._words import not_offered, notice
 
-FILE_TYPES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom"]
 _COSTS = {"fast": "Fast methods", "moderate": "Moderate: about a second", "slow": "Slow: up to a minute"}
+_ICON = 96  # pixels
 WELCOME = "Drop a radiograph, or take a synthetic one: probability, decision and heat maps appear here."
 
 
@@ -82,14 +86,10 @@ class Results(NamedTuple):
 
 def add_controls(app: App) -> Controls:
     """Add what the visitor sets."""
-    upload = gr.File(label="Radiograph (PNG, JPEG, TIFF or DICOM)", file_types=FILE_TYPES, type="filepath", height=130)
+    upload = radiograph_control()
     examples = _examples()
-    served = app.models.get(app.models.names[0])
-    options = settings_for(served)
-    hint = "Or a model on the Hugging Face Hub: user/model" if app.settings.allow_hub else None
-    model = gr.Dropdown(
-        app.models.names, value=served.name, label="Model", info=hint, allow_custom_value=app.settings.allow_hub
-    )
+    options = settings_for(first_model(app))
+    model = model_control(app)
     point = gr.Radio(label="Operating point", **options["point"])
     cut_off = gr.Slider(0.01, 0.99, 0.5, step=0.01, label="Own cut-off (probability)", visible=False)
     target = gr.Dropdown(label="Class to explain", **options["target"])
@@ -107,33 +107,29 @@ def _examples() -> dict[str, gr.Button]:
         "<p class='cxr-small'>No radiograph at hand? These are <b>synthetic</b>: drawn by a program, of nobody.</p>",
         padding=False,
     )
-    with tempfile.TemporaryDirectory() as folder, gr.Row(elem_classes="cxr-examples"):
-        return {
-            title: gr.Button(title, icon=write_example(title, folder), size="sm", min_width=80) for title in EXAMPLES
-        }
+    with gr.Row(elem_classes="cxr-examples"):
+        return {title: gr.Button(title, icon=_icon(title), size="sm", min_width=80) for title in EXAMPLES}
 
 
-def notice(text: str, *, kind: str = "", share: float | None = None) -> str:
-    """Return a line that tells how things stand, with a bar where `share` in [0, 1] is known."""
-    return html("notice", kind=kind, text=text, share=share)
+def _icon(title: str) -> Any:
+    """Return a small picture as part of the page: a file would name a folder of the server, and be swept."""
+    small = Image.fromarray(example(title)).resize((_ICON, _ICON), Image.Resampling.LANCZOS)
+    return {"path": "icon.png", "url": f"data:image/png;base64,{base64.b64encode(png(np.asarray(small))).decode()}"}
 
 
 def settings_for(served: Served) -> dict[str, dict[str, Any]]:
     """Return what the controls offer for a model, and their first values."""
     points = points_of(served.clf)
-    measured = [name for name in points if served.clf.operating_points_[name].sensitivity is not None]
     found: dict[str, dict[str, Any]] = {
         "point": {
             "choices": [*points, OWN_POINT] if points else [],
-            "value": next(iter([*measured, *points]), None),
+            "value": first_point(served),
             "visible": bool(points),
         },
-        "target": {
-            "choices": [("the decided one", PREDICTED), *((label, label) for label in labels_of(served.clf))],
-            "value": PREDICTED,
-        },
+        "target": targets(served),
     }
-    for speed, names in on_offer(served).items():
+    for speed in SPEEDS:
+        names = methods_on_offer(served.clf, (speed,))
         found[speed] = {
             "choices": [(method_title(name), name) for name in names],
             "value": [name for name in names if name in DEFAULTS],
@@ -152,7 +148,7 @@ def add_results(app: App) -> Results:
     verdict = gr.HTML(notice(WELCOME), elem_id="cxr-verdict", padding=False)
     with gr.Row(elem_classes="cxr-progress"):
         status = gr.HTML("", elem_id="cxr-status", padding=False)
-        cancel = gr.Button("Cancel", variant="stop", size="sm", visible=False, elem_id="cxr-cancel", scale=0)
+        cancel = cancel_button(turn, "maps")
     first = Look()
     with gr.Row():
         # any value: what was chosen may be gone when it arrives, and then nothing is shown of it

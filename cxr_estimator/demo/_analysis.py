@@ -12,7 +12,7 @@ import numpy as np
 from cxr_estimator._decisions import said
 from cxr_estimator._outputs import Task
 from cxr_estimator._validation import check_choice, check_number
-from cxr_estimator.attribution import METHODS
+from cxr_estimator.attribution import METHODS, SPEEDS
 from cxr_estimator.demo._models import Served
 from cxr_estimator.errors import DataError
 from cxr_estimator.explanation import Explanation
@@ -24,6 +24,7 @@ from cxr_estimator.trust import TrustCard, examine
 PREDICTED = "predicted"  # the target that follows the decision
 OWN_POINT = "own cut-off"
 N_COPIES = 8  # that give the range: the image itself, and slightly changed ones
+FAST = ("fast",)
 Progress = Callable[[float, int], Any]
 
 
@@ -129,6 +130,12 @@ def methods_of(clf: Any) -> dict[str, str | None]:
         lacks = method.needs_background and clf.background_ is None
         found[name] = "the model keeps no background" if lacks else method.obstacle(clf.model_)
     return found
+
+
+def methods_on_offer(clf: Any, speeds: Sequence[str] = tuple(SPEEDS)) -> list[str]:
+    """Return the methods of these speeds that work on a model, the fast ones first."""
+    works = [name for name, obstacle in methods_of(clf).items() if obstacle is None]
+    return [name for speed in speeds for name in works if METHODS[name].speed == speed]
 
 
 def asking(clf: Any, question: Question) -> Any:

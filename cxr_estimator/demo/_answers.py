@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pandas as pd
+
 from cxr_estimator._figure_style import method_title
 from cxr_estimator._validation import plain
-from cxr_estimator._wording import DISCLAIMER, cell
+from cxr_estimator._wording import DISCLAIMER
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.demo._analysis import Judgement, labels_of, methods_of, points_of
+from cxr_estimator.demo._compare import Compared
 from cxr_estimator.demo._models import Served
+from cxr_estimator.demo._words import verdict
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.metrics import METRICS
+from cxr_estimator.receipts import Replay
 from cxr_estimator.statistics import Estimate
 from cxr_estimator.thresholds import OperatingPoint
 from cxr_estimator.trust import WITHHOLD, TrustCard
@@ -104,21 +109,10 @@ def judgement_answer(judgement: Judgement) -> dict[str, Any]:
 
 
 def meaning(judgement: Judgement) -> str:
-    """Return what the decision means at the operating point, in one to three sentences."""
+    """Return what the page says of the decision: what it rests on, and what is known of the operating point."""
     if judgement.is_refused:
         return "This image is too unlike those the model knows: no probability, decision or map is given."
-    if judgement.threshold is None:
-        found = ", ".join(judgement.decided) or "none of the labels"
-        return f"Decided: {found}. No operating point with a measured sensitivity is involved."
-    label = str(judgement.served.clf.pos_label_)
-    text = f"{label} is decided from a probability of {judgement.threshold:.1%} on."
-    point = judgement.point
-    if point is None or point.sensitivity is None or point.specificity is None:
-        return f"{text} Sensitivity and specificity were not measured at this cut-off."
-    return (
-        f"{text} On the {point.n_images:,} images that chose it, sensitivity was {cell(point.sensitivity)} and "
-        f"specificity {cell(point.specificity)}; on other images expect less, and elsewhere maybe much less."
-    )
+    return " ".join(verdict(judgement).sentences)
 
 
 def map_answer(made: Explanation, card: TrustCard | None) -> dict[str, Any]:
@@ -138,6 +132,29 @@ def map_answer(made: Explanation, card: TrustCard | None) -> dict[str, Any]:
             "trust_card": None if card is None else _card(card),
         }
     )
+
+
+def compared_answer(found: Compared) -> dict[str, Any]:
+    """Return what two models say of an image, and how alike their maps are."""
+    agreement = {} if found.found is None else {name: one[0] for name, one in found.found.agreement.items()}
+    return finite(
+        {
+            "sentences": found.sentences,
+            "judgements": [judgement_answer(one) for one in found.judgements],
+            "explanations": [map_answer(*one) for one in found.shown or ()],
+            "agreement": agreement,
+        }
+    )
+
+
+def replay_answer(found: Replay) -> dict[str, Any]:
+    """Return what the repetition of an explanation came to."""
+    return finite({**vars(found), "differences": [one._asdict() for one in found.differences]})
+
+
+def records(found: pd.DataFrame) -> dict[str, Any]:
+    """Return the rows of a table."""
+    return {"rows": finite(found.to_dict("records"))}
 
 
 def _card(card: TrustCard) -> dict[str, Any]:

@@ -17,10 +17,9 @@ from cxr_estimator.demo import _about_tab, _analyse_tab, _api, _batch_tab, _benc
 from cxr_estimator.demo._folder import private_folder, sweeping
 from cxr_estimator.demo._guard import Guard
 from cxr_estimator.demo._models import Models
-from cxr_estimator.demo._pages_style import PAGES_CSS
 from cxr_estimator.demo._settings import Settings
 from cxr_estimator.demo._shared import App
-from cxr_estimator.demo._style import CSS, HEAD, THEME
+from cxr_estimator.demo._style import CSS, THEME
 from cxr_estimator.errors import DataError
 
 TITLE = "cxr_estimator: chest radiographs, classified and explained"
@@ -99,8 +98,7 @@ def launch(
         "share": False,
         "show_error": False,  # messages are made for visitors; what is unforeseen stays in the log
         "theme": THEME,
-        "css": CSS + PAGES_CSS,
-        "head": HEAD,
+        "css": CSS,
         "quiet": True,
     }
     _end_when_told()

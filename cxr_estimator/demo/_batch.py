@@ -8,18 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from cxr_estimator._figure_style import short
 from cxr_estimator._outputs import Task
 from cxr_estimator._validation import check_choice
-from cxr_estimator.demo._analysis import Judgement, Progress, Question, Shown, explain, judge
+from cxr_estimator.demo._analysis import Judgement, Progress, Question, explain, judge, methods_on_offer
 from cxr_estimator.demo._archives import REST, Limits, Member, count, is_archive, members
 from cxr_estimator.demo._models import Served
-from cxr_estimator.demo._offers import methods_on_offer
+from cxr_estimator.demo._pictures import overlaid, radiograph
 from cxr_estimator.demo._uploads import read_content
 from cxr_estimator.errors import DataError, ImageError
-from cxr_estimator.figures import overlay
 from cxr_estimator.images import as_images
 from cxr_estimator.trust import SHOW, WARN, WITHHOLD
 
@@ -28,7 +26,7 @@ ORDER = (
     "Least trusted first: images unlike those of training, then heat maps that are withheld, shown with a warning, and "
     "shown; within each, the smallest gain first. Refused images and files that cannot be read stand at the end."
 )
-_PICTURE = 256  # pixels of the longer side
+_PICTURE = 320  # pixels of the longer side
 
 
 class Row(NamedTuple):
@@ -52,7 +50,7 @@ class Row(NamedTuple):
     reason : str
         Why a file was not judged, or what is unusual about it.
     picture : ndarray (H, W, 3) uint8, or None
-        The overlay, at most 256 pixels long; the radiograph alone where the map is withheld.
+        The overlay, at most 320 pixels long; where the map is withheld, the words that say so.
     """
 
     name: str
@@ -243,7 +241,7 @@ def _row(served: Served, member: Member, question: Question, method: str, tell: 
         shown.card.verdict,
         shown.card.gain,
         check if judgement.is_unusual else "",
-        _picture(shown),
+        overlaid(radiograph(served, image, longest=_PICTURE), shown, cmap=None, opacity=0.5, show_withheld=False),
     )
 
 
@@ -251,13 +249,3 @@ def label_of(judgement: Judgement) -> str:
     """Return the class whose probability stands for the whole: the positive one, or else the explained one."""
     clf = judgement.served.clf
     return str(clf.pos_label_ if clf.task_ is Task.BINARY else judgement.label)
-
-
-def _picture(shown: Shown) -> np.ndarray:
-    """Return the overlay in the proportions of the original; the radiograph alone where the map is withheld."""
-    opacity = 0.0 if shown.card.verdict == WITHHOLD else 0.5
-    (geometry,) = shown.explanation.geometry
-    content = overlay(shown.explanation, 0, opacity=opacity)[geometry.target.slices]
-    scale = _PICTURE / max(geometry.source.height, geometry.source.width)
-    width, height = (max(1, round(scale * side)) for side in (geometry.source.width, geometry.source.height))
-    return np.asarray(Image.fromarray(content).resize((width, height), Image.Resampling.BICUBIC))

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 import pandas as pd
 
-from cxr_estimator.demo._analysis import Question, points_of
+from cxr_estimator.demo._analysis import FAST, Question, points_of
 from cxr_estimator.demo._archives import Limits
-from cxr_estimator.demo._background import Background
+from cxr_estimator.demo._background import Background, Stopped
 from cxr_estimator.demo._batch import ORDER, Row, caption, csv_of, judge_batch, number_of_files, ranked, table
-from cxr_estimator.demo._card_text import SIGNS
-from cxr_estimator.demo._controls import method_control, model_controls, progress_bar
-from cxr_estimator.demo._offers import FAST
-from cxr_estimator.demo._running import cancel_button, run_button
+from cxr_estimator.demo._controls import csv_button, csv_file, method_control, model_controls
+from cxr_estimator.demo._examples import phantom_files
+from cxr_estimator.demo._folder import new_file
+from cxr_estimator.demo._running import Turn, cancel_button, run_button
 from cxr_estimator.demo._settings import MEBIBYTE, Settings
 from cxr_estimator.demo._shared import App, told
-from cxr_estimator.demo._synthetic import write_phantoms
+from cxr_estimator.demo._words import marked, notice
 
 _NUMBERS = ("probability", "low", "high", "gain")
 _WIDTHS: list[str | int] = ["140px", "80px", "105px", "100px", "60px", "60px", "110px", "65px", "195px"]
 
 
 class _Page(NamedTuple):
-    stop: gr.State
+    turn: gr.State
     uploads: gr.File
     example: gr.Button
     model: gr.Dropdown
@@ -47,19 +44,18 @@ def add(app: App) -> None:
     page = _laid_out(app)
 
     @told
-    def judge_all(paths: list[str] | None, name: str, point: str | None, method: str) -> Iterator[Any]:
-        yield from _judged(app, paths or [], name, Question(point=point or None), method)
+    def judge_all(turn: Turn, paths: list[str] | None, name: str, point: str | None, method: str) -> Iterator[Any]:
+        yield from _judged(app, turn, paths or [], name, Question(point=point or None), method)
 
-    inputs = [page.uploads, page.model, page.point, page.method]
-    outputs = [page.stop, page.status, page.rows, page.download, page.gallery]
-    run_button(app, page.run, judge_all, inputs, outputs, status=page.status)
-    cancel_button(page.cancel, page.stop)
+    inputs = [page.turn, page.uploads, page.model, page.point, page.method]
+    outputs = [page.status, page.rows, page.download, page.gallery]
+    run_button(app, page.run, page.cancel, judge_all, inputs, outputs, page.status)
     page.example.click(_examples, None, page.uploads, api_visibility="private")
 
 
 def _laid_out(app: App) -> _Page:
     gr.Markdown(_introduction(app.settings))
-    stop = gr.State(None, time_to_live=app.settings.keep_seconds)
+    turn = gr.State(Turn())
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             uploads = gr.File(label="Files", file_count="multiple", type="filepath", height=180)
@@ -67,9 +63,9 @@ def _laid_out(app: App) -> _Page:
             model, point = model_controls(app)
             method = method_control(app, model, speeds=FAST)
             run = gr.Button("Judge all", variant="primary")
-            cancel = gr.Button("Cancel", elem_id="cancel-batch")
-        with gr.Column(scale=3, min_width=320):
-            status = gr.HTML(progress_bar(0, "Nothing judged yet."), elem_id="batch-status")
+        with gr.Column(scale=3, min_width=300):
+            status = gr.HTML(notice("Nothing judged yet."), elem_id="batch-status", padding=False)
+            cancel = cancel_button(turn, "batch")
             gr.Markdown(f"{ORDER} Click on the head of a column to sort by it.")
             rows = gr.Dataframe(
                 _for_people([]),
@@ -83,7 +79,7 @@ def _laid_out(app: App) -> _Page:
                 column_widths=_WIDTHS,
                 buttons=["fullscreen"],
             )
-            download = gr.DownloadButton("Download the table (CSV)", interactive=False, elem_id="batch-csv")
+            download = csv_button("batch")
             gr.Markdown("#### Heat maps, the least trusted first")
             gallery = gr.Gallery(
                 label="Heat maps, the least trusted first",
@@ -97,50 +93,44 @@ def _laid_out(app: App) -> _Page:
                 elem_id="batch-gallery",
                 elem_classes="cxr-gallery",
             )
-    return _Page(stop, uploads, example, model, point, method, run, cancel, status, rows, download, gallery)
+    return _Page(turn, uploads, example, model, point, method, run, cancel, status, rows, download, gallery)
 
 
-def _judged(app: App, paths: list[str], name: str, question: Question, method: str) -> Iterator[Any]:
-    """Yield stop, status, rows, download and gallery as the work goes on."""
-    asked, rows, seen = threading.Event(), list[Row](), 0
-    yield asked, progress_bar(0, "Reading the files …"), _for_people([]), _no_csv(), gr.update(visible=False)
+def _judged(app: App, turn: Turn, paths: list[str], name: str, question: Question, method: str) -> Iterator[Any]:
+    """Yield status, rows, download and gallery as the work goes on."""
+    number, rows, seen = turn.begin(), list[Row](), 0
+    yield notice("Reading the files …", share=0), _for_people([]), csv_file("batch", None), gr.update(visible=False)
     served, limits = app.models.get(name), Limits.of(app.settings)
     total = number_of_files(paths, limits)
 
     def work(progress: Any) -> list[Row]:
         return judge_batch(served, paths, question, method, limits, on_row=rows.append, progress=progress)
 
-    with Background(work) as running:
-        for share in running:
-            if asked.is_set():
-                break
-            done = len(rows)
-            fresh = _for_people(rows[:done]) if done > seen else gr.skip()
-            seen = done
-            yield gr.skip(), progress_bar(share, f"{done} of {total} files"), fresh, gr.skip(), gr.skip()
-        else:
+    try:
+        with Background(work) as running:
+            for share in turn.watched(running, number):
+                done = len(rows)
+                fresh = _for_people(rows[:done]) if done > seen else gr.skip()
+                seen = done
+                yield notice(f"{done} of {total} files", share=share), fresh, gr.skip(), gr.skip()
             running.result()
-    if asked.is_set():
-        bar = progress_bar(len(rows) / max(total, 1), f"Cancelled after {len(rows)} of {total} files.")
+    except Stopped:
+        if not turn.is_cancelled:
+            return
+        said = f"Cancelled after {len(rows)} of {total} files."
     else:
-        judged = sum(row.is_judged for row in rows)
-        bar = progress_bar(1, f"Done: {judged} of {len(rows)} files judged.")
-    asked.set()
-    with tempfile.TemporaryDirectory() as folder:
-        csv = Path(folder) / "batch.csv"
-        # which outlives what the page shows
-        point = question.point or next(iter(points_of(served.clf)), "")
-        asked_for = {"model": served.name, "revision": served.revision or "", "point": point, "method": method}
-        csv.write_bytes(csv_of(table(ranked(rows)).assign(**asked_for)))
-        download = gr.update(value=str(csv), interactive=bool(rows))
-        yield gr.skip(), bar, _labelled(rows), download, _pictures(rows)
+        said = f"Done: {sum(row.is_judged for row in rows)} of {len(rows)} files judged."
+    # which outlives what the page shows
+    point = question.point or next(iter(points_of(served.clf)), "")
+    asked_for = {"model": served.name, "revision": served.revision or "", "point": point, "method": method}
+    csv = csv_of(table(ranked(rows)).assign(**asked_for)) if rows else None
+    yield notice(said), _labelled(rows), csv_file("batch", csv), _pictures(rows)
 
 
-def _examples() -> Iterator[list[str]]:
-    with tempfile.TemporaryDirectory() as folder:
-        broken = Path(folder) / "synthetic_broken.png"
-        broken.write_bytes(b"\x89PNG\r\n\x1a\n and nothing else")
-        yield [*write_phantoms(folder, 6), str(broken)]
+def _examples() -> list[str]:
+    broken = new_file("synthetic_broken.png")
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n and nothing else")
+    return [*phantom_files(6), str(broken)]
 
 
 def _introduction(settings: Settings) -> str:
@@ -155,7 +145,7 @@ def _introduction(settings: Settings) -> str:
 def _for_people(rows: Sequence[Row]) -> pd.DataFrame:
     """Return the rows in order, with verdicts that do not rest on colour, and numbers of few digits."""
     found = table(ranked(rows))
-    found["heat map"] = [SIGNS.get(verdict, "") for verdict in found["heat map"]]
+    found["heat map"] = [marked(verdict) for verdict in found["heat map"]]
     del found["class"]  # stands above the table
     for name in _NUMBERS:
         found[name] = found[name].round(3)
@@ -167,10 +157,6 @@ def _labelled(rows: Sequence[Row]) -> Any:
     labels = {row.label for row in rows if row.is_judged}
     of = labels.pop() if len(labels) == 1 else "the explained class"
     return gr.update(value=_for_people(rows), label=f"Results: probability of {of}")
-
-
-def _no_csv() -> Any:
-    return gr.update(value=None, interactive=False)
 
 
 def _pictures(rows: Sequence[Row]) -> Any:

@@ -18,10 +18,9 @@ from cxr_estimator._validation import check_choice, check_number
 from cxr_estimator._wording import words
 from cxr_estimator.benchmark import benchmark_images, metrics_of, summary
 from cxr_estimator.datasets.phantom import make_phantoms
-from cxr_estimator.demo._analysis import PREDICTED, Progress, labels_of
+from cxr_estimator.demo._analysis import PREDICTED, Progress, labels_of, methods_on_offer
 from cxr_estimator.demo._archives import Limits, Member, is_archive, members
 from cxr_estimator.demo._models import Served
-from cxr_estimator.demo._offers import methods_on_offer
 from cxr_estimator.demo._uploads import read_content
 from cxr_estimator.errors import DataError
 from cxr_estimator.images import has_dicom_name

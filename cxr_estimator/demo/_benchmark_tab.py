@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import tempfile
-import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 import pandas as pd
-from PIL import Image
 
 from cxr_estimator._figure_style import method_title
 from cxr_estimator._wording import escaped, words
+from cxr_estimator.demo._analysis import methods_on_offer
 from cxr_estimator.demo._archives import Limits
-from cxr_estimator.demo._background import Background
+from cxr_estimator.demo._background import Background, Stopped
 from cxr_estimator.demo._batch import csv_of
 from cxr_estimator.demo._benchmark import (
     CAUTION,
@@ -33,17 +29,20 @@ from cxr_estimator.demo._benchmark import (
     wide,
 )
 from cxr_estimator.demo._controls import (
+    csv_button,
+    csv_file,
+    figure_image,
     first_model,
     method_choices,
     model_control,
     on_model,
-    progress_bar,
     target_control,
 )
 from cxr_estimator.demo._models import Served
-from cxr_estimator.demo._offers import methods_on_offer
-from cxr_estimator.demo._running import cancel_button, run_button
+from cxr_estimator.demo._pictures import pixels
+from cxr_estimator.demo._running import Turn, cancel_button, run_button
 from cxr_estimator.demo._shared import App, told
+from cxr_estimator.demo._words import notice
 from cxr_estimator.figures import plot_benchmark
 from cxr_estimator.metrics import METRICS
 
@@ -51,7 +50,7 @@ PHANTOMS, UPLOAD = "phantoms", "upload"
 
 
 class _Page(NamedTuple):
-    stop: gr.State
+    turn: gr.State
     model: gr.Dropdown
     source: gr.Radio
     upload: gr.File
@@ -74,7 +73,7 @@ def add(app: App) -> None:
 
     @told
     def measure(
-        name: str, source: str, path: str | None, n: float, target: str, methods: list[str], metrics: list[str]
+        turn: Turn, name: str, source: str, path: Any, n: float, target: str, methods: list[str], metrics: list[str]
     ) -> Iterator[Any]:
         served = app.models.get(name)
         images = (
@@ -82,7 +81,7 @@ def add(app: App) -> None:
             if source == UPLOAD
             else contextlib.nullcontext(phantom_images(served, int(n)))
         )
-        yield from _measured(served, images, methods, metrics, target)
+        yield from _measured(turn, served, images, methods, metrics, target)
 
     @told
     def follow_model(name: str) -> Any:
@@ -92,10 +91,9 @@ def add(app: App) -> None:
     def follow_source(source: str, metrics: list[str]) -> Any:
         return gr.update(visible=source == UPLOAD), gr.update(**_metrics(source, metrics))
 
-    inputs = [page.model, page.source, page.upload, page.n, page.target, page.methods, page.metrics]
-    outputs = [page.stop, page.status, page.notes, page.table, page.figure, page.download]
-    run_button(app, page.run, measure, inputs, outputs, status=page.status)
-    cancel_button(page.cancel, page.stop)
+    inputs = [page.turn, page.model, page.source, page.upload, page.n, page.target, page.methods, page.metrics]
+    outputs = [page.status, page.notes, page.table, page.figure, page.download]
+    run_button(app, page.run, page.cancel, measure, inputs, outputs, page.status)
     on_model(app, page.model, follow_model, page.methods)
     page.source.change(
         follow_source, [page.source, page.metrics], [page.upload, page.metrics], queue=False, api_visibility="private"
@@ -107,16 +105,17 @@ def _laid_out(app: App) -> _Page:
         "Which method explains this model best? Each is measured on the same images; faithfulness is the gain over "
         f"the same maps moved elsewhere. **{CAUTION}**"
     )
+    turn = gr.State(Turn())
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             controls = _controls(app)
-        with gr.Column(scale=3, min_width=320):
-            results = _results()
-    return _Page(gr.State(None, time_to_live=app.settings.keep_seconds), *controls, *results)
+        with gr.Column(scale=3, min_width=300):
+            results = _results(turn)
+    return _Page(turn, *controls, *results)
 
 
 def _controls(app: App) -> tuple[Any, ...]:
-    """Add what is asked for: model, source, upload, n, target, methods, metrics, run and cancel."""
+    """Add what is asked for: model, source, upload, n, target, methods, metrics and run."""
     model = model_control(app)
     source = gr.Radio(
         [("Phantoms: synthetic, the finding's place known", PHANTOMS), ("A zip file of mine", UPLOAD)],
@@ -137,12 +136,13 @@ def _controls(app: App) -> tuple[Any, ...]:
     methods = gr.Dropdown(label="Methods", multiselect=True, **_methods(first_model(app)))
     metrics = gr.Dropdown(label="Metrics", multiselect=True, **_metrics(PHANTOMS, list(DEFAULT_METRICS)))
     run_it = gr.Button("Measure", variant="primary")
-    return model, source, upload, n, target, methods, metrics, run_it, gr.Button("Cancel", elem_id="cancel-benchmark")
+    return model, source, upload, n, target, methods, metrics, run_it
 
 
-def _results() -> tuple[Any, ...]:
-    """Add what is shown: status, notes, table, figure and download."""
-    status = gr.HTML(progress_bar(0, "Nothing measured yet."), elem_id="benchmark-status")
+def _results(turn: gr.State) -> tuple[Any, ...]:
+    """Add what is shown: cancel, status, notes, table, figure and download."""
+    status = gr.HTML(notice("Nothing measured yet."), elem_id="benchmark-status", padding=False)
+    cancel = cancel_button(turn, "benchmark")
     notes = gr.Markdown()
     table = gr.Dataframe(
         _empty(),
@@ -153,69 +153,49 @@ def _results() -> tuple[Any, ...]:
         elem_classes="cxr-table",
         buttons=["fullscreen"],
     )
-    figure = gr.Image(
-        label="Heat table",
-        show_label=False,
-        format="png",
-        interactive=False,
-        visible=False,
-        elem_classes="cxr-figure",
-        buttons=["download", "fullscreen"],
-    )
-    download = gr.DownloadButton("Download the table (CSV)", interactive=False, elem_id="benchmark-csv")
-    return status, notes, table, figure, download
+    return cancel, status, notes, table, figure_image("Heat table"), csv_button("benchmark")
 
 
 def _measured(
+    turn: Turn,
     served: Served,
     source: contextlib.AbstractContextManager[Images],
     methods: list[str],
     metrics: list[str],
     target: str,
 ) -> Iterator[Any]:
-    """Yield stop, status, notes, table, figure and download as the work goes on."""
-    asked, tables, seen = threading.Event(), list[pd.DataFrame](), 0
-    yield asked, progress_bar(0, "Reading the images …"), "", _empty(), *_nothing()
+    """Yield status, notes, table, figure and download as the work goes on."""
+    number, tables, seen, of = turn.begin(), list[pd.DataFrame](), 0, len(methods)
+    yield notice("Reading the images …", share=0), "", _empty(), *_drawn(None)
     with source as images:
 
         def work(progress: Any) -> pd.DataFrame:
             return run(served, images, methods, metrics, target=target, on_table=tables.append, progress=progress)
 
-        notes = _notes(images)
-        with Background(work) as running:
-            for share in running:
-                if asked.is_set():
-                    break
-                done = len(tables)
-                fresh = wide(tables[-1]) if done > seen else gr.skip()
-                seen = done
-                said = f"{done} of {len(methods)} methods, {share:.0%}"
-                yield gr.skip(), progress_bar(share, said), notes, fresh, gr.skip(), gr.skip()
-            else:
+        notes, said = _notes(images), "Done"
+        try:
+            with Background(work) as running:
+                for share in turn.watched(running, number):
+                    done = len(tables)
+                    fresh = wide(tables[-1]) if done > seen else gr.skip()
+                    seen = done
+                    yield notice(f"{done} of {of} methods", share=share), notes, fresh, gr.skip(), gr.skip()
                 running.result()
-    finished = not asked.is_set()
-    asked.set()
-    yield from _ended(tables, len(methods), finished=finished)
+        except Stopped:
+            if not turn.is_cancelled:
+                return
+            said = "Cancelled"
+    table = tables[-1] if tables else None
+    fresh = gr.skip() if table is None else wide(table)
+    yield notice(f"{said}: {len(tables)} of {of} methods measured."), gr.skip(), fresh, *_drawn(table)
 
 
-def _ended(tables: list[pd.DataFrame], n_methods: int, *, finished: bool) -> Iterator[Any]:
-    """Yield what there is when the work has ended, by itself or because somebody wished it."""
-    said = "Done" if finished else "Cancelled"
-    bar = progress_bar(len(tables) / max(n_methods, 1), f"{said}: {len(tables)} of {n_methods} methods measured.")
-    if not tables:
-        yield gr.skip(), bar, gr.skip(), gr.skip(), *_nothing()
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        csv = Path(folder) / "benchmark.csv"
-        csv.write_bytes(csv_of(tables[-1]))
-        picture = gr.update(value=_drawn(tables[-1]), visible=True, alt_text=_alternative(tables[-1]))
-        yield gr.skip(), bar, gr.skip(), wide(tables[-1]), picture, gr.update(value=str(csv), interactive=True)
-
-
-def _drawn(table: pd.DataFrame) -> Image.Image:
-    buffer = io.BytesIO()
-    plot_benchmark(table).savefig(buffer, format="png")
-    return Image.open(buffer)
+def _drawn(table: pd.DataFrame | None) -> tuple[Any, Any]:
+    """Return the updates of figure and file; None for neither."""
+    if table is None:
+        return gr.update(value=None, visible=False), csv_file("benchmark", None)
+    picture = gr.update(value=pixels(plot_benchmark(table)), visible=True, alt_text=_alternative(table))
+    return picture, csv_file("benchmark", csv_of(table))
 
 
 def _alternative(table: pd.DataFrame) -> str:
@@ -250,8 +230,3 @@ def _metrics(source: str, taken: list[str]) -> dict[str, Any]:
 
 def _empty() -> pd.DataFrame:
     return pd.DataFrame({"method": []})
-
-
-def _nothing() -> tuple[Any, Any]:
-    """Return no figure and no file."""
-    return gr.update(value=None, visible=False), gr.update(value=None, interactive=False)

@@ -9,17 +9,17 @@ import gradio as gr
 
 from cxr_estimator._figure_style import method_title
 from cxr_estimator.attribution import METHODS
-from cxr_estimator.demo._analyse_parts import Results, notice
+from cxr_estimator.demo._analyse_parts import Results
 from cxr_estimator.demo._analysis import explain, judge
 from cxr_estimator.demo._breaking import broken
-from cxr_estimator.demo._case import LONGEST, SHORTEST, Case, current
-from cxr_estimator.demo._shared import MODEL_QUEUE, App, told
+from cxr_estimator.demo._case import Case, current
+from cxr_estimator.demo._pictures import radiograph
+from cxr_estimator.demo._shared import App, computing, told
 from cxr_estimator.demo._uploads import read_upload
 from cxr_estimator.demo._view import Look, laid_over
-from cxr_estimator.demo._words import described, html, verdict
+from cxr_estimator.demo._words import described, html, notice, verdict
 from cxr_estimator.errors import DataError
 from cxr_estimator.images import DecodedImage
-from cxr_estimator.preprocessing import picture
 
 _FALLBACK = "grad_cam"  # where the chosen method is slow: a slider should answer soon
 _EMPTY = "Move a slider: the probability and the heat map follow."
@@ -99,12 +99,10 @@ def connect(app: App, panel: Panel, results: Results, asks: list[Any]) -> None:
         "fn": told(change),
         "inputs": [*results.cases, *sliders, panel.marker, *results.look],
         "outputs": [panel.said, panel.before, panel.after],
-        "concurrency_id": MODEL_QUEUE,
-        "concurrency_limit": app.settings.at_once,
         "show_progress": "minimal",
         "show_progress_on": panel.said,
         "trigger_mode": "always_last",
-        "api_visibility": "private",
+        **computing(app),
     }
     gr.on([*(slider.input for slider in sliders), panel.marker.input], **listening)
     reset.success(**listening)
@@ -130,10 +128,7 @@ def break_case(case: Case | None, method: str | None, **changes: Any) -> Broken:
         said = judge(served, one, fixed)
         shown = case.shown.get(name) if one is image else None
         maps = {name: shown} if shown is not None else {} if said.is_refused else explain(said, one, [name])
-        small = picture(
-            one, longest=LONGEST // 2, shortest=SHORTEST // 2, intensity=served.clf.preprocessing_.intensity
-        )
-        found.append(Case(case.path, said, small, maps, (name,)))
+        found.append(Case(case.path, said, radiograph(served, one, longest=512), maps, (name,)))
     return Broken(found[0], found[1], name)
 
 

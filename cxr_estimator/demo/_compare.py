@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cxr_estimator._wording import Markdown, markdown_rows
+import numpy as np
+
 from cxr_estimator.comparison import Comparison, compare_explanations
 from cxr_estimator.demo._analysis import (
     PREDICTED,
@@ -17,6 +18,10 @@ from cxr_estimator.demo._analysis import (
     labels_of,
 )
 from cxr_estimator.demo._models import Served
+from cxr_estimator.demo._pictures import pixels
+from cxr_estimator.demo._words import marked
+from cxr_estimator.errors import DataError
+from cxr_estimator.figures import plot_comparison
 from cxr_estimator.images import DecodedImage
 from cxr_estimator.trust import WITHHOLD
 
@@ -129,9 +134,9 @@ def decided(judgement: Judgement) -> str:
     return ", ".join(judgement.decided) or "none of the findings"
 
 
-def side_by_side(compared: Compared, points: tuple[str | None, str | None]) -> Markdown:
-    """Return a table of what both models say."""
-    rows = []
+def side_by_side(compared: Compared, points: tuple[str | None, str | None]) -> list[list[str]]:
+    """Return a table of what both models say: its head, then its rows."""
+    rows = [["", "Model A", "Model B"]]
     target = None if compared.found is None else str(compared.found.target[0])
     first, second = compared.judgements
     rows.append(["model", first.served.name, second.served.name])
@@ -143,22 +148,38 @@ def side_by_side(compared: Compared, points: tuple[str | None, str | None]) -> M
     if any(decide):
         rows.append(["positive from", *decide])
     if compared.shown is not None:
-        rows.append(["heat map", *(one.card.verdict for one in compared.shown)])
+        rows.append(["heat map", *(marked(one.card.verdict) for one in compared.shown)])
         rows.append(["gain over moved copies", *(f"{one.card.gain:+.3f}" for one in compared.shown)])
-    return markdown_rows(["", "Model A", "Model B"], rows)
+    return rows
 
 
-def agreement(compared: Compared) -> Markdown:
-    """Return a table of how alike the maps are; empty without maps."""
+def agreement(compared: Compared) -> list[list[str]]:
+    """Return a table of how alike the maps are: its head, then its rows; empty without maps."""
     if compared.found is None:
-        return Markdown("")
-    rows = []
+        return []
+    height, width = compared.found.shapes[0]
+    rows = [["Agreement of the maps", "Value", f"At {width} x {height} pixels, of what both models see"]]
     for name, values in compared.found.agreement.items():
         title, meaning = _MEANINGS.get(name, (name.replace("_", " "), ""))
         rows.append([title, "undefined" if values[0] != values[0] else f"{values[0]:.2f}", meaning])
-    height, width = compared.found.shapes[0]
-    size = f"Compared at {width} x {height} pixels, of the part of the image that both models see."
-    return Markdown(f"{markdown_rows(['agreement of the maps', 'value', 'meaning'], rows)}\n\n{size}")
+    return rows
+
+
+def six_panels(found: Compared) -> np.ndarray:
+    """Return the six panels.
+
+    Raises
+    ------
+    DataError
+        There are no maps.
+    """
+    if found.shown is None:
+        raise DataError(found.obstacle)
+    first, second = (
+        f"{name[:1].upper()}{name[1:]}: {one.served.name}" for name, one in zip(NAMES, found.judgements, strict=True)
+    )
+    a, b = (one.explanation for one in found.shown)
+    return pixels(plot_comparison(a, b, names=(first, second), withheld=found.withheld))
 
 
 def alternative(compared: Compared) -> str:

@@ -7,15 +7,20 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from cxr_estimator._figure_style import method_title
-from cxr_estimator._wording import escaped
 from cxr_estimator.attribution import METHODS, SPEEDS
-from cxr_estimator.demo._analysis import PREDICTED, labels_of, points_of
+from cxr_estimator.demo._analysis import PREDICTED, labels_of, methods_on_offer, points_of
+from cxr_estimator.demo._folder import new_file
 from cxr_estimator.demo._models import Served
-from cxr_estimator.demo._offers import methods_on_offer
-from cxr_estimator.demo._shared import MODEL_QUEUE, App, told
+from cxr_estimator.demo._shared import App, computing, told
 from cxr_estimator.thresholds import NUMBER
 
+FILE_TYPES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom"]
 _DEFAULT = "grad_cam"
+
+
+def radiograph_control() -> gr.File:
+    """Add the upload of one radiograph, which keeps its depth as a file."""
+    return gr.File(label="Radiograph (PNG, JPEG, TIFF or DICOM)", file_types=FILE_TYPES, type="filepath", height=130)
 
 
 class ModelControls(NamedTuple):
@@ -32,7 +37,7 @@ def model_control(app: App, *, label: str = "Model", value: str | None = None) -
         names,
         value=value or names[0],
         label=label,
-        info="Of the list, or user/model on the Hugging Face Hub" if app.settings.allow_hub else None,
+        info="Of the list, or on the Hugging Face Hub: user/model" if app.settings.allow_hub else None,
         allow_custom_value=app.settings.allow_hub,
     )
 
@@ -46,7 +51,8 @@ def model_controls(app: App, *, label: str = "Model", is_second: bool = False) -
     name = names[-1] if is_second else names[0]
     points = _points(app.models.get(name))
     if is_second and name == names[0] and points["value"]:
-        points["value"] = points["choices"][-1][1]
+        others = [key for _, key in points["choices"] if key != points["value"]]
+        points["value"] = next(reversed(others), points["value"])
     model = model_control(app, label=label, value=name)
     point = gr.Dropdown(label="Operating point" if label == "Model" else f"Its operating point ({label})", **points)
 
@@ -60,11 +66,11 @@ def model_controls(app: App, *, label: str = "Model", is_second: bool = False) -
 
 def target_control(app: App, model: gr.Dropdown) -> gr.Dropdown:
     """Add the choice of the class to explain, which follows the model."""
-    target = gr.Dropdown(label="Class to explain", **_targets(first_model(app)))
+    target = gr.Dropdown(label="Class to explain", **targets(first_model(app)))
 
     @told
     def follow(name: str) -> Any:
-        return gr.update(**_targets(app.models.get(name)))
+        return gr.update(**targets(app.models.get(name)))
 
     on_model(app, model, follow, target)
     return target
@@ -84,15 +90,7 @@ def method_control(app: App, model: gr.Dropdown, *, speeds: tuple[str, ...] = tu
 
 def on_model(app: App, model: gr.Dropdown, follow: Any, outputs: Any) -> None:
     """Let something follow the choice of a model, which may have to be loaded first."""
-    model.change(
-        follow,
-        model,
-        outputs,
-        concurrency_id=MODEL_QUEUE,
-        concurrency_limit=app.settings.at_once,
-        show_progress="minimal",
-        api_visibility="private",
-    )
+    model.change(follow, model, outputs, show_progress="minimal", **computing(app))
 
 
 def first_model(app: App) -> Served:
@@ -100,9 +98,44 @@ def first_model(app: App) -> Served:
     return app.models.get(app.models.names[0])
 
 
+def figure_image(label: str) -> gr.Image:
+    """Add a place for a figure, which is seen when there is one."""
+    return gr.Image(
+        label=label, show_label=False, format="png", interactive=False, visible=False, elem_classes="cxr-figure",
+        buttons=["download", "fullscreen"],
+    )  # fmt: skip
+
+
+def csv_button(name: str) -> gr.DownloadButton:
+    """Add a button that gives a table, as soon as there is one."""
+    return gr.DownloadButton("Download the table (CSV)", interactive=False, elem_id=f"{name}-csv")
+
+
+def csv_file(name: str, content: bytes | None) -> Any:
+    """Return the update of such a button; None for no table."""
+    if content is None:
+        return gr.update(value=None, interactive=False)
+    path = new_file(f"{name}.csv")
+    path.write_bytes(content)
+    return gr.update(value=str(path), interactive=True)
+
+
 def method_choices(served: Served, speeds: tuple[str, ...] = tuple(SPEEDS)) -> list[tuple[str, str]]:
     """Return (title, key) of the methods that work on a model, the fast ones first."""
     return [(f"{method_title(name)} ({METHODS[name].speed})", name) for name in methods_on_offer(served.clf, speeds)]
+
+
+def first_point(served: Served) -> str | None:
+    """Return the operating point that pages begin with: one whose sensitivity was measured, if any."""
+    names = points_of(served.clf)
+    measured = [name for name in names if served.clf.operating_points_[name].sensitivity is not None]
+    return next(iter([*measured, *names]), None)
+
+
+def targets(served: Served) -> dict[str, Any]:
+    """Return which classes can be explained."""
+    labels = [(label, label) for label in labels_of(served.clf)]
+    return {"choices": [("what the model decides", PREDICTED), *labels], "value": PREDICTED}
 
 
 def _points(served: Served) -> dict[str, Any]:
@@ -116,22 +149,10 @@ def _points(served: Served) -> dict[str, Any]:
         for name, one in zip(names, points, strict=True)
     ]
     info = None if names else "This model decides without one."
-    return {"choices": choices, "value": names[0] if names else None, "interactive": bool(names), "info": info}
-
-
-def _targets(served: Served) -> dict[str, Any]:
-    labels = [(str(label), str(label)) for label in labels_of(served.clf)]
-    return {"choices": [("what the model decides", PREDICTED), *labels], "value": PREDICTED}
+    return {"choices": choices, "value": first_point(served), "interactive": bool(names), "info": info}
 
 
 def _methods(served: Served, speeds: tuple[str, ...]) -> dict[str, Any]:
     choices = method_choices(served, speeds)
     keys = [key for _, key in choices]
     return {"choices": choices, "value": _DEFAULT if _DEFAULT in keys else keys[0]}
-
-
-def progress_bar(share: float, text: str) -> str:
-    """Return HTML that tells how far work is, in words and as a bar."""
-    done = round(100 * min(max(share, 0.0), 1.0))
-    said = escaped(text)
-    return f'<div class="cxr-progress"><progress max="100" value="{done}" aria-label="{said}"></progress> {said}</div>'

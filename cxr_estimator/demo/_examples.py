@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from cxr_estimator.datasets.phantom import make_phantoms
+from cxr_estimator.demo._folder import new_file
 
 _SIZE, _DIFFICULTY, _SEED = 512, 0.1, 8
+_SEVERAL_SIZE, _SEVERAL_SEED = 384, 4
 EXAMPLES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "Normal": lambda normal, opacity: normal,
     "With an opacity": lambda normal, opacity: opacity,
@@ -29,8 +30,18 @@ def example(title: str) -> np.ndarray:
     return np.ascontiguousarray(EXAMPLES[title](healthy, sick))
 
 
-def write_example(title: str, folder: str | Path) -> Path:
+def example_file(title: str) -> str:
     """Write an example as a PNG file, and return its path."""
-    path = Path(folder) / f"synthetic_{title.lower().replace(' ', '_')}.png"
-    Image.fromarray(example(title)).save(path)
-    return path
+    return _written(title.lower().replace(" ", "_"), example(title))
+
+
+def phantom_files(n: int) -> list[str]:
+    """Write so many phantoms, of which every other has an opacity, as PNG files; return their paths."""
+    found = make_phantoms(n, _SEVERAL_SIZE, images_per_patient=1, random_state=_SEVERAL_SEED).X
+    return [_written(str(number), pixels) for number, pixels in enumerate(found, start=1)]
+
+
+def _written(name: str, pixels: np.ndarray) -> str:
+    path = new_file(f"synthetic_{name}.png")
+    Image.fromarray(pixels).save(path)
+    return str(path)

@@ -143,11 +143,11 @@ def _files(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if value.get("path") is not None:
-        return {**{key: _files(one) for key, one in value.items()}, "path": str(uploaded(_local(value["path"])))}
+        return {**{key: _files(one) for key, one in value.items()}, "path": str(uploaded(local_path(value["path"])))}
     return {key: _files(one) for key, one in value.items()}
 
 
-def _local(path: Any) -> Any:
+def local_path(path: Any) -> Any:
     """Return the path that an address of a file of this app stands for; nothing is fetched from there."""
     _, mark, rest = path.partition(_FILE) if isinstance(path, str) else ("", "", "")
     return unquote(rest) if mark else path
@@ -182,7 +182,7 @@ def _arguments(value: Any, max_bytes: int) -> Any:
     if value.startswith("data:"):
         return f"http://localhost{_FILE}{quote(str(_saved(value, max_bytes)))}"
     if re.match(r"\w+://", value):
-        return f"http://localhost{_FILE}{quote(str(uploaded(_local(value))))}"
+        return f"http://localhost{_FILE}{quote(str(uploaded(local_path(value))))}"
     return value
 
 

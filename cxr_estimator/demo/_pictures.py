@@ -11,7 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cxr_estimator._figure_style import method_title, short
 from cxr_estimator.demo._analysis import Shown
-from cxr_estimator.figures import colormap, overlay, plot_deletion, rgb
+from cxr_estimator.demo._models import Served
+from cxr_estimator.figures import WITHHELD, colormap, overlay, plot_deletion
+from cxr_estimator.images import DecodedImage
+from cxr_estimator.preprocessing import picture
 from cxr_estimator.trust import WITHHOLD
 
 if TYPE_CHECKING:
@@ -23,16 +26,24 @@ STAMP = "NOT EVIDENCE"
 _PAPER, _INK, _RED = (236, 239, 244), (30, 36, 48), (170, 24, 36)
 
 
+def radiograph(served: Served, image: DecodedImage, *, longest: int = 1024) -> np.ndarray:
+    """Return an image as the page shows it, (h, w) or (h, w, 3) uint8: in grey levels of the model, at its own aspect.
+
+    The longer side has at most so many pixels, and half of them at least.
+    """
+    return picture(image, longest=longest, shortest=longest // 2, intensity=served.clf.preprocessing_.intensity)
+
+
 def is_hidden(shown: Shown, show_withheld: bool) -> bool:
     """Return whether a map must not be seen."""
     return shown.card.verdict == WITHHOLD and not show_withheld
 
 
-def overlaid(picture: np.ndarray, shown: Shown, *, cmap: str, opacity: float, show_withheld: bool) -> np.ndarray:
+def overlaid(film: np.ndarray, shown: Shown, *, cmap: str | None, opacity: float, show_withheld: bool) -> np.ndarray:
     """Return the map over the radiograph (h, w, 3) uint8; one that is withheld as a panel, or stamped."""
     if is_hidden(shown, show_withheld):
-        return panel(picture.shape[:2], f"{method_title(shown.card.method)}: withheld", shown.card.sentence)
-    laid = overlay(shown.explanation, cmap=cmap, opacity=opacity, image=picture)
+        return panel(film.shape[:2], f"{method_title(shown.card.method)}, {WITHHELD}", shown.card.sentence)
+    laid = overlay(shown.explanation, cmap=cmap, opacity=opacity, image=film)
     return stamped(laid) if shown.card.verdict == WITHHOLD else laid
 
 
@@ -53,9 +64,9 @@ def panel(shape: tuple[int, int], title: str, text: str) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def stamped(picture: np.ndarray) -> np.ndarray:
+def stamped(film: np.ndarray) -> np.ndarray:
     """Return the picture (h, w, 3) with a stamp that says that it is no evidence."""
-    canvas = Image.fromarray(picture)
+    canvas = Image.fromarray(film)
     draw = ImageDraw.Draw(canvas)
     width, height = canvas.size
     font = ImageFont.load_default(max(min(width, height) / 10, 9))
@@ -64,16 +75,6 @@ def stamped(picture: np.ndarray) -> np.ndarray:
     edge = max(height // 60, 2)
     draw.rectangle((left - edge, top - edge, right + edge, bottom + edge), fill="white", outline=_RED, width=edge // 2)
     draw.text(middle, STAMP, fill=_RED, font=font, anchor="mm")
-    return np.asarray(canvas)
-
-
-def titled(picture: np.ndarray, title: str) -> np.ndarray:
-    """Return the picture with a line of text above it."""
-    picture = rgb(picture)
-    size = max(picture.shape[1] // 24, 10)
-    canvas = Image.new("RGB", (picture.shape[1], picture.shape[0] + 2 * size), "white")
-    ImageDraw.Draw(canvas).text((size // 2, size // 2), title, fill=_INK, font=ImageFont.load_default(size))
-    canvas.paste(Image.fromarray(picture), (0, 2 * size))
     return np.asarray(canvas)
 
 

@@ -1,44 +1,70 @@
-"""Buttons that start long work and end it."""
+"""Long work of a session: what starts it, what tells how far it is, and what ends it."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from typing import Any
 
 import gradio as gr
 
-from cxr_estimator.demo._controls import progress_bar
-from cxr_estimator.demo._shared import MODEL_QUEUE, App
+from cxr_estimator.demo._background import Stopped
+from cxr_estimator.demo._shared import App, computing
+from cxr_estimator.demo._words import notice
+
+_NUMBERS = count(1)
+
+
+class Turn:
+    """Tells work that its session wants something else by now; the value of a `gr.State`, one for each session.
+
+    gradio's own `cancels` stops what was started after it as well, and forgets what waits for the stopped event.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.is_cancelled = False  # by the visitor, who wants nothing else instead
+
+    def begin(self) -> int:
+        """End what is under way, and return the number of what is to come instead; none is given out twice."""
+        self.number, self.is_cancelled = next(_NUMBERS), False
+        return self.number
+
+    def cancel(self) -> None:
+        """End what is under way, and what still waits to begin."""
+        self.number, self.is_cancelled = next(_NUMBERS), True
+
+    def watched(self, shares: Iterable[float], number: int) -> Iterator[float]:
+        """Yield the shares that are done of the work of this number.
+
+        Raises
+        ------
+        Stopped
+            The session wants something else.
+        """
+        for share in shares:
+            if number != self.number:
+                raise Stopped
+            yield share
+
+
+def cancel_button(turn: gr.State, name: str) -> gr.Button:
+    """Add a button that ends the work of a session; it is seen while there is some."""
+    button = gr.Button("Cancel", variant="stop", size="sm", visible=False, elem_id=f"cancel-{name}", scale=0)
+    button.click(_cancel, turn, None, queue=False, api_visibility="private")
+    return button
 
 
 def run_button(
-    app: App, button: gr.Button, work: Callable[..., Any], inputs: Any, outputs: Any, *, status: gr.HTML
+    app: App, button: gr.Button, cancel: gr.Button, work: Callable[..., Any], inputs: Any, outputs: Any, status: gr.HTML
 ) -> None:
     """Let a button start a generator, in the line of everything that computes; an error leaves a word in `status`."""
-    started = button.click(
-        work,
-        inputs,
-        outputs,
-        concurrency_id=MODEL_QUEUE,
-        concurrency_limit=app.settings.at_once,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    started.failure(_failed, None, status, queue=False, api_visibility="private")
+    at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    button.click(lambda: gr.update(visible=True), None, cancel, **at_once)
+    started = button.click(work, inputs, outputs, show_progress="hidden", **computing(app))
+    started.failure(lambda: notice("Stopped; the message says why.", kind="cxr-fail"), None, status, **at_once)
+    started.then(lambda: gr.update(visible=False), None, cancel, **at_once)
 
 
-def cancel_button(button: gr.Button, stop: gr.State) -> None:
-    """Let a button set the event that the state holds while something runs; the work shows what it has, and ends."""
-    button.click(_cancel, stop, None, queue=False, api_visibility="private")
-
-
-def _failed() -> str:
-    return progress_bar(0, "Stopped; the message says why.")
-
-
-def _cancel(asked: threading.Event | None) -> None:
-    if asked is None or asked.is_set():
-        gr.Info("Nothing is running here.")
-    else:
-        asked.set()
+def _cancel(turn: Turn) -> None:
+    turn.cancel()

@@ -28,6 +28,12 @@ class App(NamedTuple):
     models: Models
 
 
+def computing(app: App) -> dict[str, Any]:
+    """Return the options of an event of a page that computes."""
+    at_once = app.settings.at_once
+    return {"concurrency_id": MODEL_QUEUE, "concurrency_limit": at_once, "api_visibility": "private"}
+
+
 def told(function: _Function) -> _Function:
     """Turn our errors into messages for visitors; others are logged without what the visitor sent, and told briefly."""
     if inspect.isgeneratorfunction(function):

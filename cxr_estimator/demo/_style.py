@@ -44,4 +44,3 @@ THEME = gr.themes.Soft(
 _FOLDER = Path(__file__).parent
 # the parts are in the downloaded page as well
 CSS = "\n".join((_FOLDER / name).read_text("utf-8") for name in ("parts.css", "page.css"))
-HEAD = ""

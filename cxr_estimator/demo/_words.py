@@ -238,6 +238,16 @@ def legend(shown: Shown, cmap: str) -> Legend:
     return Legend(scale(cmap), *ends, text)
 
 
+def notice(text: str, *, kind: str = "", share: float | None = None) -> str:
+    """Return a line that tells how things stand, with a bar where `share` in [0, 1] is known."""
+    return html("notice", kind=kind, text=text, share=share)
+
+
+def marked(verdict: str) -> str:
+    """Return a verdict with its sign, since colour alone says it to few; nothing for none."""
+    return f"{SIGNS[verdict]} {verdict}" if verdict else ""
+
+
 def check_title(name: str) -> str:
     """Return the name of a check for people."""
     return CHECKS.get(name, words(name))

@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -20,11 +22,12 @@ from cxr_estimator.demo._analyse_parts import Controls, Results
 from cxr_estimator.demo._analysis import N_COPIES, Question, explain
 from cxr_estimator.demo._background import NAME
 from cxr_estimator.demo._break_panel import break_case, rows
-from cxr_estimator.demo._case import Turn, current, judged, steps
+from cxr_estimator.demo._case import current, judged, steps
 from cxr_estimator.demo._downloads import numbers, write_files
-from cxr_estimator.demo._examples import EXAMPLES, write_example
+from cxr_estimator.demo._examples import EXAMPLES, example_file
 from cxr_estimator.demo._models import Models, Served
 from cxr_estimator.demo._pictures import STAMP, overlaid, scale
+from cxr_estimator.demo._running import Turn
 from cxr_estimator.demo._settings import Settings
 from cxr_estimator.demo._shared import App
 from cxr_estimator.demo._uploads import read_upload
@@ -41,7 +44,8 @@ def served(bundled):
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
-    return str(write_example("With an opacity", tmp_path_factory.mktemp("DOE_JANE")))
+    path = tmp_path_factory.mktemp("DOE_JANE") / "synthetic_with.png"
+    return str(shutil.copy(example_file("With an opacity"), path))
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +113,8 @@ def test_points_that_nobody_measured_say_so(served, film):
 
 
 @pytest.mark.parametrize("title", list(EXAMPLES))
-def test_examples_are_judged_honestly(title, served, tmp_path):
-    found = judged(str(write_example(title, tmp_path)), served, Question())
+def test_examples_are_judged_honestly(title, served):
+    found = judged(example_file(title), served, Question())
     said = verdict(found.judgement)
     assert said.refused == (title in ("A negative", "On its side"))
     if said.refused:
@@ -191,24 +195,24 @@ def test_place_and_scale():
     assert scale("gray", 2) == "linear-gradient(to right, #000000, #ffffff)"
 
 
-def test_files_name_nobody_and_need_nothing_else(case, tmp_path, film):
+def test_files_name_nobody_and_need_nothing_else(case):
     look = Look(method="grad_cam")
-    paths = write_files(case, look, tmp_path)
+    paths = [Path(path) for path in write_files(case, look)]
     assert [path.name for path in paths] == ["figure.png", "numbers.json", "report.html", "receipt.json"]
     for path in paths[1:]:
         text = path.read_text()
         assert "DOE_JANE" not in text
         assert "synthetic_with" not in text
     found = json.loads(paths[1].read_text())
-    assert found["probabilities"]["PNEUMONIA"]["value"] == case.judgement.proba["PNEUMONIA"]
-    assert found["trust_card"]["deletion"]["gain"] == pytest.approx(case.shown["grad_cam"].card.gain)
+    assert {one["label"]: one["probability"] for one in found["probabilities"]} == case.judgement.proba
+    assert found["explanation"]["trust_card"]["deletion"]["gain"] == pytest.approx(case.shown["grad_cam"].card.gain)
     assert found["operating_point"]["sensitivity"]["value"] == case.judgement.point.sensitivity.value
     text = paths[2].read_text()
     assert 'src="data:image/png' in text
     assert "http" not in text
     json.dumps(numbers(case, case.shown["lrp"]), allow_nan=False)
     with pytest.raises(DataError, match="no heat map yet"):
-        write_files(None, look, tmp_path)
+        write_files(None, look)
 
 
 def test_break_it(case):
@@ -248,7 +252,7 @@ def test_a_model_that_cannot_be_had_leaves_nothing_of_the_one_before(handlers, c
     asked, *controls = handlers.choose_model("../../etc")
     assert asked > before
     assert all(one == gr.skip() for one in controls)
-    found = handlers.judge(case, None, film, "../../etc", "rule_in", 0.5, "predicted")
+    found = handlers.judge(case, None, Turn(), film, "../../etc", "rule_in", 0.5, "predicted")
     assert found[handlers.results.case] is None
     assert "There is no model" in found[handlers.results.verdict]
 

@@ -19,11 +19,19 @@ from PIL import Image
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.demo._analysis import N_COPIES
 from cxr_estimator.demo._answers import finite
+from cxr_estimator.figures import overlay
+from cxr_estimator.images import DecodedImage
 from cxr_estimator.metrics import METRICS
+from cxr_estimator.preprocessing import picture
 from cxr_estimator.trust import examine
 from tests.demo.asking import ask_by_name, uploaded
 
-ENDPOINTS = {"/models", "/methods", "/predict", "/explain"}
+ENDPOINTS = {"/models", "/methods", "/predict", "/explain", "/compare", "/batch", "/benchmark", "/replay"}
+
+
+def as_shown(pixels):
+    """The radiograph as pages show it."""
+    return picture(DecodedImage(pixels, "film"), longest=1024, shortest=512)
 
 
 def test_models_says_what_the_model_offers(client, bundled):
@@ -74,12 +82,12 @@ def test_a_cut_off_of_ones_own_decides(client, bundled, films):
         found = client.predict(handle_file(files[1]), cut_off=cut_off, api_name="/predict")
         assert found["decision"] == [label]
         assert (found["threshold"], found["operating_point"]) == (cut_off, None)
-        assert "not measured" in found["meaning"]
+        assert "sensitivity and specificity are not known" in found["meaning"]
 
 
 def test_explain_says_what_the_estimator_says(client, bundled, films):
     files, X = films
-    found, picture = client.predict(
+    found, drawn = client.predict(
         handle_file(files[1]), target="PNEUMONIA", colour_map="viridis", opacity=0.3, api_name="/explain"
     )
     ((made, cards),) = examine(bundled, X[1:], ["grad_cam"], target="PNEUMONIA", random_state=0)
@@ -91,28 +99,32 @@ def test_explain_says_what_the_estimator_says(client, bundled, films):
     assert told["checks"] == finite([check._asdict() for check in card.checks])
     assert told["deletion"]["gain"] == card.gain
     assert told["deletion"]["probability"] == card.deletion.curve.tolist()
-    with Image.open(picture) as image:
-        np.testing.assert_array_equal(np.asarray(image), explanation.overlay(0, cmap="viridis", opacity=0.3))
+    with Image.open(drawn) as image:
+        expected = overlay(explanation, cmap="viridis", opacity=0.3, image=as_shown(X[1]))
+        np.testing.assert_array_equal(np.asarray(image), expected)
 
 
 def test_a_withheld_map_comes_without_its_picture_unless_asked_for(client, films):
     file = handle_file(films[0][0])
-    found, picture = client.predict(file, method="saliency", api_name="/explain")
+    found, drawn = client.predict(file, method="saliency", api_name="/explain")
     assert found["explanation"]["is_withheld"] is True
     assert found["explanation"]["trust_card"]["verdict"] == "withhold"
-    assert picture is None
-    assert client.predict(file, method="saliency", show_withheld=True, api_name="/explain")[1] is not None
+    assert drawn is None
+    stamped = client.predict(file, method="saliency", show_withheld=True, api_name="/explain")[1]
+    plain = client.predict(file, method="saliency", check=False, api_name="/explain")[1]
+    with Image.open(stamped) as one, Image.open(plain) as other:
+        assert 0.005 < (np.asarray(one) != np.asarray(other)).any(axis=2).mean() < 0.3  # the stamp
 
 
 def test_a_map_that_is_not_checked_says_so(client, bundled, films):
     files, X = films
-    found, picture = client.predict(handle_file(files[0]), method="saliency", check=False, api_name="/explain")
+    found, drawn = client.predict(handle_file(files[0]), method="saliency", check=False, api_name="/explain")
     told = found["explanation"]
     assert (told["is_checked"], told["is_withheld"], told["trust_card"]) == (False, False, None)
     explanation = bundled.explain(X[:1], method="saliency", target=told["explained_label"])
     assert told["score"] == explanation.score[0]
-    with Image.open(picture) as image:
-        np.testing.assert_array_equal(np.asarray(image), explanation.overlay(0))
+    with Image.open(drawn) as image:
+        np.testing.assert_array_equal(np.asarray(image), overlay(explanation, opacity=0.6, image=as_shown(X[0])))
 
 
 def test_an_unfit_image_is_refused_without_a_probability(client, tmp_path):
@@ -121,8 +133,8 @@ def test_an_unfit_image_is_refused_without_a_probability(client, tmp_path):
     found = client.predict(file, api_name="/predict")
     assert (found["is_refused"], found["probabilities"], found["decision"]) == (True, [], [])
     assert found["image_check"]
-    explained, picture = client.predict(file, api_name="/explain")
-    assert (explained["explanation"], picture) == (None, None)
+    explained, drawn = client.predict(file, api_name="/explain")
+    assert (explained["explanation"], drawn) == (None, None)
     assert explained["probabilities"] == []
 
 

@@ -29,6 +29,7 @@ from cxr_estimator.demo._batch import (
 )
 from cxr_estimator.demo._batch_tab import _for_people, _judged
 from cxr_estimator.demo._models import Models, Served
+from cxr_estimator.demo._running import Turn
 from cxr_estimator.demo._settings import Settings
 from cxr_estimator.demo._shared import App
 from cxr_estimator.demo._uploads import read_upload
@@ -67,7 +68,7 @@ def test_rows_hold_the_numbers_of_the_estimator(served, films):
         judgement = judge(served, image, Question(point="screening"))
         card = explain(judgement, image, ["grad_cam"])["grad_cam"].card
         assert (row.verdict, row.gain) == (card.verdict, pytest.approx(card.gain))
-        assert row.picture.shape == (256, 256, 3)
+        assert row.picture.shape == (160, 160, 3)
 
 
 def test_bad_files_are_rows_and_change_nothing_for_the_others(tiny, films, tmp_path):
@@ -121,19 +122,19 @@ def test_the_least_trusted_come_first():
     expected = ["unusual", "withheld", "warn, less", "warn, more", "show", "refused", "bad"]
     assert [row.name for row in ranked(rows)] == expected
     assert _for_people(rows)["file"].tolist() == expected
-    assert _for_people(rows)["heat map"].tolist()[1] == "✗ withhold"
+    assert _for_people(rows)["heat map"].tolist()[1] == "✕ withhold"
 
 
 def test_a_withheld_map_is_not_in_its_picture(tiny, films, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(
-        "cxr_estimator.demo._batch.overlay",
-        lambda explanation, i, *, opacity: drawn.append(opacity) or np.zeros((32, 32, 3), np.uint8),
-    )
+    monkeypatch.setattr("cxr_estimator.trust.TrustCard.verdict", "show")
+    (plain,) = judge_batch(tiny, films[:1], Question(), "grad_cam", LIMITS)
     monkeypatch.setattr("cxr_estimator.trust.TrustCard.verdict", "withhold")
     (row,) = judge_batch(tiny, films[:1], Question(), "grad_cam", LIMITS)
-    assert drawn == [0.0]
     assert "map withheld" in caption(row)
+    assert plain.picture.shape == row.picture.shape
+    film = np.asarray(Image.open(films[0]).resize(row.picture.shape[1::-1]))
+    alike = [np.corrcoef(film.ravel(), one.picture[..., 1].ravel())[0, 1] for one in (plain, row)]
+    assert alike[0] > 0.5 > 0.2 > abs(alike[1])  # words, where the radiograph was
 
 
 def test_csv_can_be_read_back_and_holds_no_formula():
@@ -178,7 +179,7 @@ def test_bad_requests(tiny, films):
 
 @pytest.mark.parametrize("how", ["cancelled", "left"])
 def test_cancelling_or_leaving_ends_the_work(films, how, monkeypatch):
-    """The thread is gone when the generator is; a cancelled one shows the rows that it has."""
+    """The thread ends; a cancelled one shows the rows that it has."""
     settings = Settings(device="cpu")
     app = App(settings, Models(settings))
     done = threading.Event()
@@ -196,19 +197,20 @@ def test_cancelling_or_leaving_ends_the_work(films, how, monkeypatch):
 
     monkeypatch.setattr("cxr_estimator.demo._batch_tab.judge_batch", slow)
     monkeypatch.setattr("cxr_estimator.demo._batch_tab.Background", Watched)
-    steps = _judged(app, [str(films[0])], "bundled", Question(), "grad_cam")
-    asked = next(steps)[0]
+    turn = Turn()
+    steps = _judged(app, turn, [str(films[0])], "bundled", Question(), "grad_cam")
+    next(steps)
     next(steps)
     assert running[0].is_alive()
     if how == "left":
         steps.close()
     else:
-        asked.set()
-        last = next(one for one in steps if "Cancelled" in str(one[1]))
-        last_csv = pd.read_csv(last[3]["value"])[["model", "point", "method"]].iloc[0].tolist()
-        steps.close()
-        assert "Cancelled after 1 of 1 files." in last[1]
-        assert last[2]["value"]["file"].tolist() == ["first.png"]
-        assert last[3]["interactive"]
-        assert last_csv == ["bundled", "default", "grad_cam"]
+        turn.cancel()
+        last = list(steps)[-1]
+        assert "Cancelled after 1 of 1 files." in last[0]
+        assert last[1]["value"]["file"].tolist() == ["first.png"]
+        assert last[2]["interactive"]
+        found = pd.read_csv(last[2]["value"])[["model", "point", "method"]].iloc[0].tolist()
+        assert found == ["bundled", "default", "grad_cam"]
+    running[0].join(20)
     assert not running[0].is_alive()

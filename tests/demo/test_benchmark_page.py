@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from cxr_estimator.benchmark import benchmark, metrics_of
+from cxr_estimator.demo._analysis import methods_on_offer
 from cxr_estimator.demo._archives import Limits
 from cxr_estimator.demo._benchmark import (
     MOST_IMAGES,
@@ -21,7 +22,7 @@ from cxr_estimator.demo._benchmark import (
 )
 from cxr_estimator.demo._benchmark_tab import _alternative, _measured, _metrics, _notes
 from cxr_estimator.demo._models import Served
-from cxr_estimator.demo._offers import methods_on_offer
+from cxr_estimator.demo._running import Turn
 from cxr_estimator.demo._settings import Settings
 from cxr_estimator.errors import DataError, InvalidParameterError
 from cxr_estimator.metrics import METRICS
@@ -141,16 +142,16 @@ def test_bad_requests(tiny, images):
 def test_the_page_fills_and_cancels(tiny, images):
     import contextlib
 
-    before = set(threading.enumerate())
-    steps = list(_measured(tiny, contextlib.nullcontext(images), METHODS_ASKED, ["sparsity_90"], "predicted"))
-    assert "Done: 2 of 2 methods measured." in steps[-1][1]
-    assert steps[-1][3]["method"].tolist() == ["Grad-CAM", "HiResCAM"]
-    assert steps[-1][4]["visible"]
-    slow = _measured(tiny, contextlib.nullcontext(images), ["lime", "rise"], ["sparsity_90"], "predicted")
-    asked = next(slow)[0]
+    turn, before = Turn(), set(threading.enumerate())
+    steps = list(_measured(turn, tiny, contextlib.nullcontext(images), METHODS_ASKED, ["sparsity_90"], "predicted"))
+    assert "Done: 2 of 2 methods measured." in steps[-1][0]
+    assert steps[-1][2]["method"].tolist() == ["Grad-CAM", "HiResCAM"]
+    assert steps[-1][3]["visible"]
+    slow = _measured(turn, tiny, contextlib.nullcontext(images), ["lime", "rise"], ["sparsity_90"], "predicted")
     next(slow)
-    asked.set()
-    assert "Cancelled: 0 of 2" in list(slow)[-1][1]
+    next(slow)
+    turn.cancel()
+    assert "Cancelled: 0 of 2" in list(slow)[-1][0]
     assert not [one for one in set(threading.enumerate()) - before if one.is_alive() and "_run" in one.name]
 
 

@@ -6,6 +6,7 @@ from PIL import Image
 
 from cxr_estimator import make_phantoms
 from cxr_estimator._wording import DISCLAIMER
+from cxr_estimator.demo._examples import example
 from cxr_estimator.receipts import Receipt, replay
 from tests.dicom_files import dicom
 
@@ -55,8 +56,9 @@ def drawn(page):
 
 @pytest.fixture
 def film(tmp_path):
+    """One whose Grad-CAM and LRP are shown, and whose saliency is withheld."""
     path = tmp_path / "DOE_JANE.png"
-    Image.fromarray(PHANTOMS[0]).save(path)
+    Image.fromarray(example("With an opacity")).save(path)
     return path
 
 
@@ -107,7 +109,7 @@ def test_methods_withheld_maps_and_downloads(page, bundled, film, tmp_path):
         download.value.save_as(tmp_path / name)
         found[name] = (tmp_path / name).read_bytes()
     numbers, report = json.loads(found["numbers.json"]), found["report.html"].decode()
-    assert numbers["probabilities"]["PNEUMONIA"]["value"] == pytest.approx(bundled.predict_proba([str(film)])[0, 1])
+    assert numbers["probabilities"][1]["probability"] == pytest.approx(bundled.predict_proba([str(film)])[0, 1])
     assert replay(Receipt.from_json(found["receipt.json"].decode()), str(film), clf=bundled).is_exact
     assert DISCLAIMER in report
     assert "http" not in report.replace("http-equiv", "")

@@ -25,7 +25,10 @@ from cxr_estimator.metrics.faithfulness import area_under, deletion_curve
 PASS, DOUBTFUL, FAIL, NO_DATA = "pass", "doubtful", "fail", "not enough data"  # verdicts of a check
 SHOW, WARN, WITHHOLD = "show", "show with warning", "withhold"  # of a card
 N_REFERENCES = 9  # a map without any sense is better than all of them in one of ten images
-STEPS = 10
+STEPS = 5
+# What hidden pixels show, one after the other: what is hidden cannot be missed where the hole looks like it, and a grey
+# patch looks like an opacity to a network, a black one like a clear lung.
+BASELINES = "black", "mean"
 _LEAST_GAIN = 0.02  # of the area under the deletion curve, below which a gain is of no use to anybody
 _LEAST_BEATEN = 0.75  # of the moved copies; a map without any sense does worse in seven of ten images
 _OVERLAP = 10  # percent of the pixels, of which two maps by chance share a tenth
@@ -60,7 +63,7 @@ class Deletion(NamedTuple):
     fractions : ndarray (steps + 1,)
         Of the pixels, from 0 to 1.
     curve : ndarray (steps + 1,)
-        Probability of the explained class, hidden in the order of the map.
+        Probability of the explained class, hidden in the order of the map, on average over `BASELINES`.
     references : ndarray (n_references, steps + 1)
         The same in the order of the map shifted and flipped.
     """
@@ -301,7 +304,7 @@ def examine(
         Maps of these images that exist already, to be compared with; those of other images or classes are not.
     n_references : int, default=9
         How many moved copies a map is compared with.
-    steps : int, default=10
+    steps : int, default=5
         Of the deletion curve.
     **explain
         `target`, `random_state`, `progress`, ... of `CXRClassifier.explain`.
@@ -333,16 +336,16 @@ def examine(
 
 def _deletions(explanation: Explanation, context: Context, n_references: int, steps: int) -> list[Deletion]:
     """Return the deletion curves of each map and of its moved copies."""
-    own = deletion_curve(explanation, context, steps=steps)
-    moved = np.stack(
-        [
-            deletion_curve(reference, context, steps=steps)
-            for reference in references(explanation, context.perturbed.problem, n_references)
-        ],
-        axis=1,
-    )
+    moved = references(explanation, context.perturbed.problem, n_references)
+    own, *others = (_mean_curve(one, context, steps) for one in (explanation, *moved))
     fractions = np.linspace(0.0, 1.0, steps + 1)
-    return [Deletion(fractions, curve, others) for curve, others in zip(own, moved, strict=True)]
+    return [Deletion(fractions, curve, others) for curve, others in zip(own, np.stack(others, axis=1), strict=True)]
+
+
+def _mean_curve(explanation: Explanation, context: Context, steps: int) -> np.ndarray:
+    """Return the deletion curve (N, steps + 1) of each map, on average over the baselines."""
+    curves = [deletion_curve(explanation, context, steps=steps, baseline=baseline) for baseline in BASELINES]
+    return np.mean(curves, axis=0)
 
 
 def _cards(evidence: _Evidence) -> list[TrustCard]:

@@ -146,12 +146,12 @@ def hub(hub_server, tmp_path, monkeypatch):
 
 @pytest.fixture
 def short_training(monkeypatch):
-    """No fit of this test runs for more than five epochs; all else is as it asks for."""
+    """No fit of this test runs for more than three epochs; all else is as it asks for."""
     settings = _fitting.training_settings
 
     def fewer(clf, seed, device):
         chosen = settings(clf, seed, device)
-        return replace(chosen, max_epochs=min(5, chosen.max_epochs))
+        return replace(chosen, max_epochs=min(3, chosen.max_epochs))
 
     monkeypatch.setattr(_fitting, "training_settings", fewer)
 

@@ -398,14 +398,6 @@ def test_search_by_several_scores_on_phantoms(phantoms):
     assert search.best_index_ == search.cv_results_["mean_test_neg_brier"].argmax()
 
 
-def test_two_processes_give_what_one_gives(table):
-    X, y, groups, model = table
-    options = {"groups": groups, "cv": StratifiedGroupKFold(3), "error_score": "raise", "scoring": ALL}
-    one, two = cross_validate(model, X, y, **options), cross_validate(model, X, y, n_jobs=2, **options)
-    for name in NAMES:
-        np.testing.assert_allclose(one[f"test_{name}"], two[f"test_{name}"])
-
-
 def test_a_fold_without_a_class_gives_nan(table):
     X, y, _, model = table
     folds = [(np.arange(60), np.flatnonzero(y == "sick")), (np.arange(60), np.arange(60, 120))]

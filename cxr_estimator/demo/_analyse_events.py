@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from html import escape
+from itertools import count
 from typing import Any
 
 import gradio as gr
 
 from cxr_estimator._figure_style import method_title
+from cxr_estimator.attribution._types import SPEEDS
 from cxr_estimator.demo._analyse_parts import Controls, Results, settings_for
 from cxr_estimator.demo._analysis import OWN_POINT, Progress, Question, Shown, explain
 from cxr_estimator.demo._background import Background, Stopped
@@ -19,18 +21,20 @@ from cxr_estimator.demo._examples import example_file
 from cxr_estimator.demo._running import Turn
 from cxr_estimator.demo._shared import App, computing, told
 from cxr_estimator.demo._uploads import read_upload
-from cxr_estimator.demo._view import Look, looked_at, view_of
+from cxr_estimator.demo._view import Look, view_of
 from cxr_estimator.demo._words import html, notice, verdict
 from cxr_estimator.errors import CXRError
 from cxr_estimator.images import DecodedImage
 
 Updates = dict[Any, Any]
+# each is used once: what adds one to a number that the page sends may repeat one, and then nothing changes
+_NUMBERS = count(1)
 # on a phone the results lie below the controls
 _TO_RESULT = "() => { if (innerWidth < 768) document.getElementById('cxr-result').scrollIntoView(); }"
 
 
-def connect(app: App, controls: Controls, results: Results) -> None:
-    """Connect controls and results.
+def connect(app: App, controls: Controls, results: Results) -> list[Any]:
+    """Connect controls and results; return the events by which something else is asked.
 
     Whatever asks anew stops the maps under way. That these are due is told by a number that changes, and so is that
     something is to be drawn, which then is done with the settings of that moment.
@@ -43,7 +47,7 @@ def connect(app: App, controls: Controls, results: Results) -> None:
     shown, methods = results, list(controls.methods.values())
     shown.due.change(
         told(page.maps),
-        [*shown.cases, shown.turn, shown.fresh, shown.method, *methods],
+        [*shown.cases, shown.turn, shown.due, shown.method, *methods],
         [shown.mapped, shown.fresh, shown.method, shown.status, shown.cancel],
         show_progress="minimal",
         show_progress_on=shown.status,
@@ -51,23 +55,23 @@ def connect(app: App, controls: Controls, results: Results) -> None:
     )
     controls.model.input(
         told(page.choose_model),
-        [controls.model, shown.asked],
+        controls.model,
         [shown.asked, controls.point, controls.target, controls.cut_off, *methods, controls.note],
         **computes,
     )
     for title, button in controls.examples.items():
         take = told(page.taker(title))
-        button.click(take, shown.asked, [shown.asked, controls.upload], show_progress="hidden", **private)
+        button.click(take, None, [shown.asked, controls.upload], show_progress="hidden", **private)
     # of one trigger, events run one after another as they stand here
     own = lambda point: gr.update(visible=point == OWN_POINT)  # noqa: E731
     controls.point.input(own, controls.point, controls.cut_off, **at_once)
     ticked = [group.input for group in methods]
     asks = [controls.upload.upload, controls.upload.clear, shown.asked.change, controls.point.input]
     asks += [controls.cut_off.input, controls.target.input, controls.run.click]
-    # one after the other: a stop that comes late would end what was asked for instead
-    gr.on(asks, _stop, shown.turn, None, **at_once, trigger_mode="always_last").then(
+    # one after the other: an end that comes late would end what was asked for instead
+    gr.on(asks, _end, shown.turn, None, **at_once, trigger_mode="always_last").then(
         told(page.judge),
-        [*shown.cases, shown.due, shown.fresh, controls.upload, *controls.question],
+        [*shown.cases, shown.turn, controls.upload, *controls.question],
         [shown.case, shown.due, shown.fresh, shown.verdict, shown.method, shown.status, shown.cancel, shown.files],
         show_progress="minimal",
         show_progress_on=shown.verdict,
@@ -75,7 +79,7 @@ def connect(app: App, controls: Controls, results: Results) -> None:
     )
     new = [controls.upload.upload, *(button.click for button in controls.examples.values())]
     gr.on(new, None, js=_TO_RESULT, **private)
-    gr.on(ticked, _again, [shown.turn, shown.due], shown.due, **at_once, trigger_mode="always_last")
+    gr.on(ticked, lambda turn: turn.begin(), shown.turn, shown.due, **at_once, trigger_mode="always_last")
     looks = [one.input for one in (shown.method, shown.view, shown.unsigned, shown.signed, shown.withheld)]
     gr.on(
         [shown.fresh.change, *looks, shown.opacity.input],
@@ -86,6 +90,7 @@ def connect(app: App, controls: Controls, results: Results) -> None:
         **latest,
     )
     shown.make.click(told(page.files), [*shown.cases, *shown.look], shown.files, **latest)
+    return asks
 
 
 class _Page:
@@ -96,24 +101,27 @@ class _Page:
 
     def taker(self, title: str) -> Any:
         """Return a handler that takes an example for an upload."""
-        return lambda asked: (asked + 1, example_file(title))
+        return lambda: (next(_NUMBERS), example_file(title))
 
-    def choose_model(self, name: str, asked: int) -> list[Any]:
+    def choose_model(self, name: str) -> list[Any]:
         """Offer what the chosen model can do; its first operating point is taken, not a cut-off of one's own."""
-        options = settings_for(self.app.models.get(name))
+        try:
+            options = settings_for(self.app.models.get(name))
+        except CXRError:  # `judge` is asked nevertheless: it tells why, and leaves nothing of the model before
+            return [next(_NUMBERS), *[gr.skip()] * (len(SPEEDS) + 4)]
         groups = [gr.update(**options[speed]) for speed in self.controls.methods]
         point, target = gr.update(**options["point"]), gr.update(**options["target"])
-        return [asked + 1, point, target, gr.update(visible=False), *groups, options["note"]["value"]]
+        return [next(_NUMBERS), point, target, gr.update(visible=False), *groups, options["note"]["value"]]
 
     def judge(
-        self, case: Case | None, mapped: Case | None, due: int, fresh: int, path: str | None, name: str, *asked: Any
+        self, case: Case | None, mapped: Case | None, turn: Turn, path: str | None, name: str, *asked: Any
     ) -> Updates:
         """Judge the upload; where that fails, nothing of an earlier one is left on the page."""
         shown = self.results
         point, cut_off, target = asked
         question = Question(None, cut_off, target) if point == OWN_POINT else Question(point, None, target)
         updates: Updates = {
-            shown.fresh: fresh + 1,
+            shown.fresh: next(_NUMBERS),
             shown.status: "",
             shown.cancel: gr.update(visible=False),
             shown.files: gr.update(value=None, visible=False),
@@ -122,28 +130,30 @@ class _Page:
             case = judged(path, self.app.models.get(name), question, current(case, mapped))
         except CXRError as error:
             said = notice(str(error), kind="" if path is None else "cxr-fail")
-            return updates | {shown.case: None, shown.verdict: said, shown.method: _choices({}, None)}
+            return updates | {shown.case: None, shown.verdict: said, shown.method: _choices(None, None)}
         said = html("verdict", said=verdict(case.judgement))
-        return updates | {shown.case: case, shown.verdict: said, shown.due: due + 1}
+        return updates | {shown.case: case, shown.verdict: said, shown.due: turn.begin()}
 
     def maps(
         self,
         case: Case | None,
         mapped: Case | None,
         turn: Turn,
-        fresh: int,
+        due: int,
         method: str | None,
         *chosen: list[str],
     ) -> Iterator[Updates]:
         """Make the maps that are missing, step by step; those that are done are shown meanwhile."""
-        shown, mine = self.results, turn.begin()
+        shown = self.results
         case = current(case, mapped)
         if case is None:
             return
         case = case._replace(chosen=tuple(name for group in chosen for name in group))
-        idle = {shown.status: "", shown.cancel: gr.update(visible=False)}
+        if turn.number != due:  # stopped before it began
+            yield self._idle(case, turn)
+            return
         if case.visible or method:
-            yield idle | self._drawn(case, fresh := fresh + 1, method)
+            yield self._idle(case, turn) | self._drawn(case, method)
         todo = steps(case)
         if not todo:
             return
@@ -153,20 +163,23 @@ class _Page:
             yield {shown.status: notice(said, share=0.0), shown.cancel: gr.update(visible=True)}
             try:
                 with Background(partial(_explained, case, image, group)) as work:
-                    for share in turn.watched(work, mine):
+                    for share in turn.watched(work, due):
                         yield {shown.status: notice(said, share=share)}
                     case = case._replace(shown={**case.shown, **work.result()})
             except Stopped:
-                yield idle | ({shown.status: _stopped(case)} if turn.is_cancelled else {})
-                return
-            yield self._drawn(case, fresh := fresh + 1, method)
-        yield idle
+                break
+            yield self._drawn(case, method)
+        yield self._idle(case, turn)
 
-    def _drawn(self, case: Case, fresh: int, method: str | None) -> Updates:
+    def _idle(self, case: Case, turn: Turn) -> Updates:
+        said = _stopped(case) if turn.is_cancelled else ""
+        return {self.results.status: said, self.results.cancel: gr.update(visible=False)}
+
+    def _drawn(self, case: Case, method: str | None) -> Updates:
         return {
             self.results.mapped: case,
-            self.results.fresh: fresh,
-            self.results.method: _choices(case.visible, method),
+            self.results.fresh: next(_NUMBERS),
+            self.results.method: _choices(case, method),
         }
 
     def draw(self, case: Case | None, mapped: Case | None, *look: Any) -> list[Any]:
@@ -187,17 +200,12 @@ class _Page:
         return gr.update(value=write_files(current(case, mapped), Look(*look)), visible=True)
 
 
+def _end(turn: Turn) -> None:
+    turn.begin()
+
+
 def _explained(case: Case, image: DecodedImage, group: list[str], progress: Progress) -> dict[str, Shown]:
     return explain(case.judgement, image, group, others=case.visible, progress=progress)
-
-
-def _stop(turn: Turn) -> None:
-    turn.stop()
-
-
-def _again(turn: Turn, due: int) -> int:
-    turn.stop()
-    return due + 1
 
 
 def _stopped(case: Case) -> str:
@@ -205,6 +213,8 @@ def _stopped(case: Case) -> str:
     return notice(f"Stopped. Ready: {done}." if done else "Stopped.")
 
 
-def _choices(visible: Mapping[str, Shown], method: str | None) -> Any:
-    """Return what can be looked at: what was looked at stays."""
-    return gr.update(choices=[(method_title(name), name) for name in visible], value=looked_at(visible, method))
+def _choices(case: Case | None, method: str | None) -> Any:
+    """Return which maps can be looked at; what was looked at stays."""
+    if case is None:
+        return gr.update(choices=[], value=None)
+    return gr.update(choices=[(method_title(name), name) for name in case.visible], value=case.looked_at(method))

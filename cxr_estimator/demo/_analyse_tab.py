@@ -17,5 +17,5 @@ def add(app: App) -> None:
         with gr.Column(scale=7, min_width=300, elem_id="cxr-result"):
             results = add_results(app)
             broken = _break_panel.add()
-    _analyse_events.connect(app, controls, results)
-    _break_panel.connect(app, broken, results)
+    asks = _analyse_events.connect(app, controls, results)
+    _break_panel.connect(app, broken, results, asks)

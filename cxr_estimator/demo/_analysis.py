@@ -23,8 +23,8 @@ from cxr_estimator.trust import TrustCard, examine
 
 PREDICTED = "predicted"  # the target that follows the decision
 OWN_POINT = "own cut-off"
+N_COPIES = 8  # that give the range: the image itself, and slightly changed ones
 FAST = ("fast",)
-N_COPIES = 8  # slightly changed ones that are judged, too
 Progress = Callable[[float, int], Any]
 
 
@@ -182,8 +182,10 @@ def judge(served: Served, image: DecodedImage, question: Question) -> Judgement:
         image.content_id,
         dict(zip(classes, proba.tolist(), strict=True)),
         {
-            label: (float(low), float(high))
-            for label, low, high in zip(classes, samples.min(axis=0), samples.max(axis=0), strict=True)
+            label: (min(float(low), share), max(float(high), share))  # among others the image's last bits are others
+            for label, low, high, share in zip(
+                classes, samples.min(axis=0), samples.max(axis=0), proba.tolist(), strict=True
+            )
         },
         tuple(decided),
         threshold,

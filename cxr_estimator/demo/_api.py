@@ -122,8 +122,9 @@ class Endpoints:
         seed: int = 0,
     ) -> dict[str, Any]:
         """
-        Judge one chest radiograph: calibrated probabilities with their range over eight slightly changed copies, the
-        decision at an operating point and what it means there, and whether the image is unlike those the model knows.
+        Judge one chest radiograph: calibrated probabilities with their range over the image and seven slightly changed
+        copies, the decision at an operating point and what it means there, and whether the image is unlike those the
+        model knows.
         An image that is too unlike is refused: then "is_refused" is true and there is no probability. Research and
         education only, not a medical device.
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
+from cxr_estimator.errors import DataError
+
 _Result = TypeVar("_Result")
 NAME = "cxr-background"  # of the threads
+LONGEST = 900.0  # seconds of one piece of work: few can compute at once, and others wait
 
 
 class Stopped(Exception):
@@ -21,7 +25,8 @@ class Background(Generic[_Result]):
     Parameters
     ----------
     work : callable
-        `work(progress)` returns the result; it calls `progress(done, total)` now and then, which may raise `Stopped`.
+        `work(progress)` returns the result; it calls `progress(done, total)` now and then, which raises `Stopped` when
+        nobody waits any longer, and DataError when it has taken `LONGEST`.
 
     Examples
     --------
@@ -36,6 +41,7 @@ class Background(Generic[_Result]):
         self._stop = threading.Event()
         self._done = threading.Event()
         self._share = 0.0
+        self._began = time.monotonic()
         self._found: list[_Result] = []
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True, name=NAME)
@@ -79,4 +85,9 @@ class Background(Generic[_Result]):
     def _tell(self, done: float, total: float) -> None:
         if self._stop.is_set():
             raise Stopped
+        if time.monotonic() - self._began > LONGEST:
+            raise DataError(
+                f"This took more than {LONGEST / 60:g} minutes, the most for one visitor here. Ask for fewer images, "
+                "methods or metrics, or use the commands `cxr explain` and `cxr benchmark` on a computer of your own."
+            )
         self._share = min(max(done / total, 0.0), 1.0) if total else 1.0

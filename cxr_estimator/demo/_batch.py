@@ -202,7 +202,7 @@ def caption(row: Row) -> str:
 
 def _no_formula(value: Any) -> Any:
     text = str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
 
 
 def _plain(path: str | Path) -> Member:

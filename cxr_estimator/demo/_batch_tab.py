@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 import pandas as pd
 
-from cxr_estimator.demo._analysis import FAST, Question
+from cxr_estimator.demo._analysis import FAST, Question, points_of
 from cxr_estimator.demo._archives import Limits
 from cxr_estimator.demo._background import Background, Stopped
 from cxr_estimator.demo._batch import ORDER, Row, caption, csv_of, judge_batch, number_of_files, ranked, table
@@ -120,7 +120,10 @@ def _judged(app: App, turn: Turn, paths: list[str], name: str, question: Questio
         said = f"Cancelled after {len(rows)} of {total} files."
     else:
         said = f"Done: {sum(row.is_judged for row in rows)} of {len(rows)} files judged."
-    csv = csv_of(table(ranked(rows))) if rows else None
+    # which outlives what the page shows
+    point = question.point or next(iter(points_of(served.clf)), "")
+    asked_for = {"model": served.name, "revision": served.revision or "", "point": point, "method": method}
+    csv = csv_of(table(ranked(rows)).assign(**asked_for)) if rows else None
     yield notice(said), _labelled(rows), csv_file("batch", csv), _pictures(rows)
 
 

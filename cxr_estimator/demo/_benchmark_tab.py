@@ -14,6 +14,7 @@ from cxr_estimator._wording import escaped, words
 from cxr_estimator.demo._analysis import methods_on_offer
 from cxr_estimator.demo._archives import Limits
 from cxr_estimator.demo._background import Background, Stopped
+from cxr_estimator.demo._batch import csv_of
 from cxr_estimator.demo._benchmark import (
     CAUTION,
     DEFAULT_IMAGES,
@@ -194,7 +195,7 @@ def _drawn(table: pd.DataFrame | None) -> tuple[Any, Any]:
     if table is None:
         return gr.update(value=None, visible=False), csv_file("benchmark", None)
     picture = gr.update(value=pixels(plot_benchmark(table)), visible=True, alt_text=_alternative(table))
-    return picture, csv_file("benchmark", table.to_csv(index=False).encode())
+    return picture, csv_file("benchmark", csv_of(table))
 
 
 def _alternative(table: pd.DataFrame) -> str:

@@ -67,10 +67,16 @@ def add() -> Panel:
     return Panel(rotate, exposure, crop, marker, reset, said, before, after)
 
 
-def connect(app: App, panel: Panel, results: Results) -> None:
-    """Connect the panel to the case that is shown."""
+def connect(app: App, panel: Panel, results: Results, asks: list[Any]) -> None:
+    """Connect the panel to the case that is shown; it is emptied by events `asks`, by which something else is asked."""
     sliders = [panel.rotate, panel.exposure, panel.crop]
     start = lambda: [0, 0, 0, False]  # noqa: E731
+    hidden = gr.update(value=None, visible=False)
+    empty = lambda: [*start(), notice(_EMPTY), hidden, hidden]  # noqa: E731
+    gr.on(
+        asks, empty, None, [*sliders, panel.marker, panel.said, panel.before, panel.after],
+        concurrency_limit=None, show_progress="hidden", api_visibility="private",
+    )  # fmt: skip
     reset = panel.reset.click(start, None, [*sliders, panel.marker], concurrency_limit=None, api_visibility="private")
 
     def change(

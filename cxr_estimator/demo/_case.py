@@ -12,6 +12,7 @@ from cxr_estimator.demo._analysis import Judgement, Question, Shown, judge, rede
 from cxr_estimator.demo._models import Served
 from cxr_estimator.demo._pictures import radiograph
 from cxr_estimator.demo._uploads import read_upload
+from cxr_estimator.trust import WITHHOLD
 
 DEFAULTS = ("grad_cam", "integrated_gradients")
 
@@ -42,6 +43,13 @@ class Case(NamedTuple):
     def visible(self) -> dict[str, Shown]:
         """The maps that exist of the chosen methods."""
         return {name: self.shown[name] for name in self.chosen if name in self.shown}
+
+    def looked_at(self, method: str | None) -> str | None:
+        """Return the method if there is a visible map of it, else that of the first map that is shown as evidence."""
+        if method in self.visible:
+            return method
+        evidence = [name for name, one in self.visible.items() if one.card.verdict != WITHHOLD]
+        return next(iter([*evidence, *self.visible]), None)
 
 
 def current(case: Case | None, mapped: Case | None) -> Case | None:

@@ -97,7 +97,8 @@ def _compared(
 ) -> Iterator[Any]:
     """Yield status, words, figure, table, agreement and cards as the work goes on."""
     number, same = turn.begin(), [gr.skip()] * 5
-    yield notice("Reading the image …", share=0), *same
+    # nothing of another image is left where this one cannot be compared
+    yield notice("Reading the image …", share=0), "", gr.update(value=None, visible=False), "", "", ""
     image = read_upload(path)
     models = app.models.get(names[0]), app.models.get(names[1])
     try:

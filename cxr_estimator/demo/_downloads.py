@@ -37,7 +37,7 @@ def write_files(case: Case | None, look: Look) -> list[str]:
     DataError
         There is no map.
     """
-    shown = None if case is None else case.visible.get(look.method or "")
+    shown = None if case is None else case.visible.get(case.looked_at(look.method) or "")
     if case is None or shown is None:
         raise DataError("There is no heat map yet: analyse a radiograph first.")
     content = {

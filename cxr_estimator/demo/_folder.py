@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import contextlib
 import functools
+import math
 import os
 import shutil
 import tempfile
@@ -18,6 +19,9 @@ from typing import Any
 from cxr_estimator.errors import DataError
 
 _LOOK_EVERY = 60.0  # seconds
+_COUNT_EVERY = 10.0  # seconds
+_LEAST = 1 << 16  # bytes that a file counts for, so that there are not millions of tiny ones
+_SPARE = 1 << 26  # bytes of the disk that uploads leave free
 _UNKNOWN = "This is no file that was uploaded here. Upload it first; addresses and paths elsewhere are not read."
 
 
@@ -27,7 +31,13 @@ def private_folder() -> Path:
 
     It lies in GRADIO_TEMP_DIR, or where temporary files are, and is deleted when the process ends.
     """
-    folder = Path(tempfile.mkdtemp(prefix="cxr_demo_", dir=os.environ.get("GRADIO_TEMP_DIR"))).resolve()
+    place = os.environ.get("GRADIO_TEMP_DIR") or None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="cxr_demo_", dir=place)).resolve()
+    except OSError as error:
+        where = place or "The place of temporary files"
+        told = f"{where}: uploads cannot be kept there ({error.strerror}); set GRADIO_TEMP_DIR to another folder."
+        raise DataError(told) from error
     os.environ["GRADIO_TEMP_DIR"] = str(folder)  # where gradio looks whenever it makes a component or takes an upload
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -57,6 +67,42 @@ def uploaded(path: Any) -> Path:
     except OSError:  # a name that is too long
         raise DataError(_UNKNOWN) from None
     raise DataError(_UNKNOWN)
+
+
+class Store:
+    """How much the private folder holds, so that visitors cannot fill the disk.
+
+    Parameters
+    ----------
+    most : int
+        Bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+        self._counted = -math.inf
+
+    def count(self) -> None:
+        """Count what there is, if that was not done just now."""
+        if time.monotonic() - self._counted < _COUNT_EVERY:
+            return
+        folder, held = private_folder(), 0
+        for path in folder.rglob("*"):
+            with contextlib.suppress(OSError):  # it has been deleted meanwhile
+                held += max(path.lstat().st_size, _LEAST)
+        self._held = max(held, self._most * (shutil.disk_usage(folder).free < _SPARE))
+        self._counted = time.monotonic()
+
+    def check(self, n_bytes: int) -> None:
+        """Raise where there is no room for so many more."""
+        if self._held + n_bytes > self._most:
+            raise DataError("This app holds as many files as it may; they are deleted after a while. Try again later.")
+
+    def take(self, n_bytes: int) -> None:
+        """Count what arrives, or raise."""
+        self.check(n_bytes)
+        self._held += n_bytes
 
 
 def sweep(folder: Path, keep_seconds: float) -> None:

@@ -7,6 +7,7 @@ Here all of that is refused before gradio sees it, and routes that this app does
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import inspect
@@ -20,7 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cxr_estimator.demo._folder import new_file, uploaded
+from cxr_estimator.demo._folder import Store, new_file, uploaded
 from cxr_estimator.demo._settings import MEBIBYTE, Settings
 from cxr_estimator.errors import CXRError, DataError
 
@@ -68,6 +69,7 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._settings = settings
+        self._store = Store(settings.max_stored_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, as it may be, or refuse it with the reason."""
@@ -98,9 +100,12 @@ class Guard:
             return receive
         asked = _QUESTIONS.fullmatch(path)
         is_tool = path.startswith(_MCP)
+        is_upload = path.startswith(f"{API}/upload")
+        if is_upload or is_tool:
+            await asyncio.to_thread(self._store.count)
+            receive = _stored(scope, receive, self._store)
         if not asked and not is_tool:
-            limit = settings.max_batch_bytes if path.startswith(f"{API}/upload") else _MAX_JSON
-            return _limited(scope, receive, limit)
+            return _limited(scope, receive, settings.max_batch_bytes if is_upload else _MAX_JSON)
         body = await _body(_limited(scope, receive, _MAX_JSON + (2 * settings.max_file_bytes if is_tool else 0)))
         try:
             content = json.loads(body)
@@ -214,13 +219,31 @@ def _check_arguments(scope: Scope, path: str, name: str | None, content: Any) ->
         except TypeError as error:
             raise Refused(f"{name}: {error}.") from None
         return
-    function = found[0] if found else functions.get(index if isinstance(index, int) else None)
+    function = found[0] if found else functions.get(index if type(index) is int else None)
     if function is None:
-        return  # one that was made for this session, or none: gradio says so
+        raise Refused(f"There is no function {index!r:.100}.", 404)  # gradio would fail, and log what it was sent
     given, data = sum(not one.skip_api for one in function.inputs), content.get("data")
     if not isinstance(data, list) or len(data) < given:
         got = f"a list of {len(data)}" if isinstance(data, list) else "none"
         raise Refused(f"{name or 'This'} needs `data`, a list of {given} values. Got {got}.")
+
+
+def _stored(scope: Scope, receive: Receive, store: Store) -> Receive:
+    """Return a `receive` that counts what arrives; what there is no room for is refused before it does."""
+    length = Headers(scope=scope).get("content-length", "")
+    if not length.isdigit():
+        raise Refused("Say how long the request is (Content-Length).", 411)
+    try:
+        store.check(int(length))
+    except DataError as error:
+        raise Refused(str(error), 507) from None
+
+    async def stored() -> Message:
+        message = await receive()
+        store.take(len(message.get("body", b"")))
+        return message
+
+    return stored
 
 
 def _limited(scope: Scope, receive: Receive, limit: int) -> Receive:

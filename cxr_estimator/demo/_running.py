@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from typing import Any
 
 import gradio as gr
@@ -10,6 +11,8 @@ import gradio as gr
 from cxr_estimator.demo._background import Stopped
 from cxr_estimator.demo._shared import App, computing
 from cxr_estimator.demo._words import notice
+
+_NUMBERS = count(1)
 
 
 class Turn:
@@ -19,17 +22,17 @@ class Turn:
     """
 
     def __init__(self) -> None:
-        self.number = 0  # of the work that is wanted
+        self.number = 0
         self.is_cancelled = False  # by the visitor, who wants nothing else instead
 
     def begin(self) -> int:
-        """End what is under way, and return the number of the work that begins."""
-        self.stop()
+        """End what is under way, and return the number of what is to come instead; none is given out twice."""
+        self.number, self.is_cancelled = next(_NUMBERS), False
         return self.number
 
-    def stop(self, *, cancelled: bool = False) -> None:
-        """End what is under way."""
-        self.number, self.is_cancelled = self.number + 1, cancelled
+    def cancel(self) -> None:
+        """End what is under way, and what still waits to begin."""
+        self.number, self.is_cancelled = next(_NUMBERS), True
 
     def watched(self, shares: Iterable[float], number: int) -> Iterator[float]:
         """Yield the shares that are done of the work of this number.
@@ -64,4 +67,4 @@ def run_button(
 
 
 def _cancel(turn: Turn) -> None:
-    turn.stop(cancelled=True)
+    turn.cancel()

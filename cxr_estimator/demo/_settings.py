@@ -20,10 +20,12 @@ class Settings:
     device : str, default="auto"
     max_file_bytes, max_batch_bytes, max_batch_files : int
         Of one upload, and of what a batch holds once unpacked.
+    max_stored_bytes : int
+        Of all uploads and results together; while there are as many, no more uploads are taken.
     max_model_bytes : int
         Of a model that a visitor names.
     hub_models : int
-        How many of those are kept in memory.
+        How many of those are kept in memory; two are needed to compare two of them.
     waiting : int
         Requests that may wait; more are told to come later.
     at_once : int
@@ -38,6 +40,7 @@ class Settings:
     max_file_bytes: int = 50 * MEBIBYTE
     max_batch_bytes: int = 500 * MEBIBYTE
     max_batch_files: int = 200
+    max_stored_bytes: int = 4096 * MEBIBYTE
     max_model_bytes: int = 1024 * MEBIBYTE
     hub_models: int = 2
     waiting: int = 64

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,6 +16,7 @@ from cxr_estimator.demo._settings import Settings
 from cxr_estimator.errors import CXRError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_TAG = re.compile("<(?=[A-Za-z/!?])")  # begins what could be a tag; other signs stay, since programs read messages, too
 _log = logging.getLogger(__name__)
 MODEL_QUEUE = "model"  # the line in which everything waits that computes
 
@@ -59,7 +61,8 @@ def _message(error: Exception) -> gr.Error:
     if isinstance(error, gr.Error):
         return error
     if isinstance(error, CXRError):
-        return gr.Error(str(error), print_exception=False)
+        # gradio shows messages as HTML: a class name of a stranger's model must not load a picture from elsewhere
+        return gr.Error(_TAG.sub("< ", str(error)), print_exception=False)
     # only kinds and places: the text of an error may quote a file
     place = error.__traceback__
     while place is not None and place.tb_next is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,6 @@ from cxr_estimator.demo._case import Case
 from cxr_estimator.demo._pictures import SIGNED, UNSIGNED, deletion, is_hidden, overlaid, pixels
 from cxr_estimator.demo._words import SIGNS, described, described_curve, html, legend
 from cxr_estimator.figures import rgb
-from cxr_estimator.trust import WITHHOLD
 
 OVERLAY, SLIDER, GALLERY, CURVE = "Overlay", "Before / after", "All methods", "Deletion curve"
 VIEWS = (OVERLAY, SLIDER, GALLERY, CURVE)
@@ -45,21 +43,11 @@ class View(NamedTuple):
     card: str
 
 
-def looked_at(visible: Mapping[str, Shown], method: str | None) -> str | None:
-    """Return which map is looked at: the chosen one, or else the first that is shown as evidence; None without maps.
-
-    A browser may ask for new maps to be drawn before it has their names.
-    """
-    evidence = [name for name, one in visible.items() if one.card.verdict != WITHHOLD]
-    return method if method in visible else next(iter([*evidence, *visible]), None)
-
-
 def view_of(case: Case | None, look: Look) -> View:
     """Draw what `look` asks for."""
     if case is None:
         return View(None, "", None, [], "", "")
-    name = looked_at(case.visible, look.method)
-    shown = None if name is None else case.visible[name]
+    shown = case.visible.get(case.looked_at(look.method) or "")
     if look.view == GALLERY and case.visible:
         return View(None, "", None, _all(case, look), "", "")
     if shown is None:

@@ -96,16 +96,46 @@ def _positive(judgement: Judgement) -> str | None:
 def _decided(judgement: Judgement, positive: str | None) -> list[str]:
     if positive is None or judgement.threshold is None:
         return []
-    share, cut_off = judgement.proba[positive], judgement.threshold
+    share, cut_off = told_apart(judgement.proba[positive], judgement.threshold)
     side = "at or above" if positive in judgement.decided else "below"
     point = "your own cut-off" if judgement.point is None else f"the cut-off of “{judgement.point.name}”"
-    return [f"The probability of {positive} is {share:.1%}, {side} {point}, {cut_off:.1%}."]
+    return [f"The probability of {positive} is {share}, {side} {point}, {cut_off}."]
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return "72.3%"; what is neither 0 nor 1 is never called "0.0%" or "100.0%".
+
+    Examples
+    --------
+    >>> percent(0.7231), percent(0.99996), percent(0.00001), percent(1.0)
+    ('72.3%', 'over 99.9%', 'under 0.1%', '100.0%')
+    """
+    least = 10.0 ** -(digits + 2)
+    if 0 < share < least / 2:
+        return f"under {least:.{digits}%}"
+    return f"over {1 - least:.{digits}%}" if 1 - least / 2 <= share < 1 else f"{share:.{digits}%}"
+
+
+def told_apart(first: float, second: float) -> tuple[str, str]:
+    """Return two shares as percentages, with as many digits as it takes to see which is greater.
+
+    Examples
+    --------
+    >>> told_apart(0.72291, 0.72308), told_apart(0.5, 0.5)
+    (('72.29%', '72.31%'), ('50.0%', '50.0%'))
+    """
+    for digits in range(1, 7):
+        said = percent(first, digits), percent(second, digits)
+        if said[0] != said[1]:
+            return said
+    return percent(first), percent(second)
 
 
 def _spread(judgement: Judgement, positive: str | None) -> list[str]:
     label = positive or str(judgement.label)
     low, high = judgement.spread[label]
-    said = [f"Over {N_COPIES} slightly changed copies of the image, {label} ranges from {low:.1%} to {high:.1%}."]
+    copies = f"the image itself and {N_COPIES - 1} slightly changed copies of it"
+    said = [f"Over {copies}, the probability of {label} ranges from {percent(low)} to {percent(high)}."]
     if judgement.threshold is not None and low < judgement.threshold <= high:
         said.append("That range crosses the cut-off: small changes of the image turn the decision.")
     return said
@@ -128,10 +158,11 @@ def measured(point: OperatingPoint, positive: str) -> str:
     if point.sensitivity is None or point.specificity is None:
         return "Not measured."
     patients = "" if point.n_patients is None else f" of {point.n_patients:,} patients"
-    where = "" if point.n_images is None else f" On the {point.n_images:,} images{patients} that chose it;"
+    where = "" if point.n_images is None else f", on the {point.n_images:,} images{patients} that chose it"
     return (
         f"“{point.name}” found {_share(point.sensitivity)} of the images with {positive} (sensitivity) and cleared "
-        f"{_share(point.specificity)} of the others (specificity).{where} expect a little less elsewhere."
+        f"{_share(point.specificity)} of the others (specificity){where}. "
+        "Expect less on other images, and elsewhere maybe much less."
     )
 
 
@@ -160,7 +191,8 @@ def described(shown: Shown, *, show_withheld: bool) -> str:
     if is_hidden(shown, show_withheld):
         return f"No picture. {shown.card.sentence}"
     stamp = " It is stamped: not evidence." if shown.card.verdict == WITHHOLD else ""
-    where = place(shown.explanation.values[0])
+    seen = shown.explanation.geometry[0].target.slices  # without the bars around an image that is not square
+    where = place(shown.explanation.values[0][seen])
     target = shown.explanation.target[0]
     return f"{name} heat map over the radiograph, explaining {target}: strongest at the {where} of the picture.{stamp}"
 
@@ -236,6 +268,7 @@ def _templates() -> Any:
 
     loader = PackageLoader("cxr_estimator", "demo")
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.filters["percent"] = percent
     pages.globals.update(signs=SIGNS, disclaimer=DISCLAIMER, method_title=method_title, check_title=check_title)
     return pages
 

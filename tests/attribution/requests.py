@@ -20,14 +20,14 @@ CHEAP: dict[str, dict] = {
     "ensemble": {"methods": ["grad_cam", "saliency"]},
 }
 # The backbones on which a method need not work: the only gaps there may be.
-_CNNS = "plain_cnn", "resnet18", "densenet121", "convnextv2_atto", "tf_efficientnetv2_s"
-_TRANSFORMERS = "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"
-_WITHOUT_RELU = "convnextv2_atto", "tf_efficientnetv2_s", *_TRANSFORMERS
+_CNNS = "plain_cnn", "resnet18", "densenet121", "convnextv2_atto", "tf_efficientnetv2_b0"
+_TRANSFORMERS = "vit_tiny_patch16_224", "small_swin"
+_WITHOUT_RELU = "convnextv2_atto", "tf_efficientnetv2_b0", *_TRANSFORMERS
 GAPS: dict[str, tuple[str, ...]] = {
     "guided_backprop": _WITHOUT_RELU,
     "guided_grad_cam": _WITHOUT_RELU,
     "lrp": _WITHOUT_RELU,
-    "attention_rollout": (*_CNNS, "swin_tiny_patch4_window7_224"),
+    "attention_rollout": (*_CNNS, "small_swin"),
     "gradient_attention": _CNNS,
 }
 

@@ -15,6 +15,7 @@ from scipy.stats import spearmanr
 from cxr_estimator._explanation_check import SHOWS
 from cxr_estimator.attribution import METHODS, SPEEDS
 from cxr_estimator.errors import BatchSizeWarning, InvalidParameterError, InvalidTypeError, UnsupportedMethodError
+from tests.attribution import swin  # noqa: F401 - registers small_swin
 from tests.attribution.requests import GAPS, batch_tolerance, explain
 from tests.conftest import small_classifier
 
@@ -25,9 +26,9 @@ BACKBONES = (
     "resnet18",
     "densenet121",
     "convnextv2_atto",
-    "tf_efficientnetv2_s",
+    "tf_efficientnetv2_b0",
     "vit_tiny_patch16_224",
-    "swin_tiny_patch4_window7_224",
+    "small_swin",
 )
 
 
@@ -114,7 +115,8 @@ def test_contract(classifier, phantoms, method):
     np.testing.assert_allclose(explanation.score, sign * classifier.decision_function(X), atol=1e-4)
     alone = explain(classifier, X[2:3], method, background=X)
     differences, top = np.abs(alone.values[0] - values[2]), np.abs(values[2]).max()
-    assert differences.max() <= batch_tolerance(method) * top
+    rounding = 8 * np.finfo(np.float32).eps  # of scores near 1, whose difference is what an occluded pixel holds
+    assert differences.max() <= batch_tolerance(method) * top + rounding
     assert np.median(differences) <= 1e-3 * top
     again = explain(classifier, X[2:3], method, background=X)
     assert (again.values == alone.values).all()

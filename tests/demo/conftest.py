@@ -127,6 +127,7 @@ def page(browser, app_url):
     inside = (app_url, "data:", "blob:")
     context.on("request", lambda one: None if one.url.startswith(inside) else outside.append(one.url))
     one = context.new_page()
+    one.set_default_timeout(90_000)  # of a machine that has other things to do
     one.goto(app_url)
     yield one
     context.close()

@@ -1,20 +1,25 @@
 """The parts of the Analyse page, without a browser."""
 
 import json
+import re
 import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 pytest.importorskip("gradio", reason="the app needs the extra `demo`")
 
+import gradio as gr
+
 from cxr_estimator import trust
+from cxr_estimator.attribution._types import SPEEDS
 from cxr_estimator.demo._analyse_events import _Page
 from cxr_estimator.demo._analyse_parts import Controls, Results
-from cxr_estimator.demo._analysis import Question, explain
+from cxr_estimator.demo._analysis import N_COPIES, Question, explain
 from cxr_estimator.demo._background import NAME
 from cxr_estimator.demo._break_panel import break_case, rows
 from cxr_estimator.demo._case import current, judged, steps
@@ -27,8 +32,9 @@ from cxr_estimator.demo._settings import Settings
 from cxr_estimator.demo._shared import App
 from cxr_estimator.demo._uploads import read_upload
 from cxr_estimator.demo._view import CURVE, GALLERY, SLIDER, Look, view_of
-from cxr_estimator.demo._words import html, place, verdict
+from cxr_estimator.demo._words import described, html, place, verdict
 from cxr_estimator.errors import DataError
+from cxr_estimator.preprocessing import Box
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +80,33 @@ def test_words_hold_the_numbers_of_the_estimator(case, bundled, film):
     assert f"{share:.1%}" in html("verdict", said=said)
 
 
+@pytest.mark.parametrize("apart", [1e-4, 1e-5])
+def test_a_probability_close_to_the_cut_off_is_seen_to_be_on_its_side(served, film, apart):
+    share = judged(film, served, Question()).judgement.proba["PNEUMONIA"]
+    for cut_off, side in ((share + apart, "below"), (share - apart, "at or above")):
+        first = verdict(judged(film, served, Question(cut_off=cut_off)).judgement).sentences[0]
+        told = re.fullmatch(rf"The probability of PNEUMONIA is ([\d.]+)%, {side} your own cut-off, ([\d.]+)%\.", first)
+        assert (float(told[1]) < float(told[2])) == (side == "below")
+        assert told[1] != told[2]
+
+
+def test_nothing_is_called_certain(case):
+    sure = replace(case.judgement, proba={"NORMAL": 1e-6, "PNEUMONIA": 1 - 1e-6}, spread=dict.fromkeys(
+        ("NORMAL", "PNEUMONIA"), (1e-7, 1 - 1e-7)))  # fmt: skip
+    for text in (html("verdict", said=verdict(sure)), " ".join(verdict(sure).sentences)):
+        assert "100.0%" not in text
+        assert " 0.0%" not in text
+        assert "over 99.9%" in text
+
+
+def test_the_range_is_of_the_image_and_its_copies(case, bundled, film):
+    samples = bundled.uncertainty([film], n_samples=N_COPIES, random_state=0).samples[:, 0, 1]
+    low, high = case.judgement.spread["PNEUMONIA"]
+    assert (low, high) == pytest.approx((samples.min(), samples.max()), abs=0.01)
+    assert low <= case.judgement.proba["PNEUMONIA"] <= high
+    assert f"the image itself and {N_COPIES - 1} slightly changed copies" in " ".join(verdict(case.judgement).sentences)
+
+
 def test_points_that_nobody_measured_say_so(served, film):
     for question, words in ((Question("default"), "were not measured"), (Question(cut_off=0.3), "are not known")):
         assert words in " ".join(verdict(judged(film, served, question).judgement).sentences)
@@ -117,6 +150,18 @@ def test_withheld_maps_are_not_shown_as_evidence(case):
     assert "not evidence" in view_of(one, Look(method="lrp", show_withheld=True)).alt
 
 
+def test_the_place_is_one_of_the_picture_and_not_of_the_bars_around_it(case):
+    """A wide image fills the middle rows of what the model sees; the map is strongest in the upper third of it."""
+    one = case.shown["grad_cam"]
+    height, width = one.explanation.values.shape[1:]
+    values = np.zeros((1, height, width), np.float32)
+    top = height // 3
+    values[0, top : top + height // 9, -width // 9 :] = 1
+    geometry = replace(one.explanation.geometry[0], target=Box(top, 0, height // 3, width))
+    padded = replace(one.explanation, values=values, geometry=(geometry,))
+    assert "at the upper right of the picture" in described(one._replace(explanation=padded), show_withheld=True)
+
+
 def test_overlay_has_the_aspect_of_the_radiograph(served, tmp_path, film):
     from PIL import Image
 
@@ -130,10 +175,10 @@ def test_overlay_has_the_aspect_of_the_radiograph(served, tmp_path, film):
 
 def test_views(case):
     assert view_of(None, Look()).picture is None
-    assert view_of(case._replace(shown={}), Look()).alt.startswith("The radiograph")
-    hidden = {"grad_cam": withheld(case.shown["grad_cam"]), "lrp": case.shown["lrp"]}
-    for unknown in (None, "rise"):  # a browser that does not know the names yet
-        assert view_of(case._replace(shown=hidden), Look(method=unknown)).alt.startswith("LRP heat map")
+    assert view_of(case._replace(chosen=()), Look()).alt.startswith("The radiograph")
+    # the page may ask before it knows which maps there are: then the first one that is evidence
+    assert case.shown["grad_cam"].card.verdict != "withhold"
+    assert "Grad-CAM" in view_of(case, Look(method="rise")).alt
     before, after = view_of(case, Look(SLIDER, "grad_cam")).pair
     assert before.shape == after.shape
     assert len(view_of(case, Look(GALLERY, "grad_cam")).gallery) == 4
@@ -187,29 +232,55 @@ def test_break_it(case):
 def handlers(app):
     """The handlers, whose components are mere keys."""
     controls = Controls(**{name: object() for name in Controls._fields})
+    controls = controls._replace(methods={speed: object() for speed in SPEEDS})
     return _Page(app, controls, Results(**{name: object() for name in Results._fields}))
 
 
 def test_judging_what_cannot_be_read_leaves_nothing(handlers, case, tmp_path):
     (tmp_path / "film.png").write_bytes(b"no picture")
     for path, words in ((str(tmp_path / "film.png"), "cannot be used"), (None, "Choose a radiograph first")):
-        found = handlers.judge(case, None, 1, 1, path, "bundled", "rule_in", 0.5, "predicted")
+        found = handlers.judge(case, None, Turn(), path, "bundled", "rule_in", 0.5, "predicted")
         assert found[handlers.results.case] is None
         assert words in found[handlers.results.verdict]
         assert str(tmp_path) not in found[handlers.results.verdict]
         assert handlers.results.due not in found
 
 
+def test_a_model_that_cannot_be_had_leaves_nothing_of_the_one_before(handlers, case, film):
+    """The choice is told to `judge` nevertheless, which clears the page; the controls stay as they are."""
+    before, *_ = handlers.choose_model("bundled")
+    asked, *controls = handlers.choose_model("../../etc")
+    assert asked > before
+    assert all(one == gr.skip() for one in controls)
+    found = handlers.judge(case, None, Turn(), film, "../../etc", "rule_in", 0.5, "predicted")
+    assert found[handlers.results.case] is None
+    assert "There is no model" in found[handlers.results.verdict]
+
+
+def test_what_was_broken_goes_when_something_else_is_asked(app_url):
+    config = httpx.get(f"{app_url}/config").json()
+    named = {one["id"]: (one["type"], one["props"].get("label")) for one in config["components"]}
+    pictures = {("image", "Original"), ("image", "Changed")}
+    emptying = [
+        one
+        for one in config["dependencies"]
+        if pictures <= {named[part] for part in one["outputs"]} and not one["inputs"]
+    ]
+    events = {(named[target][0], event) for one in emptying for target, event in one["targets"]}
+    assert events >= {("file", "upload"), ("file", "clear"), ("number", "change"), ("radio", "input")}
+    assert events >= {("slider", "input"), ("dropdown", "input"), ("button", "click")}
+
+
 def test_maps_come_step_by_step_and_what_exists_is_kept(handlers, film):
     shown = handlers.results
-    asked = handlers.judge(None, None, 0, 0, film, "bundled", "rule_in", 0.5, "predicted")
+    asked = handlers.judge(None, None, Turn(), film, "bundled", "rule_in", 0.5, "predicted")
     first = asked[shown.case]
     updates = list(handlers.maps(first, None, Turn(), 0, None, ["grad_cam"], ["occlusion"], []))
     cases = [one[shown.mapped] for one in updates if shown.mapped in one]
     assert [sorted(one.shown) for one in cases] == [["grad_cam"], ["grad_cam", "occlusion"]]
     assert any("agreement" in {check.name for check in one.card.checks} for one in cases[-1].shown.values())
     assert updates[-1][shown.status] == ""
-    again = list(handlers.maps(first, cases[-1], Turn(), 5, "occlusion", ["grad_cam"], [], []))
+    again = list(handlers.maps(first, cases[-1], Turn(), 0, "occlusion", ["grad_cam"], [], []))
     assert len(again) == 1
     assert list(again[0][shown.mapped].visible) == ["grad_cam"]
     assert current(first._replace(judgement=replace(first.judgement)), cases[-1]).shown == {}
@@ -218,16 +289,18 @@ def test_maps_come_step_by_step_and_what_exists_is_kept(handlers, film):
 @pytest.mark.parametrize("how", ["cancelled", "left"])
 def test_stopped_work_ends(handlers, film, how):
     shown, turn = handlers.results, Turn()
-    first = handlers.judge(None, None, 0, 0, film, "bundled", "rule_in", 0.5, "predicted")[shown.case]
+    first = handlers.judge(None, None, Turn(), film, "bundled", "rule_in", 0.5, "predicted")[shown.case]
     updates = handlers.maps(first, None, turn, 0, None, [], [], ["rise"])
     next(updates)
     next(updates)
     (thread,) = [one for one in threading.enumerate() if one.name == NAME]
     if how == "cancelled":
-        turn.stop(cancelled=True)
+        turn.cancel()
         *_, last = updates
         assert "Stopped." in last[shown.status]
         assert not last[shown.cancel]["visible"]
+        (late,) = handlers.maps(first, None, turn, 0, None, [], [], ["rise"])  # which was waiting
+        assert "Stopped." in late[shown.status]
     else:
         updates.close()
     thread.join(20)

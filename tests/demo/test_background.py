@@ -6,7 +6,9 @@ import threading
 
 import pytest
 
+from cxr_estimator.demo import _background
 from cxr_estimator.demo._background import Background, Stopped
+from cxr_estimator.errors import DataError
 
 
 def threads():
@@ -99,6 +101,21 @@ def test_an_error_of_the_one_who_watches_stops_it_and_is_not_hidden():
 
     with pytest.raises(ZeroDivisionError), Background(work):
         _ = 1 / 0
+    assert threads() == before
+
+
+def test_work_without_end_is_ended(monkeypatch):
+    monkeypatch.setattr(_background, "LONGEST", 0.05)
+    before = threads()
+
+    def work(progress):
+        while True:
+            progress(1, 2)
+
+    with Background(work) as running:
+        assert set(running.shares(every=0.001)) <= {0.0, 0.5}
+        with pytest.raises(DataError, match="the most for one visitor"):
+            running.result()
     assert threads() == before
 
 

@@ -138,6 +138,8 @@ def test_a_withheld_map_is_not_in_its_picture(tiny, films, monkeypatch):
 
 
 def test_csv_can_be_read_back_and_holds_no_formula():
+    hidden = table([Row("\n\t =1+1.png", JUDGED)])
+    assert pd.read_csv(io.BytesIO(csv_of(hidden)))["file"].tolist() == ["'\n\t =1+1.png"]
     row = Row("=cmd|' /C calc'!A0.png", JUDGED, "PNEUMONIA", "PNEUMONIA", 0.123456789, 0.1, 0.2, "show", 0.05, "")
     found = pd.read_csv(io.BytesIO(csv_of(table([row, Row("bad.png", NOT_READ, reason="why, exactly")]))))
     assert found["file"].tolist() == ["'=cmd|' /C calc'!A0.png", "bad.png"]
@@ -203,10 +205,12 @@ def test_cancelling_or_leaving_ends_the_work(films, how, monkeypatch):
     if how == "left":
         steps.close()
     else:
-        turn.stop(cancelled=True)
+        turn.cancel()
         last = list(steps)[-1]
         assert "Cancelled after 1 of 1 files." in last[0]
         assert last[1]["value"]["file"].tolist() == ["first.png"]
         assert last[2]["interactive"]
+        found = pd.read_csv(last[2]["value"])[["model", "point", "method"]].iloc[0].tolist()
+        assert found == ["bundled", "default", "grad_cam"]
     running[0].join(20)
     assert not running[0].is_alive()

@@ -150,7 +150,7 @@ def test_the_page_fills_and_cancels(tiny, images):
     slow = _measured(turn, tiny, contextlib.nullcontext(images), ["lime", "rise"], ["sparsity_90"], "predicted")
     next(slow)
     next(slow)
-    turn.stop(cancelled=True)
+    turn.cancel()
     assert "Cancelled: 0 of 2" in list(slow)[-1][0]
     assert not [one for one in set(threading.enumerate()) - before if one.is_alive() and "_run" in one.name]
 

@@ -125,7 +125,13 @@ def test_the_page_cancels(served, image, tmp_path):
     turn = Turn()
     steps = _compared(app, turn, str(tmp_path / "film.png"), names, questions, "kernel_shap")
     next(steps)
-    turn.stop(cancelled=True)
+    turn.cancel()
     assert "Cancelled." in list(steps)[-1][0]
     done = list(_compared(app, turn, str(tmp_path / "film.png"), names, questions, "grad_cam"))
     assert "Done." in done[-1][0]
+    (tmp_path / "none.png").write_bytes(b"no picture")
+    steps = _compared(app, turn, str(tmp_path / "none.png"), names, questions, "grad_cam")
+    _, words, figure, *tables = next(steps)
+    assert (words, figure["value"], figure["visible"], tables) == ("", None, False, ["", "", ""])
+    with pytest.raises(DataError, match="cannot be used"):
+        next(steps)

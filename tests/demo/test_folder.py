@@ -28,6 +28,15 @@ def test_it_is_made_for_this_user_alone_and_gradio_told(folder, tmp_path):
     assert _folder.private_folder() is folder
 
 
+@pytest.mark.parametrize("place", ["gone", "file"])
+def test_a_place_that_cannot_be_had_is_told_of(tmp_path, monkeypatch, place):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / place))
+    _folder.private_folder.cache_clear()
+    with pytest.raises(DataError, match=f"{place}: uploads cannot be kept there .*GRADIO_TEMP_DIR"):
+        _folder.private_folder()
+
+
 def test_a_sweep_deletes_what_is_old_and_folders_that_are_empty_then(folder):
     old, young = _folder.new_file("old.png"), _folder.new_file("young.png")
     link = folder / "link"
@@ -60,3 +69,36 @@ def test_only_files_in_it_are_uploads(folder, tmp_path):
     ):  # fmt: skip
         with pytest.raises(DataError, match="no file that was uploaded here"):
             _folder.uploaded(str(wrong) if isinstance(wrong, os.PathLike) else wrong)
+
+
+def test_a_store_that_is_full_takes_nothing_until_something_is_deleted(folder, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(_folder.time, "monotonic", lambda: now[0])
+    store, path = _folder.Store(1_000_000), _folder.new_file("film.png")
+    path.write_bytes(bytes(500_000))
+    store.count()
+    store.take(300_000)  # counted as it arrives, before it is a file
+    with pytest.raises(DataError, match="as many files as it may"):
+        store.take(300_000)
+    path.unlink()
+    now[0] = 11.0
+    store.count()
+    store.take(300_000)
+
+
+def test_tiny_files_count_as_small_ones_and_a_full_disk_as_a_full_store(folder, monkeypatch):
+    for number in range(20):
+        (folder / str(number)).touch()
+    store = _folder.Store(20 * (1 << 16))
+    store.count()
+    with pytest.raises(DataError):
+        store.take(1)
+    store = _folder.Store(1 << 40)
+    store.count()
+    store.take(1)
+    usage = _folder.shutil.disk_usage(folder)._replace(free=1 << 20)
+    monkeypatch.setattr(_folder.shutil, "disk_usage", lambda _: usage)
+    store = _folder.Store(1 << 40)
+    store.count()
+    with pytest.raises(DataError):
+        store.take(1)

@@ -226,6 +226,15 @@ def test_a_question_that_is_none_is_told_of(server, body):
     check_says_nothing(server, response.text)
 
 
+@pytest.mark.parametrize("index", [-1, 10**9, True, "9", 9.0, None, {}, []])
+def test_a_function_that_is_none_is_told_of(server, index):
+    body = {"data": [], "fn_index": index, "session_hash": "visitor"}
+    response = httpx.post(f"{server.url}/gradio_api/queue/join", json=body)
+    assert response.status_code == 404
+    assert "no function" in response.json()["detail"]
+    assert "Received inputs" not in server.log.read_text()
+
+
 @pytest.mark.parametrize(("name", "content"), [("x.html", HTML), ("x.svg", SVG), ("x.xhtml", HTML), ("x", HTML)])
 def test_an_uploaded_page_is_not_shown_as_one(server, name, content):
     path = uploaded(server.url, content, name)["path"]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import tempfile
 import threading
+import weakref
+from pathlib import Path
 
+import numpy as np
 import pytest
+from huggingface_hub import constants as hub_constants
 
 from cxr_estimator import CXRClassifier
 from cxr_estimator.demo import _models
 from cxr_estimator.demo._models import Models
 from cxr_estimator.demo._settings import Settings
-from cxr_estimator.errors import DataError, HubError
+from cxr_estimator.errors import DataError, HubError, ModelFolderError
 from cxr_estimator.hub import push
+from cxr_estimator.preprocessing import Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -177,3 +185,80 @@ def test_names_that_fail_leave_nothing_behind_and_may_work_later(folder, hub):
     push(folder, "alice/later")
     assert isinstance(models.get("alice/later").clf, CXRClassifier)
     assert len(models._loading) == _models._LOADERS
+
+
+def test_a_visitors_model_is_on_disk_no_longer_than_it_is_read(folder, phantoms, hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    cached = Path(hub_constants.HF_HUB_CACHE)
+    push(folder, "alice/model")
+    before = sorted(cached.rglob("*model*"))
+    models = Models(Settings())
+    clf = models.get("alice/model").clf
+    assert clf.predict_proba(phantoms.X[:1]).shape == (1, 2)  # which needs no file any more
+    assert not list((tmp_path / "temporary").iterdir())
+    assert sorted(cached.rglob("*model*")) == before
+
+
+def test_sessions_do_not_keep_a_visitors_model_in_memory(folder, hub):
+    """One visitor names model after model, and looks at an image with each."""
+    for name in ("alice/a", "alice/b"):
+        push(folder, name)
+    models = Models(Settings(hub_models=1))
+    kept_by_a_session = models.get("alice/a")
+    network = weakref.ref(kept_by_a_session.clf.model_)
+    models.get("alice/b")
+    gc.collect()
+    assert network() is None
+    with pytest.raises(DataError, match="alice/a had to make room"):
+        _ = kept_by_a_session.clf
+    assert models.get("alice/a").clf.model_ is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"preprocessing_": Preprocessing(4096)}, r"images of 4,096 pixels a side; this app takes 1,024 at most"),
+        ({"classes_": np.arange(201)}, "201 labels"),
+        ({"classes_": np.array(["a", "x" * 201])}, "a name of 201 characters"),
+        ({"operating_points_": dict.fromkeys(map(str, range(51)))}, "51 operating points"),
+    ],
+    ids=["pixels", "labels", "name", "points"],
+)
+def test_a_visitors_model_that_would_take_the_machine_is_refused(folder, fitted, hub, monkeypatch, change, said):
+    push(folder, "alice/model")
+    clf = copy.copy(fitted)
+    for name, value in change.items():
+        setattr(clf, name, value)
+    monkeypatch.setattr(CXRClassifier, "load", lambda *_, **__: clf)
+    with pytest.raises(HubError, match=said):
+        Models(Settings()).get("alice/model")
+    assert Models(Settings(models=("alice/model",))).get("alice/model").clf is clf  # the operator knows what it is
+
+
+@pytest.mark.parametrize("name", ["/nowhere/model", "nowhere", "../nowhere", "user/model@../.."])
+def test_an_operator_is_told_at_once_of_a_model_that_cannot_be(folder, name):
+    with pytest.raises(DataError, match="is neither a model folder nor"):
+        Models(Settings(models=(str(folder), name)))
+
+
+@pytest.mark.parametrize("fault", ["config.json", "model.safetensors"])
+def test_messages_do_not_tell_visitors_where_a_model_lies(fitted, hub, tmp_path, fault):
+    ours = fitted.save(tmp_path / "secret place" / "ours")
+    models = Models(Settings(models=(str(ours),)))  # and then the folder changes
+    (ours / fault).write_bytes(b"{")
+    with pytest.raises(ModelFolderError, match="ours, ") as caught:
+        models.get("ours")
+    assert "secret" not in str(caught.value)
+    assert "/" not in str(caught.value)
+
+
+def test_nor_where_one_of_the_hub_was_put(folder, hub, tmp_path, monkeypatch):
+    def damaged(path, **_):
+        raise ModelFolderError(f"{path / 'config.json'}: not a valid configuration (why).")
+
+    push(folder, "alice/model")
+    monkeypatch.setattr(CXRClassifier, "load", damaged)
+    with pytest.raises(ModelFolderError) as caught:
+        Models(Settings()).get("alice/model")
+    assert str(caught.value) == "alice/model, config.json: not a valid configuration (why)."

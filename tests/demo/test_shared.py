@@ -9,7 +9,7 @@ import pytest
 gr = pytest.importorskip("gradio")
 
 from cxr_estimator.demo._shared import told
-from cxr_estimator.errors import ImageError
+from cxr_estimator.errors import DataError, ImageError
 
 
 def raising(error):
@@ -71,3 +71,13 @@ def test_what_gradio_reads_of_a_function_stays():
     function = raising(ValueError())[0]
     assert function.__name__ == "plain"
     assert function.__doc__ == "Say why."
+
+
+def test_a_message_holds_no_tag():
+    @told
+    def fails():
+        raise DataError("Must be < 1 and > 0. Got '<img src=x>' of <b>x</b><!-- -->.")
+
+    with pytest.raises(gr.Error) as caught:
+        fails()
+    assert caught.value.message == "Must be < 1 and > 0. Got '< img src=x>' of < b>x< /b>< !-- -->."

@@ -302,7 +302,7 @@ def test_killed_at_random_moments_it_ends_bit_equal(tmp_path, radiographs):
     expected = load_file(tmp_path / "unbroken" / "result.safetensors")
     kills = runs = 0
     moments = itertools.chain.from_iterable(rng.permutation(KILLS) + rng.random(KILLS) for _ in itertools.count())
-    while kills < KILLS:
+    while kills < KILLS or runs < 2:  # a slow machine may see all of them in the first run
         runs += 1
         folder = tmp_path / str(runs)
         folder.mkdir()
@@ -312,7 +312,6 @@ def test_killed_at_random_moments_it_ends_bit_equal(tmp_path, radiographs):
         found = load_file(folder / "result.safetensors")
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
-    assert runs >= 2
 
 
 def test_clones_in_a_cross_validation_never_resume_one_another(tmp_path, radiographs):

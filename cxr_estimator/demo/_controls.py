@@ -126,10 +126,11 @@ def method_choices(served: Served, speeds: tuple[str, ...] = tuple(SPEEDS)) -> l
 
 
 def first_point(served: Served) -> str | None:
-    """Return the operating point that pages begin with: one whose sensitivity was measured, if any."""
+    """Return the operating point that pages begin with: of those that were measured the one that misses least."""
     names = points_of(served.clf)
-    measured = [name for name in names if served.clf.operating_points_[name].sensitivity is not None]
-    return next(iter([*measured, *names]), None)
+    found = {name: served.clf.operating_points_[name].sensitivity for name in names}
+    measured = {name: one.value for name, one in found.items() if one is not None}
+    return max(measured, key=measured.__getitem__) if measured else next(iter(names), None)
 
 
 def targets(served: Served) -> dict[str, Any]:

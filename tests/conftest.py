@@ -36,6 +36,7 @@ from sklearn import config_context
 from cxr_estimator import CXRClassifier, CXREnsemble, _fitting, load_image_folder, make_phantoms
 from cxr_estimator._explaining import ExplanationPlan
 from cxr_estimator.metrics import Context
+from cxr_estimator.receipts import receipt_of
 
 # The files that take longest, of more than about 7 s each (measured one by one), the longest first.
 LONG = (
@@ -93,6 +94,13 @@ def explained(fitted, phantoms):
         return batch.found[method], context
 
     return make
+
+
+@pytest.fixture(scope="session")
+def receipt(fitted, phantoms):
+    """A receipt of the second phantom, by smooth_grad."""
+    explanation = fitted.explain([phantoms.X[1]], method="smooth_grad", n_samples=3, random_state=7)
+    return receipt_of(fitted, explanation, model_name="folder")
 
 
 @pytest.fixture(scope="session")

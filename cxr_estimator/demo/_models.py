@@ -138,15 +138,8 @@ class Models:
         return self._from_hub(name, source or name, token=None if source else False)
 
     def _from_hub(self, name: str, source: str, *, token: bool | None) -> Served:
-        repo_id, _, revision = source.partition("@")
-        try:
-            check_repo_id(repo_id, caller="the app")
-            check_revision("revision", revision or None, caller="the app")
-        except ValueError as error:
-            raise DataError(
-                f"There is no model {name!r:.100} here. Choose one of {', '.join(self.names)}, or name one on the "
-                "Hugging Face Hub as user/model."
-            ) from error
+        there = f"Choose one of {', '.join(self.names)}, or name one on the Hugging Face Hub as user/model."
+        repo_id, revision = _on_hub(source, otherwise=f"There is no model {name!r:.100} here. {there}")
         # of a visitor's model the size is asked for even where the commit is known, and whether it is public
         if token is False or not _COMMIT.fullmatch(revision):
             with hub_errors(repo_id, revision or None):
@@ -186,16 +179,21 @@ def _naming(folder: Path, name: str) -> Iterator[None]:
 
 def _check_source(source: str) -> None:
     """Raise unless an operator names the bundled model, a folder that is there, or what may be on the Hub."""
+    if source != BUNDLED and not Path(source).is_dir():
+        _on_hub(
+            source, otherwise=f"{source}: is neither a model folder nor user/model or user/model@revision on the Hub."
+        )
+
+
+def _on_hub(source: str, *, otherwise: str) -> tuple[str, str]:
+    """Return repository and revision ("" for none) of a name of that form; raise a DataError that says `otherwise`."""
     repo_id, _, revision = source.partition("@")
-    if source == BUNDLED or Path(source).is_dir():
-        return
     try:
         check_repo_id(repo_id, caller="the app")
         check_revision("revision", revision or None, caller="the app")
     except ValueError as error:
-        raise DataError(
-            f"{source}: is neither a model folder nor user/model or user/model@revision on the Hub."
-        ) from error
+        raise DataError(otherwise) from error
+    return repo_id, revision
 
 
 def _check_modest(repo_id: str, clf: CXRClassifier) -> None:

@@ -17,26 +17,16 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import snapshot_download
-from typer.testing import CliRunner
 
 from cxr_estimator import demo
 from cxr_estimator.checksums import SUMS_NAME, differing, read_sums
-from cxr_estimator.cli import app
 from cxr_estimator.demo import Settings, _space
-from cxr_estimator.errors import CXRError, DataError, HubError, MissingPackageError
+from cxr_estimator.errors import DataError, HubError, MissingPackageError
+from tests.cli.running import cxr
 from tests.hub import READ
 from tests.model_folders import contents
 
 ROOT = Path(__file__).parents[2]
-
-
-def cxr(*arguments) -> str:
-    """What a command says; the error of one that fails."""
-    done = CliRunner().invoke(app, [str(each) for each in arguments])
-    if isinstance(done.exception, CXRError):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return done.output
 
 
 @pytest.fixture

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
-from typer.testing import CliRunner
 
 from cxr_estimator import CXRClassifier
-from cxr_estimator.cli import app
 from cxr_estimator.cli._common import load_model
-from cxr_estimator.errors import CXRError, DataError, EditedFilesWarning, HubError, ModelFolderError
+from cxr_estimator.errors import DataError, EditedFilesWarning, HubError, ModelFolderError
 from cxr_estimator.hub import pull
+from tests.cli.running import cxr
 from tests.hub import READ, Fault
 from tests.model_folders import contents
 
@@ -22,15 +21,6 @@ from tests.model_folders import contents
 @pytest.fixture
 def model(fitted, tmp_path):
     return fitted.save(tmp_path / "model")
-
-
-def cxr(*arguments) -> str:
-    """What a command says; the error of one that fails."""
-    done = CliRunner().invoke(app, [str(each) for each in arguments])
-    if isinstance(done.exception, CXRError):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return done.output
 
 
 def test_push_and_pull(hub, model, tmp_path):

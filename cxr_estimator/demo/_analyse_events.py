@@ -18,7 +18,7 @@ from cxr_estimator.demo._background import Background, Stopped
 from cxr_estimator.demo._case import Case, current, judged, steps
 from cxr_estimator.demo._downloads import write_files
 from cxr_estimator.demo._examples import example_file
-from cxr_estimator.demo._running import Turn
+from cxr_estimator.demo._running import HIDDEN, Turn
 from cxr_estimator.demo._shared import App, computing, told
 from cxr_estimator.demo._uploads import read_upload
 from cxr_estimator.demo._view import Look, view_of
@@ -72,7 +72,17 @@ def connect(app: App, controls: Controls, results: Results) -> list[Any]:
     gr.on(asks, _end, shown.turn, None, **at_once, trigger_mode="always_last").then(
         told(page.judge),
         [*shown.cases, shown.turn, controls.upload, *controls.question],
-        [shown.case, shown.due, shown.fresh, shown.verdict, shown.method, shown.status, shown.cancel, shown.files],
+        [
+            shown.case,
+            shown.due,
+            shown.fresh,
+            shown.verdict,
+            shown.method,
+            shown.status,
+            shown.cancel,
+            shown.files,
+            *shown.around,
+        ],
         show_progress="minimal",
         show_progress_on=shown.verdict,
         **computes,
@@ -130,8 +140,11 @@ class _Page:
             case = judged(path, self.app.models.get(name), question, current(case, mapped))
         except CXRError as error:
             said = notice(str(error), kind="" if path is None else "cxr-fail")
+            updates |= {part: gr.update(visible=HIDDEN) for part in shown.around}
             return updates | {shown.case: None, shown.verdict: said, shown.method: _choices(None, None)}
         said = html("verdict", said=verdict(case.judgement))
+        seen = HIDDEN if case.judgement.is_refused else True
+        updates |= {part: gr.update(visible=seen) for part in shown.around}
         return updates | {shown.case: case, shown.verdict: said, shown.due: turn.begin()}
 
     def maps(
@@ -150,14 +163,14 @@ class _Page:
             return
         case = case._replace(chosen=tuple(name for group in chosen for name in group))
         if turn.number != due:  # stopped before it began
-            yield self._idle(case, turn)
+            yield self._idle(case, turn.why)
             return
         if case.visible or method:
-            yield self._idle(case, turn) | self._drawn(case, method)
+            yield self._idle(case, turn.why) | self._drawn(case, method)
         todo = steps(case)
         if not todo:
             return
-        image = read_upload(case.path)
+        image, why = read_upload(case.path), ""
         for number, group in enumerate(todo):
             said = f"Computing {', '.join(map(method_title, group))} ({number + 1} of {len(todo)})"
             yield {shown.status: notice(said, share=0.0), shown.cancel: gr.update(visible=True)}
@@ -166,13 +179,15 @@ class _Page:
                     for share in turn.watched(work, due):
                         yield {shown.status: notice(said, share=share)}
                     case = case._replace(shown={**case.shown, **work.result()})
-            except Stopped:
+            except Stopped as stopped:
+                why = str(stopped)
                 break
             yield self._drawn(case, method)
-        yield self._idle(case, turn)
+        yield self._idle(case, why)
 
-    def _idle(self, case: Case, turn: Turn) -> Updates:
-        said = _stopped(case) if turn.is_cancelled else ""
+    def _idle(self, case: Case, why: str) -> Updates:
+        ready = ", ".join(map(method_title, case.visible))
+        said = notice(f"{why} Ready: {ready}." if ready else why) if why else ""
         return {self.results.status: said, self.results.cancel: gr.update(visible=False)}
 
     def _drawn(self, case: Case, method: str | None) -> Updates:
@@ -187,7 +202,7 @@ class _Page:
         view = view_of(current(case, mapped), Look(*look))
         alt = f"<p class='cxr-small'>{escape(view.alt)}</p>" if view.alt else ""
         return [
-            gr.update(value=view.picture, alt_text=view.alt, visible=view.pair is None and not view.gallery),
+            gr.update(value=view.picture, alt_text=view.alt, visible=view.picture is not None),
             gr.update(value=view.pair, visible=view.pair is not None),
             gr.update(value=view.gallery, visible=bool(view.gallery)),
             view.legend,
@@ -206,11 +221,6 @@ def _end(turn: Turn) -> None:
 
 def _explained(case: Case, image: DecodedImage, group: list[str], progress: Progress) -> dict[str, Shown]:
     return explain(case.judgement, image, group, others=case.visible, progress=progress)
-
-
-def _stopped(case: Case) -> str:
-    done = ", ".join(map(method_title, case.visible))
-    return notice(f"Stopped. Ready: {done}." if done else "Stopped.")
 
 
 def _choices(case: Case | None, method: str | None) -> Any:

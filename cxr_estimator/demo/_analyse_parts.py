@@ -17,7 +17,7 @@ from cxr_estimator.demo._controls import first_model, first_point, model_control
 from cxr_estimator.demo._examples import EXAMPLES, example
 from cxr_estimator.demo._models import Served
 from cxr_estimator.demo._pictures import SIGNED, UNSIGNED, png
-from cxr_estimator.demo._running import Turn, cancel_button
+from cxr_estimator.demo._running import HIDDEN, Turn, cancel_button
 from cxr_estimator.demo._shared import App
 from cxr_estimator.demo._view import VIEWS, Look
 from cxr_estimator.demo._words import not_offered, notice
@@ -72,6 +72,13 @@ class Results(NamedTuple):
     card: gr.HTML
     make: gr.Button
     files: gr.File
+    which: gr.Row  # what chooses among the heat maps
+    rest: gr.Column  # what stands below them
+
+    @property
+    def around(self) -> list[Any]:
+        """What is hidden while there can be no heat map."""
+        return [self.which, self.rest]
 
     @property
     def look(self) -> list[Any]:
@@ -150,7 +157,7 @@ def add_results(app: App) -> Results:
         status = gr.HTML("", elem_id="cxr-status", padding=False)
         cancel = cancel_button(turn, "maps")
     first = Look()
-    with gr.Row():
+    with gr.Row(visible=HIDDEN) as which:
         # any value: what was chosen may be gone when it arrives, and then nothing is shown of it
         method = gr.Dropdown([], label="Heat map", interactive=True, allow_custom_value=True, scale=2, min_width=160)
         view = gr.Radio(VIEWS, value=first.view, label="View", scale=5, min_width=280)
@@ -159,6 +166,7 @@ def add_results(app: App) -> Results:
         show_label=False,
         format="png",
         interactive=False,
+        visible=False,
         buttons=["fullscreen"],
         elem_id="cxr-picture",
     )
@@ -171,20 +179,21 @@ def add_results(app: App) -> Results:
         interactive=False, visible=False, buttons=["fullscreen"],
     )  # fmt: skip
     legend, alt = (gr.HTML("", padding=False) for _ in range(2))
-    with gr.Row():
-        opacity = gr.Slider(0, 1, first.opacity, step=0.05, label="Opacity", min_width=150)
-        unsigned = gr.Dropdown(UNSIGNED, value=first.unsigned, label="Colours", min_width=110)
-        signed = gr.Dropdown(SIGNED, value=first.signed, label="Colours, for and against", min_width=110)
-    withheld = gr.Checkbox(False, label="Show withheld maps, as counter-examples: they are no evidence")
-    card = gr.HTML("", padding=False)
-    with gr.Accordion("Downloads", open=False):
-        gr.HTML(
-            "<p class='cxr-small'>A figure, the numbers, a page to print, and a receipt with which "
-            "<code>cxr replay</code> repeats the explanation. They name no file and no patient.</p>"
-        )
-        make = gr.Button("Make files of this heat map")
-        files = gr.File(label="Files", file_count="multiple", interactive=False, visible=False)
+    with gr.Column(visible=HIDDEN) as rest:
+        with gr.Row():
+            opacity = gr.Slider(0, 1, first.opacity, step=0.05, label="Opacity", min_width=150)
+            unsigned = gr.Dropdown(UNSIGNED, value=first.unsigned, label="Colours", min_width=110)
+            signed = gr.Dropdown(SIGNED, value=first.signed, label="Colours, for and against", min_width=110)
+        withheld = gr.Checkbox(False, label="Show withheld maps, as counter-examples: they are no evidence")
+        card = gr.HTML("", padding=False)
+        with gr.Accordion("Downloads", open=False):
+            gr.HTML(
+                "<p class='cxr-small'>A figure, the numbers, a page to print, and a receipt with which "
+                "<code>cxr replay</code> repeats the explanation. They name no file and no patient.</p>"
+            )
+            make = gr.Button("Make files of this heat map")
+            files = gr.File(label="Files", file_count="multiple", interactive=False, visible=False)
     return Results(
         case, mapped, turn, asked, due, fresh, verdict, status, cancel, view, method, picture, pair, gallery, legend,
-        alt, opacity, unsigned, signed, withheld, card, make, files,
+        alt, opacity, unsigned, signed, withheld, card, make, files, which, rest,
     )  # fmt: skip

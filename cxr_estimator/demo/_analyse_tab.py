@@ -16,6 +16,7 @@ def add(app: App) -> None:
             controls = add_controls(app)
         with gr.Column(scale=7, min_width=300, elem_id="cxr-result"):
             results = add_results(app)
-            broken = _break_panel.add()
+            with results.rest:
+                broken = _break_panel.add()
     asks = _analyse_events.connect(app, controls, results)
     _break_panel.connect(app, broken, results, asks)

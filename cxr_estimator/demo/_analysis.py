@@ -96,6 +96,11 @@ class Judgement:
         return bool(self.check.p_value[0] <= 1.5 / (self.check.n_held_out + 1))
 
     @property
+    def decision(self) -> str:
+        """The decision as text, and of several labels all that are present."""
+        return ", ".join(self.decided) or "none of the labels"
+
+    @property
     def label(self) -> Any:
         """The label that is explained."""
         labels = labels_of(self.served.clf)
@@ -231,11 +236,17 @@ def explain(
     }
 
 
-def unchecked(judgement: Judgement, image: DecodedImage, method: str) -> Explanation:
+def unchecked(
+    judgement: Judgement, image: DecodedImage, method: str, *, progress: Progress | None = None
+) -> Explanation:
     """Explain the judged image by one method, and check nothing, which is where most of the time goes."""
     _check_image(judgement, image)
     explanation = judgement.served.clf.explain(
-        [image.pixels], method=method, target=judgement.label, random_state=judgement.question.seed
+        [image.pixels],
+        method=method,
+        target=judgement.label,
+        random_state=judgement.question.seed,
+        progress=progress,
     )
     return redecided(explanation, judgement)
 

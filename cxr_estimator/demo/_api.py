@@ -9,6 +9,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -28,6 +29,7 @@ from cxr_estimator.demo._answers import (
 )
 from cxr_estimator.demo._archives import Limits
 from cxr_estimator.demo._arguments import CALLER, check_cost, file_path, image_of, seed_of, text, texts
+from cxr_estimator.demo._background import finished
 from cxr_estimator.demo._batch import ORDER, csv_of, judge_batch, ranked, table
 from cxr_estimator.demo._benchmark import (
     CAUTION,
@@ -191,9 +193,9 @@ class Endpoints:
         if judgement.is_refused:
             return {**answer, "explanation": None}, None
         if check is False:
-            made, card = unchecked(judgement, decoded, name), None
+            made, card = finished(lambda progress: unchecked(judgement, decoded, name, progress=progress)), None
         else:
-            made, card = explain(judgement, decoded, [name])[name]
+            made, card = finished(lambda progress: explain(judgement, decoded, [name], progress=progress))[name]
         answer["explanation"] = map_answer(made, card)
         if receipt is True:
             answer["receipt"] = json.loads(receipt_for(judgement, made).to_json())
@@ -238,7 +240,8 @@ class Endpoints:
         """
         wanted = Question(point_a, target=text("target", target), seed=seed_of(seed)), Question(point_b, seed=seed)
         models = self._model(model_a, "model_a"), self._model(model_b, "model_b")
-        found = compare(models, image_of(image), wanted, text("method", method))
+        asked = models, image_of(image), wanted, text("method", method)
+        found = finished(lambda progress: compare(*asked, progress=progress))
         answer = compared_answer(found)
         return answer, None if found.shown is None else _file("comparison.png", png(six_panels(found)))
 
@@ -270,7 +273,8 @@ class Endpoints:
         paths = [file_path("images", one) for one in images]
         question = Question(point, seed=seed_of(seed))
         limits = Limits.of(self._app.settings)
-        found = table(ranked(judge_batch(self._model(model), paths, question, text("method", method), limits)))
+        asked = self._model(model), paths, question, text("method", method), limits
+        found = table(ranked(finished(lambda progress: judge_batch(*asked, progress=progress))))
         return {"order": ORDER, **records(found), "disclaimer": DISCLAIMER}, _file("batch.csv", csv_of(found))
 
     def benchmark(
@@ -311,7 +315,8 @@ class Endpoints:
             if path is None
             else uploaded_images(served, path, n, Limits.of(self._app.settings))
         ) as found:
-            measured = run(served, found, named, chosen, target=text("target", target), seed=number)
+            measure = partial(run, served, found, named, chosen, target=text("target", target), seed=number)
+            measured = finished(lambda progress: measure(progress=progress))
             left_out = [{"file": name, "reason": reason} for name, reason in found.left_out]
             return {"n_images": len(found.X), "left_out": left_out, **records(measured), "caution": CAUTION}
 

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from cxr_estimator.errors import DataError
+from cxr_estimator.errors import CXRError
 
 _Result = TypeVar("_Result")
 NAME = "cxr-background"  # of the threads
 LONGEST = 900.0  # seconds of one piece of work: few can compute at once, and others wait
 
 
-class Stopped(Exception):
-    """What ends the work of somebody who no longer waits for it."""
+class Stopped(CXRError):
+    """What ends work early; its text tells the visitor why, and is empty where nobody waits any longer."""
 
 
 class Background(Generic[_Result]):
@@ -26,7 +26,7 @@ class Background(Generic[_Result]):
     ----------
     work : callable
         `work(progress)` returns the result; it calls `progress(done, total)` now and then, which raises `Stopped` when
-        nobody waits any longer, and DataError when it has taken `LONGEST`.
+        nobody waits any longer, and when it has taken `LONGEST`.
 
     Examples
     --------
@@ -86,8 +86,20 @@ class Background(Generic[_Result]):
         if self._stop.is_set():
             raise Stopped
         if time.monotonic() - self._began > LONGEST:
-            raise DataError(
+            raise Stopped(
                 f"This took more than {LONGEST / 60:g} minutes, the most for one visitor here. Ask for fewer images, "
                 "methods or metrics, or use the commands `cxr explain` and `cxr benchmark` on a computer of your own."
             )
         self._share = min(max(done / total, 0.0), 1.0) if total else 1.0
+
+
+def finished(work: Callable[[Callable[[float, float], None]], _Result]) -> _Result:
+    """Return the result of work that nobody watches, which may take as long as any other.
+
+    Raises
+    ------
+    Stopped
+        It has taken `LONGEST`.
+    """
+    with Background(work) as running:
+        return running.result()

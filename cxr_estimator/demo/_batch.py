@@ -234,7 +234,7 @@ def _row(served: Served, member: Member, question: Question, method: str, tell: 
     return Row(
         member.name,
         UNUSUAL if judgement.is_unusual else JUDGED,
-        ", ".join(judgement.decided) or "none of the findings",
+        judgement.decision,
         label,
         judgement.proba[label],
         *judgement.spread[label],

@@ -15,7 +15,7 @@ from cxr_estimator.demo._batch import ORDER, Row, caption, csv_of, judge_batch, 
 from cxr_estimator.demo._controls import csv_button, csv_file, method_control, model_controls
 from cxr_estimator.demo._examples import phantom_files
 from cxr_estimator.demo._folder import new_file
-from cxr_estimator.demo._running import Turn, cancel_button, run_button
+from cxr_estimator.demo._running import HIDDEN, Outcome, Turn, cancel_button, run_button
 from cxr_estimator.demo._settings import MEBIBYTE, Settings
 from cxr_estimator.demo._shared import App, told
 from cxr_estimator.demo._words import marked, notice
@@ -32,8 +32,7 @@ class _Page(NamedTuple):
     point: gr.Dropdown
     method: gr.Dropdown
     run: gr.Button
-    cancel: gr.Button
-    status: gr.HTML
+    outcome: Outcome
     rows: gr.Dataframe
     download: gr.DownloadButton
     gallery: gr.Gallery
@@ -48,8 +47,8 @@ def add(app: App) -> None:
         yield from _judged(app, turn, paths or [], name, Question(point=point or None), method)
 
     inputs = [page.turn, page.uploads, page.model, page.point, page.method]
-    outputs = [page.status, page.rows, page.download, page.gallery]
-    run_button(app, page.run, page.cancel, judge_all, inputs, outputs, page.status)
+    outputs = [page.outcome.status, page.rows, page.download, page.gallery]
+    run_button(app, page.run, judge_all, inputs, outputs, page.outcome)
     page.example.click(_examples, None, page.uploads, api_visibility="private")
 
 
@@ -66,34 +65,36 @@ def _laid_out(app: App) -> _Page:
         with gr.Column(scale=3, min_width=300):
             status = gr.HTML(notice("Nothing judged yet."), elem_id="batch-status", padding=False)
             cancel = cancel_button(turn, "batch")
-            gr.Markdown(f"{ORDER} Click on the head of a column to sort by it.")
-            rows = gr.Dataframe(
-                _for_people([]),
-                label="Results",
-                interactive=False,
-                wrap=True,
-                max_height=560,
-                elem_id="batch-table",
-                elem_classes="cxr-table",
-                datatype=["number" if name in _NUMBERS else "str" for name in _for_people([]).columns],
-                column_widths=_WIDTHS,
-                buttons=["fullscreen"],
-            )
-            download = csv_button("batch")
-            gr.Markdown("#### Heat maps, the least trusted first")
-            gallery = gr.Gallery(
-                label="Heat maps, the least trusted first",
-                show_label=False,
-                format="png",
-                columns=4,
-                object_fit="contain",
-                height="auto",
-                visible=False,
-                buttons=[],
-                elem_id="batch-gallery",
-                elem_classes="cxr-gallery",
-            )
-    return _Page(turn, uploads, example, model, point, method, run, cancel, status, rows, download, gallery)
+            with gr.Column(visible=HIDDEN) as results:
+                gr.Markdown(f"{ORDER} Click on the head of a column to sort by it.")
+                rows = gr.Dataframe(
+                    _for_people([]),
+                    label="Results",
+                    interactive=False,
+                    wrap=True,
+                    max_height=560,
+                    elem_id="batch-table",
+                    elem_classes="cxr-table",
+                    datatype=["number" if name in _NUMBERS else "str" for name in _for_people([]).columns],
+                    column_widths=_WIDTHS,
+                    buttons=["fullscreen"],
+                )
+                download = csv_button("batch")
+                gr.Markdown("#### Heat maps, the least trusted first")
+                gallery = gr.Gallery(
+                    label="Heat maps, the least trusted first",
+                    show_label=False,
+                    format="png",
+                    columns=4,
+                    object_fit="contain",
+                    height="auto",
+                    visible=False,
+                    buttons=[],
+                    elem_id="batch-gallery",
+                    elem_classes="cxr-gallery",
+                )
+    outcome = Outcome(status, cancel, results)
+    return _Page(turn, uploads, example, model, point, method, run, outcome, rows, download, gallery)
 
 
 def _judged(app: App, turn: Turn, paths: list[str], name: str, question: Question, method: str) -> Iterator[Any]:
@@ -114,12 +115,12 @@ def _judged(app: App, turn: Turn, paths: list[str], name: str, question: Questio
                 seen = done
                 yield notice(f"{done} of {total} files", share=share), fresh, gr.skip(), gr.skip()
             running.result()
-    except Stopped:
-        if not turn.is_cancelled:
+    except Stopped as stopped:
+        if not str(stopped):
             return
-        said = f"Cancelled after {len(rows)} of {total} files."
+        said = f"{stopped} {len(rows)} of {total} files are ready."
     else:
-        said = f"Done: {sum(row.is_judged for row in rows)} of {len(rows)} files judged."
+        said = f"Done. {sum(row.is_judged for row in rows)} of {len(rows)} files judged."
     # which outlives what the page shows
     point = question.point or next(iter(points_of(served.clf)), "")
     asked_for = {"model": served.name, "revision": served.revision or "", "point": point, "method": method}

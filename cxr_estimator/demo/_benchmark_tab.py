@@ -40,7 +40,7 @@ from cxr_estimator.demo._controls import (
 )
 from cxr_estimator.demo._models import Served
 from cxr_estimator.demo._pictures import pixels
-from cxr_estimator.demo._running import Turn, cancel_button, run_button
+from cxr_estimator.demo._running import HIDDEN, Outcome, Turn, cancel_button, run_button
 from cxr_estimator.demo._shared import App, told
 from cxr_estimator.demo._words import notice
 from cxr_estimator.figures import plot_benchmark
@@ -59,8 +59,7 @@ class _Page(NamedTuple):
     methods: gr.Dropdown
     metrics: gr.Dropdown
     run: gr.Button
-    cancel: gr.Button
-    status: gr.HTML
+    outcome: Outcome
     notes: gr.Markdown
     table: gr.Dataframe
     figure: gr.Image
@@ -92,8 +91,8 @@ def add(app: App) -> None:
         return gr.update(visible=source == UPLOAD), gr.update(**_metrics(source, metrics))
 
     inputs = [page.turn, page.model, page.source, page.upload, page.n, page.target, page.methods, page.metrics]
-    outputs = [page.status, page.notes, page.table, page.figure, page.download]
-    run_button(app, page.run, page.cancel, measure, inputs, outputs, page.status)
+    outputs = [page.outcome.status, page.notes, page.table, page.figure, page.download]
+    run_button(app, page.run, measure, inputs, outputs, page.outcome)
     on_model(app, page.model, follow_model, page.methods)
     page.source.change(
         follow_source, [page.source, page.metrics], [page.upload, page.metrics], queue=False, api_visibility="private"
@@ -140,20 +139,22 @@ def _controls(app: App) -> tuple[Any, ...]:
 
 
 def _results(turn: gr.State) -> tuple[Any, ...]:
-    """Add what is shown: cancel, status, notes, table, figure and download."""
+    """Add what is shown: outcome, notes, table, figure and download."""
     status = gr.HTML(notice("Nothing measured yet."), elem_id="benchmark-status", padding=False)
     cancel = cancel_button(turn, "benchmark")
-    notes = gr.Markdown()
-    table = gr.Dataframe(
-        _empty(),
-        label="Methods by metrics: mean [95% interval]; ↑ greater is better, ↓ less is better",
-        interactive=False,
-        wrap=True,
-        elem_id="benchmark-table",
-        elem_classes="cxr-table",
-        buttons=["fullscreen"],
-    )
-    return cancel, status, notes, table, figure_image("Heat table"), csv_button("benchmark")
+    with gr.Column(visible=HIDDEN) as results:
+        notes = gr.Markdown()
+        table = gr.Dataframe(
+            _empty(),
+            label="Methods by metrics: mean [95% interval]; ↑ greater is better, ↓ less is better",
+            interactive=False,
+            wrap=True,
+            elem_id="benchmark-table",
+            elem_classes="cxr-table",
+            buttons=["fullscreen"],
+        )
+        figure, download = figure_image("Heat table"), csv_button("benchmark")
+    return Outcome(status, cancel, results), notes, table, figure, download
 
 
 def _measured(
@@ -172,7 +173,7 @@ def _measured(
         def work(progress: Any) -> pd.DataFrame:
             return run(served, images, methods, metrics, target=target, on_table=tables.append, progress=progress)
 
-        notes, said = _notes(images), "Done"
+        notes, said = _notes(images), "Done."
         try:
             with Background(work) as running:
                 for share in turn.watched(running, number):
@@ -181,13 +182,13 @@ def _measured(
                     seen = done
                     yield notice(f"{done} of {of} methods", share=share), notes, fresh, gr.skip(), gr.skip()
                 running.result()
-        except Stopped:
-            if not turn.is_cancelled:
+        except Stopped as stopped:
+            if not str(stopped):
                 return
-            said = "Cancelled"
+            said = str(stopped)
     table = tables[-1] if tables else None
     fresh = gr.skip() if table is None else wide(table)
-    yield notice(f"{said}: {len(tables)} of {of} methods measured."), gr.skip(), fresh, *_drawn(table)
+    yield notice(f"{said} {len(tables)} of {of} methods measured."), gr.skip(), fresh, *_drawn(table)
 
 
 def _drawn(table: pd.DataFrame | None) -> tuple[Any, Any]:

@@ -78,7 +78,7 @@ class Compared:
 
     def _decisions(self) -> list[str]:
         judged = zip(NAMES, self.judgements, strict=True)
-        return [f"{name[:1].upper()}{name[1:]} decides {decided(one)}." for name, one in judged if not one.is_refused]
+        return [f"{name[:1].upper()}{name[1:]} decides {one.decision}." for name, one in judged if not one.is_refused]
 
     def _unusual(self) -> list[str]:
         judged = zip(NAMES, self.judgements, strict=True)
@@ -129,11 +129,6 @@ def compare(
     return Compared((first, second), (shown[0], shown[1]), found)
 
 
-def decided(judgement: Judgement) -> str:
-    """Return the decision, and of several labels all that are present."""
-    return ", ".join(judgement.decided) or "none of the findings"
-
-
 def side_by_side(compared: Compared, points: tuple[str | None, str | None]) -> list[list[str]]:
     """Return a table of what both models say: its head, then its rows."""
     rows = [["", "Model A", "Model B"]]
@@ -141,7 +136,7 @@ def side_by_side(compared: Compared, points: tuple[str | None, str | None]) -> l
     first, second = compared.judgements
     rows.append(["model", first.served.name, second.served.name])
     rows.append(["operating point", *(point or "the likeliest class" for point in points)])
-    rows.append(["decision", *("no answer" if one.is_refused else decided(one) for one in compared.judgements)])
+    rows.append(["decision", *("no answer" if one.is_refused else one.decision for one in compared.judgements)])
     if target is not None:
         rows.append([f"probability of {target}", *(_share(one, target) for one in compared.judgements)])
     decide = ["" if one.threshold is None else f"{one.threshold:.1%}" for one in compared.judgements]
@@ -187,7 +182,7 @@ def alternative(compared: Compared) -> str:
     if compared.found is None:
         return "No comparison."
     rows = [
-        f"{name}: {decided(one)}, heat map {shown.card.verdict}"
+        f"{name}: {one.decision}, heat map {shown.card.verdict}"
         for name, one, shown in zip(NAMES, compared.judgements, compared.shown or (), strict=False)
     ]
     return f"Six panels: radiograph, heat map and overlay for each model. {'; '.join(rows)}. {compared.sentences[-1]}"

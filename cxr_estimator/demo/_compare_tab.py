@@ -20,7 +20,7 @@ from cxr_estimator.demo._controls import (
     target_control,
 )
 from cxr_estimator.demo._examples import example_file
-from cxr_estimator.demo._running import Turn, cancel_button, run_button
+from cxr_estimator.demo._running import HIDDEN, Outcome, Turn, cancel_button, run_button
 from cxr_estimator.demo._shared import App, told
 from cxr_estimator.demo._uploads import read_upload
 from cxr_estimator.demo._words import html, notice
@@ -40,8 +40,7 @@ class _Page(NamedTuple):
     target: gr.Dropdown
     method: gr.Dropdown
     run: gr.Button
-    cancel: gr.Button
-    status: gr.HTML
+    outcome: Outcome
     words: gr.Markdown
     figure: gr.Image
     table: gr.HTML
@@ -61,8 +60,8 @@ def add(app: App) -> None:
         yield from _compared(app, turn, path, (a, b), questions, method)
 
     inputs = [page.turn, page.upload, *page.first, *page.second, page.target, page.method]
-    outputs = [page.status, page.words, page.figure, page.table, page.alike, page.cards]
-    run_button(app, page.run, page.cancel, compare_two, inputs, outputs, page.status)
+    outputs = [page.outcome.status, page.words, page.figure, page.table, page.alike, page.cards]
+    run_button(app, page.run, compare_two, inputs, outputs, page.outcome)
     page.example.click(lambda: example_file("With an opacity"), None, page.upload, api_visibility="private")
 
 
@@ -81,15 +80,15 @@ def _laid_out(app: App) -> _Page:
         with gr.Column(scale=2, min_width=300):
             status = gr.HTML(notice("Nothing compared yet."), elem_id="compare-status", padding=False)
             cancel = cancel_button(turn, "compare")
-            words = gr.Markdown(elem_id="compare-words")
-            figure = figure_image("Six panels")
-            table = gr.HTML(elem_id="compare-table", padding=False)
-            alike = gr.HTML(padding=False)
-            with gr.Accordion("Trust cards: how far to believe each heat map", open=False):
-                cards = gr.HTML(padding=False)
-    return _Page(
-        turn, upload, example, first, second, target, method, run, cancel, status, words, figure, table, alike, cards
-    )  # fmt: skip
+            with gr.Column(visible=HIDDEN) as results:
+                words = gr.Markdown(elem_id="compare-words")
+                figure = figure_image("Six panels")
+                table = gr.HTML(elem_id="compare-table", padding=False)
+                alike = gr.HTML(padding=False)
+                with gr.Accordion("Trust cards: how far to believe each heat map", open=False):
+                    cards = gr.HTML(padding=False)
+    outcome = Outcome(status, cancel, results)
+    return _Page(turn, upload, example, first, second, target, method, run, outcome, words, figure, table, alike, cards)
 
 
 def _compared(
@@ -106,9 +105,9 @@ def _compared(
             for share in turn.watched(work, number):
                 yield notice("Explaining", share=share), *same
             found = work.result()
-    except Stopped:
-        if turn.is_cancelled:
-            yield notice("Cancelled."), *same
+    except Stopped as stopped:
+        if str(stopped):
+            yield notice(str(stopped)), *same
         return
     yield notice("Done."), *_results(found, (questions[0].point, questions[1].point))
 

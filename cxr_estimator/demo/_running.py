@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -12,6 +12,8 @@ from cxr_estimator.demo._background import Stopped
 from cxr_estimator.demo._shared import App, computing
 from cxr_estimator.demo._words import notice
 
+# of a container: with False gradio takes its components off the page, and makes them anew when they come back
+HIDDEN = "hidden"
 _NUMBERS = count(1)
 
 
@@ -34,17 +36,22 @@ class Turn:
         """End what is under way, and what still waits to begin."""
         self.number, self.is_cancelled = next(_NUMBERS), True
 
+    @property
+    def why(self) -> str:
+        """What to tell of work that was ended; nothing where something else is wanted instead."""
+        return "Cancelled." if self.is_cancelled else ""
+
     def watched(self, shares: Iterable[float], number: int) -> Iterator[float]:
         """Yield the shares that are done of the work of this number.
 
         Raises
         ------
         Stopped
-            The session wants something else.
+            The session wants something else, or was told to stop.
         """
         for share in shares:
             if number != self.number:
-                raise Stopped
+                raise Stopped(self.why)
             yield share
 
 
@@ -55,15 +62,25 @@ def cancel_button(turn: gr.State, name: str) -> gr.Button:
     return button
 
 
+class Outcome(NamedTuple):
+    """Where a page shows how its work goes."""
+
+    status: gr.HTML
+    cancel: gr.Button
+    results: gr.Column  # hidden until there may be some
+
+
 def run_button(
-    app: App, button: gr.Button, cancel: gr.Button, work: Callable[..., Any], inputs: Any, outputs: Any, status: gr.HTML
+    app: App, button: gr.Button, work: Callable[..., Any], inputs: Any, outputs: Any, outcome: Outcome
 ) -> None:
-    """Let a button start a generator, in the line of everything that computes; an error leaves a word in `status`."""
+    """Let a button start a generator, in the line of everything that computes; an error leaves a word instead."""
     at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    button.click(lambda: gr.update(visible=True), None, cancel, **at_once)
+    seen, hidden = gr.update(visible=True), gr.update(visible=HIDDEN)
+    button.click(lambda: (seen, seen), None, [outcome.cancel, outcome.results], **at_once)
     started = button.click(work, inputs, outputs, show_progress="hidden", **computing(app))
-    started.failure(lambda: notice("Stopped; the message says why.", kind="cxr-fail"), None, status, **at_once)
-    started.then(lambda: gr.update(visible=False), None, cancel, **at_once)
+    failed = notice("Stopped; the message says why.", kind="cxr-fail")
+    started.failure(lambda: (failed, hidden), None, [outcome.status, outcome.results], **at_once)
+    started.then(lambda: gr.update(visible=False), None, outcome.cancel, **at_once)
 
 
 def _cancel(turn: Turn) -> None:

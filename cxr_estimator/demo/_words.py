@@ -77,12 +77,11 @@ def verdict(judgement: Judgement) -> Verdict:
     ]
     rows.sort(key=lambda row: (row.label != positive, -row.share))
     several = judgement.served.clf.task_ is Task.MULTILABEL
-    decision = ", ".join(judgement.decided) or "none of the labels"
     return Verdict(
         False,
         said if unusual else None,
         None if unusual else said or "This model cannot tell whether an image is unlike those of its training.",
-        f"{decision}{' present' if several and judgement.decided else ''}",
+        f"{judgement.decision}{' present' if several and judgement.decided else ''}",
         rows,
         [*_decided(judgement, positive), *_spread(judgement, positive), *_meaning(judgement, positive)],
     )

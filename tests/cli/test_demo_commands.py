@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -10,18 +9,19 @@ import subprocess
 import sys
 import sysconfig
 import time
-import urllib.error
-import urllib.request
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 from huggingface_hub import snapshot_download
+from PIL import Image
 
 from cxr_estimator import demo
 from cxr_estimator.checksums import SUMS_NAME, differing, read_sums
 from cxr_estimator.demo import Settings, _space
 from cxr_estimator.errors import DataError, HubError, MissingPackageError
+from tests.apps import free_port, judged, started
 from tests.cli.running import cxr
 from tests.hub import READ
 from tests.model_folders import contents
@@ -141,24 +141,6 @@ def test_a_folder_instead_of_a_push(hub, shared, tmp_path):
 # -- a Space in its own folder
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as tried:
-        tried.bind(("127.0.0.1", 0))
-        return tried.getsockname()[1]
-
-
-def wait_for(url: str, process: subprocess.Popen, log: Path) -> bytes:
-    """The answer of a server that is being started, once there is one."""
-    for _ in range(600):
-        assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                return answer.read()
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(0.2)
-    raise AssertionError(log.read_text())
-
-
 def environment(hub, home: Path, **more: str) -> dict[str, str]:
     """An environment of a Space: nothing of this one but the programs, and the packages that others made."""
     packages = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
@@ -168,7 +150,7 @@ def environment(hub, home: Path, **more: str) -> dict[str, str]:
     return {**kept, **hub_of_tests, "HOME": str(home), "PYTHONPATH": os.pathsep.join(sorted(packages)), **more}
 
 
-def test_a_deployed_space_starts_from_its_own_folder(hub, shared, tmp_path):
+def test_a_deployed_space_answers_from_its_own_folder(hub, shared, fitted, phantoms, tmp_path):
     """Without `site`, so that no installation that is editable leads to the repository."""
     cxr("deploy-space", "alice/space", "--model", "alice/model")
     space = Path(snapshot_download("alice/space", repo_type="space", local_dir=tmp_path / "space"))
@@ -178,16 +160,14 @@ def test_a_deployed_space_starts_from_its_own_folder(hub, shared, tmp_path):
     searched = subprocess.run(where, env=surroundings, cwd=space, capture_output=True, text=True, check=True).stdout
     assert str(ROOT) not in searched.splitlines()
     hub.requests.clear()
+    Image.fromarray(phantoms.X[0]).save(tmp_path / "image.png")
     command = [sys.executable, "-S", "app.py"]
-    with (
-        log.open("wb") as file,
-        subprocess.Popen(command, cwd=space, env=surroundings, stdout=file, stderr=subprocess.STDOUT) as process,
-    ):
-        try:
-            config = json.loads(wait_for(f"http://127.0.0.1:{port}/config", process, log))
-        finally:
-            process.terminate()
-    assert config["title"] == demo._app.TITLE
+    with started(command, log, port=port, environment=surroundings, folder=space) as (url, _):
+        answer = judged(url, tmp_path / "image.png")
+    expected = dict(zip(fitted.classes_.tolist(), fitted.predict_proba(phantoms.X[:1])[0], strict=True))
+    assert {one["label"]: one["probability"] for one in answer["probabilities"]} == pytest.approx(expected, abs=1e-5)
+    assert answer["decision"] == fitted.predict(phantoms.X[:1]).tolist()
+    assert (answer["model"], answer["revision"]) == (f"alice/model@{shared}", shared)
     # it ran from there: these modules were compiled where they lie, and the model came from the Hub at its commit
     compiled = {path.name.partition(".")[0] for path in (space / "cxr_estimator").glob("**/__pycache__/*.pyc")}
     assert {"__init__", "classifier", "_app", "_models"} <= compiled
@@ -252,15 +232,12 @@ def test_ctrl_c_ends_it_cleanly(fitted, tmp_path):
     port, log = free_port(), tmp_path / "log.txt"
     program = [sys.executable, "-c", "from cxr_estimator.cli import main; main()"]
     command = [*program, "demo", "--model", str(fitted.save(tmp_path / "mine")), "--port", str(port)]
-    with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process:
-        try:
-            assert json.loads(wait_for(f"http://127.0.0.1:{port}/config", process, log))["title"] == demo._app.TITLE
-            while "app: " not in log.read_text():
-                time.sleep(0.1)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) in (0, 130)
-        finally:
-            process.kill()
+    with started(command, log, port=port, environment=os.environ) as (url, process):
+        assert httpx.get(f"{url}/config").json()["title"] == demo._app.TITLE
+        while "app: " not in log.read_text():
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) in (0, 130)
     said = log.read_text()
     assert f"app: http://127.0.0.1:{port}/ (Ctrl-C ends it)\n" in said
     assert "Traceback" not in said

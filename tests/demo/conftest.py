@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
 import pytest
 from PIL import Image
 
@@ -23,6 +19,8 @@ from tests.hub import WRITE
 pytest.importorskip("gradio", reason="the app needs the extra `demo`")
 
 from gradio_client import Client
+
+from tests.apps import free_port, started
 
 _START = "from cxr_estimator.demo import Settings, launch; launch(Settings(device='cpu', max_file_bytes=4 << 20))"
 
@@ -39,33 +37,13 @@ class Server(NamedTuple):
 def server(hub_server, tmp_path_factory):
     """The app, running with the bundled model; files of at most 4 MiB."""
     folder = tmp_path_factory.mktemp("app")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port, log = free_port(), folder / "log.txt"
     # without HF_ENDPOINT and the like of tests/conftest.py it would meet the real Hub
-    environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder), "GRADIO_SERVER_PORT": port, "HF_TOKEN": WRITE}
+    environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder), "GRADIO_SERVER_PORT": str(port), "HF_TOKEN": WRITE}
     environment |= {"GRADIO_ANALYTICS_ENABLED": "False", "PYTHONUNBUFFERED": "1"}
-    with open(folder / "log.txt", "wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", _START], env=environment, stdout=log, stderr=log)
-    try:
-        yield Server(_answering(f"http://127.0.0.1:{port}", process, folder / "log.txt"), folder, folder / "log.txt")
-    finally:
-        process.terminate()
-        process.wait(30)
+    with started([sys.executable, "-c", _START], log, port=port, environment=environment) as (url, _):
+        yield Server(url, folder, log)
     assert not list(folder.glob("cxr_demo_*")), "uploads are left"
-
-
-def _answering(url, process, log):
-    for _ in range(600):
-        if process.poll() is not None:
-            pytest.fail(f"the app did not start: {log.read_text()}")
-        try:
-            httpx.get(f"{url}/config").raise_for_status()
-        except httpx.TransportError:
-            time.sleep(0.2)
-        else:
-            return url
-    pytest.fail(f"the app did not answer: {log.read_text()}")
 
 
 @pytest.fixture(scope="session")

@@ -297,10 +297,10 @@ def test_stopped_work_ends(handlers, film, how):
     if how == "cancelled":
         turn.cancel()
         *_, last = updates
-        assert "Stopped." in last[shown.status]
+        assert "Cancelled." in last[shown.status]
         assert not last[shown.cancel]["visible"]
         (late,) = handlers.maps(first, None, turn, 0, None, [], [], ["rise"])  # which was waiting
-        assert "Stopped." in late[shown.status]
+        assert "Cancelled." in late[shown.status]
     else:
         updates.close()
     thread.join(20)

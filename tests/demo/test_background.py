@@ -7,8 +7,7 @@ import threading
 import pytest
 
 from cxr_estimator.demo import _background
-from cxr_estimator.demo._background import Background, Stopped
-from cxr_estimator.errors import DataError
+from cxr_estimator.demo._background import Background, Stopped, finished
 
 
 def threads():
@@ -114,9 +113,23 @@ def test_work_without_end_is_ended(monkeypatch):
 
     with Background(work) as running:
         assert set(running.shares(every=0.001)) <= {0.0, 0.5}
-        with pytest.raises(DataError, match="the most for one visitor"):
+        with pytest.raises(Stopped, match="the most for one visitor"):
             running.result()
     assert threads() == before
+
+
+def test_work_that_nobody_watches_ends_as_well(monkeypatch):
+    assert finished(lambda progress: progress(1, 1) or 42) == 42
+    with pytest.raises(ZeroDivisionError):
+        finished(lambda progress: 1 / 0)
+    monkeypatch.setattr(_background, "LONGEST", 0.05)
+
+    def work(progress):
+        while True:
+            progress(1, 2)
+
+    with pytest.raises(Stopped, match="the most for one visitor"):
+        finished(work)
 
 
 def test_stopped_before_it_began():

@@ -177,9 +177,9 @@ def test_bad_requests(tiny, films):
         judge_batch(tiny, films, Question(point="no such"), "grad_cam", LIMITS)
 
 
-@pytest.mark.parametrize("how", ["cancelled", "left"])
+@pytest.mark.parametrize("how", ["cancelled", "left", "too long"])
 def test_cancelling_or_leaving_ends_the_work(films, how, monkeypatch):
-    """The thread ends; a cancelled one shows the rows that it has."""
+    """The thread ends; what was cancelled or took too long shows the rows that it has."""
     settings = Settings(device="cpu")
     app = App(settings, Models(settings))
     done = threading.Event()
@@ -205,9 +205,13 @@ def test_cancelling_or_leaving_ends_the_work(films, how, monkeypatch):
     if how == "left":
         steps.close()
     else:
-        turn.cancel()
+        if how == "cancelled":
+            turn.cancel()
+        else:
+            monkeypatch.setattr("cxr_estimator.demo._background.LONGEST", 0.0)
         last = list(steps)[-1]
-        assert "Cancelled after 1 of 1 files." in last[0]
+        assert {"cancelled": "Cancelled.", "too long": "the most for one visitor"}[how] in last[0]
+        assert "1 of 1 files are ready." in last[0]
         assert last[1]["value"]["file"].tolist() == ["first.png"]
         assert last[2]["interactive"]
         found = pd.read_csv(last[2]["value"])[["model", "point", "method"]].iloc[0].tolist()

@@ -144,14 +144,14 @@ def test_the_page_fills_and_cancels(tiny, images):
 
     turn, before = Turn(), set(threading.enumerate())
     steps = list(_measured(turn, tiny, contextlib.nullcontext(images), METHODS_ASKED, ["sparsity_90"], "predicted"))
-    assert "Done: 2 of 2 methods measured." in steps[-1][0]
+    assert "Done. 2 of 2 methods measured." in steps[-1][0]
     assert steps[-1][2]["method"].tolist() == ["Grad-CAM", "HiResCAM"]
     assert steps[-1][3]["visible"]
     slow = _measured(turn, tiny, contextlib.nullcontext(images), ["lime", "rise"], ["sparsity_90"], "predicted")
     next(slow)
     next(slow)
     turn.cancel()
-    assert "Cancelled: 0 of 2" in list(slow)[-1][0]
+    assert "Cancelled. 0 of 2" in list(slow)[-1][0]
     assert not [one for one in set(threading.enumerate()) - before if one.is_alive() and "_run" in one.name]
 
 

@@ -88,7 +88,7 @@ def test_the_benchmark_fills_and_a_slow_one_is_cancelled(page):
     page.keyboard.press("Tab")
     page.get_by_role("button", name="Measure").click()
     said(page, "benchmark-table", "Integrated gradients")
-    said(page, "benchmark-status", "Done: 3 of 3")
+    said(page, "benchmark-status", "Done. 3 of 3")
     table = page.locator("#benchmark-table").inner_text()
     assert "rank 1" in table
     assert "relevance mass" in table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from cxr_estimator._explanation_check import SHOWS
 from cxr_estimator._figure_style import DPI, FIRST, INK, MUTED, SECOND, bare, legend, method_title, short, write
 from cxr_estimator._heat_table import plot_benchmark
 from cxr_estimator._validation import check_number, invalid
+from cxr_estimator._wording import DISCLAIMER
 from cxr_estimator.explanation import Explanation
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "DPI", "READING", "WITHHELD", "colormap", "decision", "draw_methods", "heatmap", "overlay", "plot_benchmark",
+    "DPI", "WITHHELD", "colormap", "decision", "draw_methods", "heatmap", "overlay", "plot_benchmark",
     "plot_comparison", "plot_deletion", "plot_explanation", "plot_methods", "rgb",
 ]  # fmt: skip
 
@@ -29,10 +30,6 @@ CMAP_UNSIGNED = "inferno"
 CMAP_SIGNED = "PuOr_r"
 _COLUMNS = 6  # of a sheet
 WITHHELD = "withheld: not evidence"  # of a map that is no better than chance
-READING = (
-    "Each map on its own scale.",
-    "Signed maps: violet against, orange for. Research and education only, not a medical device.",
-)
 _GUIDE = {
     "signed": (
         "One end of the colour bar marks pixels that spoke for the\n"
@@ -148,8 +145,16 @@ def plot_comparison(
         titles = (title, f"Heat map: {method_title(explanation.method)}", "Overlay")
         _three_panels(figure, row, explanation, i, titles, withheld=reason, cmap=cmap)
     explained = " and ".join(dict.fromkeys(short(one.target[i], 24) for one in (a, b)))
-    figure.suptitle(f"Explained: {explained}. {READING[0]}\n{READING[1]}", fontsize=8.5, color=MUTED, parse_math=False)
+    said = f"Explained: {explained}. {reading((a, b), cmap)}"
+    figure.suptitle(said, fontsize=8.5, color=MUTED, parse_math=False)
     return figure
+
+
+def reading(explanations: Iterable[Explanation], cmap: str | None = None) -> str:
+    """Return two lines for those who read maps that are drawn with these colours."""
+    signed = cmap is None and any(one.signed for one in explanations)
+    colours = "Signed maps: violet against, orange for. " if signed else ""
+    return f"Each map on its own scale.\n{colours}{DISCLAIMER}"
 
 
 def plot_methods(explanations: Mapping[str, Explanation], i: int = 0, *, cmap: str | None = None) -> Figure:
@@ -174,7 +179,7 @@ def plot_methods(explanations: Mapping[str, Explanation], i: int = 0, *, cmap: s
         ax.set_axis_off()
     draw_methods(axes, explanations, i, cmap=cmap)
     figure.suptitle(
-        f"{decision(first, i)}; explained: {short(first.target[i], 24)}. {READING[0]}\n{READING[1]}",
+        f"{decision(first, i)}; explained: {short(first.target[i], 24)}. {reading(explanations.values(), cmap)}",
         fontsize=8.5,
         color=MUTED,
         parse_math=False,
@@ -344,7 +349,7 @@ def _guide(explanation: Explanation) -> str:
         f"{colours}\nThe map is scaled to its own strongest pixels: compare\n"
         "places within it, not brightness between images. It\n"
         "shows what the model used, not where disease is.\n"
-        "Research and education only, not a medical device."
+        f"{DISCLAIMER}"
     )
 
 

@@ -334,6 +334,14 @@ def examine(
     return plan.run(examined)
 
 
+def with_others(card: TrustCard, explanation: Explanation, others: Mapping[str, Explanation]) -> TrustCard:
+    """Return the card of a single map compared with maps of the same image that have been made since."""
+    checks = {check.name: check for check in card.checks}
+    for found in _agreement(_Evidence(explanation, Context(), (card.deletion,), others)):
+        checks["agreement"] = TrustCheck("agreement", *found)
+    return replace(card, checks=tuple(checks[name] for name in CARD if name in checks))
+
+
 def _deletions(explanation: Explanation, context: Context, n_references: int, steps: int) -> list[Deletion]:
     """Return the deletion curves of each map and of its moved copies."""
     moved = references(explanation, context.perturbed.problem, n_references)

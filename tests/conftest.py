@@ -71,7 +71,7 @@ def phantoms():
 @pytest.fixture(scope="session")
 def fitted(phantoms):
     """A classifier fitted on the phantoms; tests must not change it (copy it first)."""
-    return small_classifier().fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+    return small_classifier(max_epochs=8, learning_rate=1e-2).fit(phantoms.X, phantoms.y, groups=phantoms.groups)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from cxr_estimator.demo._background import Background, Stopped
 from cxr_estimator.demo._case import Case, current, judged, steps
 from cxr_estimator.demo._downloads import write_files
 from cxr_estimator.demo._examples import example_file
-from cxr_estimator.demo._running import HIDDEN, Turn
+from cxr_estimator.demo._running import Turn
 from cxr_estimator.demo._shared import App, computing, told
 from cxr_estimator.demo._uploads import read_upload
 from cxr_estimator.demo._view import Look, view_of
@@ -140,11 +140,10 @@ class _Page:
             case = judged(path, self.app.models.get(name), question, current(case, mapped))
         except CXRError as error:
             said = notice(str(error), kind="" if path is None else "cxr-fail")
-            updates |= {part: gr.update(visible=HIDDEN) for part in shown.around}
+            updates |= {part: gr.update(visible=False) for part in shown.around}
             return updates | {shown.case: None, shown.verdict: said, shown.method: _choices(None, None)}
         said = html("verdict", said=verdict(case.judgement))
-        seen = HIDDEN if case.judgement.is_refused else True
-        updates |= {part: gr.update(visible=seen) for part in shown.around}
+        updates |= {part: gr.update(visible=not case.judgement.is_refused) for part in shown.around}
         return updates | {shown.case: case, shown.verdict: said, shown.due: turn.begin()}
 
     def maps(

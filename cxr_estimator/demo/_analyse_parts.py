@@ -17,7 +17,7 @@ from cxr_estimator.demo._controls import first_model, first_point, model_control
 from cxr_estimator.demo._examples import EXAMPLES, example
 from cxr_estimator.demo._models import Served
 from cxr_estimator.demo._pictures import SIGNED, UNSIGNED, png
-from cxr_estimator.demo._running import HIDDEN, Turn, cancel_button
+from cxr_estimator.demo._running import Turn, cancel_button
 from cxr_estimator.demo._shared import App
 from cxr_estimator.demo._view import VIEWS, Look
 from cxr_estimator.demo._words import not_offered, notice
@@ -157,10 +157,10 @@ def add_results(app: App) -> Results:
         status = gr.HTML("", elem_id="cxr-status", padding=False)
         cancel = cancel_button(turn, "maps")
     first = Look()
-    with gr.Row(visible=HIDDEN) as which:
+    with gr.Row(visible=False) as which:
         # any value: what was chosen may be gone when it arrives, and then nothing is shown of it
-        method = gr.Dropdown([], label="Heat map", interactive=True, allow_custom_value=True, scale=2, min_width=160)
-        view = gr.Radio(VIEWS, value=first.view, label="View", scale=5, min_width=280)
+        method = gr.Dropdown([], label="Heat map", interactive=True, allow_custom_value=True, scale=1, min_width=150)
+        view = gr.Radio(VIEWS, value=first.view, label="View", scale=4, min_width=280)
     picture = gr.Image(
         label="Picture",
         show_label=False,
@@ -176,14 +176,14 @@ def add_results(app: App) -> Results:
     )  # fmt: skip
     gallery = gr.Gallery(
         label="All methods", show_label=False, format="png", columns=3, object_fit="contain", height="auto",
-        interactive=False, visible=False, buttons=["fullscreen"],
+        interactive=False, visible=False, buttons=["fullscreen"], elem_classes="cxr-gallery",
     )  # fmt: skip
     legend, alt = (gr.HTML("", padding=False) for _ in range(2))
-    with gr.Column(visible=HIDDEN) as rest:
+    with gr.Column(visible=False) as rest:
         with gr.Row():
             opacity = gr.Slider(0, 1, first.opacity, step=0.05, label="Opacity", min_width=150)
-            unsigned = gr.Dropdown(UNSIGNED, value=first.unsigned, label="Colours", min_width=110)
-            signed = gr.Dropdown(SIGNED, value=first.signed, label="Colours, for and against", min_width=110)
+            unsigned = gr.Dropdown(UNSIGNED, value=first.unsigned, label="Colours", min_width=150)
+            signed = gr.Dropdown(SIGNED, value=first.signed, label="Colours, for and against", min_width=150)
         withheld = gr.Checkbox(False, label="Show withheld maps, as counter-examples: they are no evidence")
         card = gr.HTML("", padding=False)
         with gr.Accordion("Downloads", open=False):

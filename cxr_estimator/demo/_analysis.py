@@ -19,7 +19,7 @@ from cxr_estimator.explanation import Explanation
 from cxr_estimator.images import DecodedImage
 from cxr_estimator.ood import ImageCheck
 from cxr_estimator.thresholds import OperatingPoint
-from cxr_estimator.trust import TrustCard, examine
+from cxr_estimator.trust import TrustCard, examine, with_others
 
 PREDICTED = "predicted"  # the target that follows the decision
 OWN_POINT = "own cut-off"
@@ -219,18 +219,28 @@ def explain(
         Maps of this image that exist already, with which the new ones are compared.
     progress : callable, optional
         Called as `progress(done, total)`; what it raises stops the work.
+
+    Returns
+    -------
+    dict of method to Shown
+        The new ones, and the others, whose cards know the new ones now.
     """
     _check_image(judgement, image)
+    known = {name: shown.explanation for name, shown in (others or {}).items()}
     (found,) = examine(
         judgement.served.clf,
         [image.pixels],
         methods,
-        others={name: shown.explanation for name, shown in (others or {}).items()},
+        others=known,
         target=judgement.label,
         random_state=judgement.question.seed,
         progress=progress,
     )
-    return {
+    older = {
+        name: shown._replace(card=with_others(shown.card, shown.explanation, known | found.found))
+        for name, shown in (others or {}).items()
+    }
+    return older | {
         name: Shown(redecided(explanation, judgement), found.cards[name][0])
         for name, explanation in found.found.items()
     }

@@ -15,7 +15,7 @@ from cxr_estimator.demo._batch import ORDER, Row, caption, csv_of, judge_batch, 
 from cxr_estimator.demo._controls import csv_button, csv_file, method_control, model_controls
 from cxr_estimator.demo._examples import phantom_files
 from cxr_estimator.demo._folder import new_file
-from cxr_estimator.demo._running import HIDDEN, Outcome, Turn, cancel_button, run_button
+from cxr_estimator.demo._running import Outcome, Turn, cancel_button, run_button
 from cxr_estimator.demo._settings import MEBIBYTE, Settings
 from cxr_estimator.demo._shared import App, told
 from cxr_estimator.demo._words import marked, notice
@@ -65,7 +65,7 @@ def _laid_out(app: App) -> _Page:
         with gr.Column(scale=3, min_width=300):
             status = gr.HTML(notice("Nothing judged yet."), elem_id="batch-status", padding=False)
             cancel = cancel_button(turn, "batch")
-            with gr.Column(visible=HIDDEN) as results:
+            with gr.Column(visible=False) as results:
                 gr.Markdown(f"{ORDER} Click on the head of a column to sort by it.")
                 rows = gr.Dataframe(
                     _for_people([]),

@@ -40,7 +40,7 @@ from cxr_estimator.demo._controls import (
 )
 from cxr_estimator.demo._models import Served
 from cxr_estimator.demo._pictures import pixels
-from cxr_estimator.demo._running import HIDDEN, Outcome, Turn, cancel_button, run_button
+from cxr_estimator.demo._running import Outcome, Turn, cancel_button, run_button
 from cxr_estimator.demo._shared import App, told
 from cxr_estimator.demo._words import notice
 from cxr_estimator.figures import plot_benchmark
@@ -142,7 +142,7 @@ def _results(turn: gr.State) -> tuple[Any, ...]:
     """Add what is shown: outcome, notes, table, figure and download."""
     status = gr.HTML(notice("Nothing measured yet."), elem_id="benchmark-status", padding=False)
     cancel = cancel_button(turn, "benchmark")
-    with gr.Column(visible=HIDDEN) as results:
+    with gr.Column(visible=False) as results:
         notes = gr.Markdown()
         table = gr.Dataframe(
             _empty(),

@@ -60,8 +60,15 @@ def add() -> Panel:
         with gr.Row():
             before, after = (
                 gr.Image(
-                    label=label, format="png", interactive=False, visible=False, buttons=[], min_width=140, height=300
-                )
+                    label=label,
+                    format="png",
+                    interactive=False,
+                    visible=False,
+                    buttons=[],
+                    min_width=140,
+                    height=300,
+                    elem_id=f"cxr-{label.lower()}",
+                )  # fmt: skip
                 for label in ("Original", "Changed")
             )
     return Panel(rotate, exposure, crop, marker, reset, said, before, after)

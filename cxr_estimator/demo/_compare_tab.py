@@ -20,7 +20,7 @@ from cxr_estimator.demo._controls import (
     target_control,
 )
 from cxr_estimator.demo._examples import example_file
-from cxr_estimator.demo._running import HIDDEN, Outcome, Turn, cancel_button, run_button
+from cxr_estimator.demo._running import Outcome, Turn, cancel_button, run_button
 from cxr_estimator.demo._shared import App, told
 from cxr_estimator.demo._uploads import read_upload
 from cxr_estimator.demo._words import html, notice
@@ -80,7 +80,7 @@ def _laid_out(app: App) -> _Page:
         with gr.Column(scale=2, min_width=300):
             status = gr.HTML(notice("Nothing compared yet."), elem_id="compare-status", padding=False)
             cancel = cancel_button(turn, "compare")
-            with gr.Column(visible=HIDDEN) as results:
+            with gr.Column(visible=False) as results:
                 words = gr.Markdown(elem_id="compare-words")
                 figure = figure_image("Six panels")
                 table = gr.HTML(elem_id="compare-table", padding=False)

@@ -20,7 +20,7 @@ _DEFAULT = "grad_cam"
 
 def radiograph_control() -> gr.File:
     """Add the upload of one radiograph, which keeps its depth as a file."""
-    return gr.File(label="Radiograph (PNG, JPEG, TIFF or DICOM)", file_types=FILE_TYPES, type="filepath", height=130)
+    return gr.File(label="Radiograph: DICOM, PNG, JPEG", file_types=FILE_TYPES, type="filepath", height=150)
 
 
 class ModelControls(NamedTuple):

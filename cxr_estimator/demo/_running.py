@@ -12,8 +12,6 @@ from cxr_estimator.demo._background import Stopped
 from cxr_estimator.demo._shared import App, computing
 from cxr_estimator.demo._words import notice
 
-# of a container: with False gradio takes its components off the page, and makes them anew when they come back
-HIDDEN = "hidden"
 _NUMBERS = count(1)
 
 
@@ -75,12 +73,12 @@ def run_button(
 ) -> None:
     """Let a button start a generator, in the line of everything that computes; an error leaves a word instead."""
     at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    seen, hidden = gr.update(visible=True), gr.update(visible=HIDDEN)
+    seen, hidden = gr.update(visible=True), gr.update(visible=False)
     button.click(lambda: (seen, seen), None, [outcome.cancel, outcome.results], **at_once)
     started = button.click(work, inputs, outputs, show_progress="hidden", **computing(app))
     failed = notice("Stopped; the message says why.", kind="cxr-fail")
     started.failure(lambda: (failed, hidden), None, [outcome.status, outcome.results], **at_once)
-    started.then(lambda: gr.update(visible=False), None, outcome.cancel, **at_once)
+    started.then(lambda: hidden, None, outcome.cancel, **at_once)
 
 
 def _cancel(turn: Turn) -> None:

@@ -11,7 +11,7 @@ from cxr_estimator._validation import check_number, invalid
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.displays._axes import check_inputs, grid
 from cxr_estimator.explanation import Explanation
-from cxr_estimator.figures import READING, colormap, decision, draw_methods
+from cxr_estimator.figures import colormap, decision, draw_methods, reading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,5 +116,6 @@ class ExplanationDisplay:
             row[0].set_title(text, fontsize=8, color=MUTED, parse_math=False)
         if ax is None:
             left_out = [f"The first {len(chosen)} of {len(first)} images."] if len(chosen) < len(first) else []
-            caption(self.figure_, " ".join([*(left_out if images is None else []), *READING]))
+            read = reading(self.explanations.values(), cmap).replace("\n", " ")
+            caption(self.figure_, " ".join([*(left_out if images is None else []), read]))
         return self

@@ -56,7 +56,7 @@ def test_a_batch_with_a_bad_file(page, served, uploads, tmp_path):
         name = path.rsplit("/", 1)[-1]
         proba = served.clf.predict_proba([path])[0][served.clf.classes_.tolist().index("PNEUMONIA")]
         assert float(rows[name]["probability"]) == pytest.approx(proba)
-        assert rows[name]["decision"] == served.clf.predict([path], operating_point="rule_in")[0]
+        assert rows[name]["decision"] == served.clf.predict([path], operating_point="screening")[0]
         assert f"{proba:.3f}".rstrip("0") in table
     assert rows["broken.png"]["status"] == "not read"
     pictures = page.locator("#batch-gallery img")

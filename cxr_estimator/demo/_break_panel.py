@@ -68,7 +68,7 @@ def add() -> Panel:
                     min_width=140,
                     height=300,
                     elem_id=f"cxr-{label.lower()}",
-                )  # fmt: skip
+                )
                 for label in ("Original", "Changed")
             )
     return Panel(rotate, exposure, crop, marker, reset, said, before, after)

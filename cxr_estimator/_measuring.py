@@ -80,7 +80,7 @@ class MeasuringPlan:
         if not isinstance(relative, bool | np.bool_):
             raise wrong_type("relative", "measure", "True or False", relative)
         check_number("n_references", n_references, caller="measure", low=1, integer=True)
-        listed = None if masks is None else _checked_masks(masks, len(explaining.images))
+        listed = None if masks is None else checked_masks(masks, len(explaining.images))
         return cls(explaining, requests, listed, bool(relative), n_references)
 
     def run(self) -> Iterator[Measured]:
@@ -105,18 +105,18 @@ class MeasuringPlan:
         return np.stack([geometry.mask_to_model(np.asarray(self.masks[int(i)])) for geometry, i in pairs])
 
 
-def _checked_masks(masks: Any, n_images: int) -> list[Any]:
+def checked_masks(masks: Any, n_images: int, *, caller: str = "measure") -> list[Any]:
     """Return the masks by position (a pandas Series goes by labels), or raise unless each is one of booleans."""
     if not hasattr(masks, "__len__") or isinstance(masks, str | Mapping):
-        raise wrong_type("masks", "measure", "a sequence of masks, one for each image", masks)
+        raise wrong_type("masks", caller, "a sequence of masks, one for each image", masks)
     if len(masks) != n_images:
-        raise invalid("masks", "measure", f"one mask for each of the {n_images} images", len(masks))
+        raise invalid("masks", caller, f"one mask for each of the {n_images} images", len(masks))
     listed = list(masks)
     for number, mask in enumerate(listed):
         array = np.asarray(mask)
         if array.dtype != bool or array.ndim != 2:  # a share of 0.2 or NaN would become True
             got = f"{array.dtype} of shape {array.shape}"
-            raise wrong_type(f"masks[{number}]", "measure", "a bool array of the shape of the image", got)
+            raise wrong_type(f"masks[{number}]", caller, "a bool array of the shape of the image", got)
     return listed
 
 

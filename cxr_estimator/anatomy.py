@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, spatial
 from skimage import measure
 
+from cxr_estimator._lungs import lung_outlines
 from cxr_estimator.errors import ImageError
 
 _SIDE = 320  # of the longer side, in pixels, at which regions are looked for; all lengths below are shares of it
@@ -19,14 +20,20 @@ _SHARP = 1.0  # times its contrast: what a letter's outline spans within three p
 _MARGIN = 0.27, 0.14  # widths of the frame outside the thorax: at the sides, above and below
 _HALO = 0.006  # letters are blurred at their outline
 
+_BLOCKS = 128  # least number of block means along a side at which lungs are looked for, where the image has as many
+_LEAST = 32  # pixels a side below which no lung is looked for
+_WALL = 1.15  # how much larger than the lungs' convex hull the thorax is
+
 
 def block_mean(pixels: np.ndarray, factor: int) -> np.ndarray:
     """Return (H // factor, W // factor[, 3]) float32 means of blocks, in little memory; the rest is cut off."""
     height, width = pixels.shape[0] // factor, pixels.shape[1] // factor
-    total = np.zeros((height, width, *pixels.shape[2:]), np.float32)
+    rows = np.zeros((height, width * factor, *pixels.shape[2:]), np.float32)
     for row in range(factor):
-        for column in range(factor):
-            total += pixels[row : height * factor : factor, column : width * factor : factor]
+        rows += pixels[row : height * factor : factor, : width * factor]
+    total = np.zeros((height, width, *pixels.shape[2:]), np.float32)
+    for column in range(factor):
+        total += rows[:, column::factor]
     return total / (factor * factor)
 
 
@@ -56,8 +63,7 @@ def marker_mask(image: np.ndarray) -> np.ndarray:
     Kermany et al. (224 pixels), counted by eye by the one who chose the thresholds on them: about nine of ten visible
     letters; in every ninth image some metal, no rib; never more than 0.7 % of an image.
     """
-    if image.ndim not in (2, 3) or 0 in image.shape:
-        raise ImageError("the image", f"it must have shape (H, W) or (H, W, 3). Got {image.shape}.")
+    _check(image)
     factor = max(1, round(max(image.shape[:2]) / _SIDE))
     factor = min(factor, *image.shape[:2])
     grey = _grey(block_mean(image, factor))
@@ -66,6 +72,53 @@ def marker_mask(image: np.ndarray) -> np.ndarray:
     part = letters.repeat(factor, axis=0).repeat(factor, axis=1)
     found[: part.shape[0], : part.shape[1]] = part
     return found
+
+
+def lung_mask(image: np.ndarray) -> np.ndarray | None:
+    """Find the lungs."""
+    outlines = _outlines_in_pixels(image)
+    return None if outlines is None else _filled(outlines, image.shape[:2])
+
+
+def thorax_mask(image: np.ndarray) -> np.ndarray | None:
+    """Find the thorax."""
+    outlines = _outlines_in_pixels(image)
+    if outlines is None:
+        return None
+    points = outlines.reshape(-1, 2)
+    hull = points[spatial.ConvexHull(points).vertices]
+    centre = (hull.min(axis=0) + hull.max(axis=0)) / 2
+    return _filled((centre + _WALL * (hull - centre))[None], image.shape[:2])
+
+
+def _outlines_in_pixels(image: np.ndarray) -> np.ndarray | None:
+    """Return both lungs' outlines, (2, points, 2) x and y in pixels, or None."""
+    _check(image)
+    shape = np.array(image.shape[:2])
+    if shape.min() < _LEAST:
+        return None
+    factor = max(1, shape.min() // _BLOCKS)
+    outlines = lung_outlines(_grey(block_mean(image, factor)))
+    covered = shape // factor * factor  # what block means cut off, no outline is a share of
+    return None if outlines is None else outlines * covered[::-1] - 0.5
+
+
+def _filled(outlines: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the pixels whose centres lie in an odd number of (n, points, 2) closed outlines."""
+    height, width = shape
+    (x, y), (dx, dy) = outlines.transpose(2, 0, 1), (np.roll(outlines, -1, axis=1) - outlines).transpose(2, 0, 1)
+    rows = np.arange(height)[:, None, None]
+    row, *edge = np.nonzero((y <= rows) != (y + dy <= rows))
+    edge = tuple(edge)
+    crossing = x[edge] + (row - y[edge]) * dx[edge] / dy[edge]
+    crossings = np.zeros((height, width + 1), np.int8)
+    np.add.at(crossings, (row, np.ceil(crossing).clip(0, width).astype(int)), 1)
+    return np.cumsum(crossings[:, :width], axis=1, dtype=np.int8) % 2 == 1
+
+
+def _check(image: np.ndarray) -> None:
+    if image.ndim not in (2, 3) or 0 in image.shape:
+        raise ImageError("the image", f"it must have shape (H, W) or (H, W, 3). Got {image.shape}.")
 
 
 def _grey(image: np.ndarray) -> np.ndarray:

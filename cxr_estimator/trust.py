@@ -327,7 +327,7 @@ def examine(
         cards = {}
         for method, explanation in batch.found.items():
             own = replace(context, explain=batch.explain[method])
-            deletions = _deletions(explanation, own, n_references, steps)
+            deletions = deletions_of(explanation, own, n_references, steps)
             cards[method] = _cards(_Evidence(explanation, own, deletions, maps))
         return Examined(batch.found, cards)
 
@@ -342,7 +342,7 @@ def with_others(card: TrustCard, explanation: Explanation, others: Mapping[str, 
     return replace(card, checks=tuple(checks[name] for name in CARD if name in checks))
 
 
-def _deletions(explanation: Explanation, context: Context, n_references: int, steps: int) -> list[Deletion]:
+def deletions_of(explanation: Explanation, context: Context, n_references: int, steps: int) -> list[Deletion]:
     """Return the deletion curves of each map and of its moved copies."""
     moved = references(explanation, context.perturbed.problem, n_references)
     own, *others = (_mean_curve(one, context, steps) for one in (explanation, *moved))

@@ -16,7 +16,7 @@ PACKAGE = Path(cxr_estimator.__file__).parent
 ORDER = [
     "errors", "_optional", "_turns", "_validation", "_outputs", "versions", "_arrays", "_digest", "serialization",
     "checksums", "pretrained", "_bundled", "hub", "_isolation", "_dicom_grey", "dicom", "images", "preprocessing",
-    "cache", "reading", "backbones", "statistics", "_wording", "roc", "selective", "fingerprints", "thresholds",
+    "_filling",     "cache", "reading", "backbones", "statistics", "_wording", "roc", "selective", "fingerprints", "thresholds",
     "_calibration_maps", "calibration", "provenance", "_explanation_check", "explanation", "_figure_style",
     "_reliability", "_heat_table", "figures", "inference", "augmentation", "optimisation", "checkpoints", "training",
     "_progress", "attribution", "metrics", "datasets", "anatomy", "_ood_blocks", "ood", "_rows", "_predicting",
@@ -25,7 +25,7 @@ ORDER = [
     "_persistence", "_timm_checkpoint", "_deciding", "_doubting", "_sharing", "classifier", "_ensembling", "ensemble",
     "_folds", "model_selection", "clinical", "scorers", "_model_digest", "_benchmark_folder", "benchmark",
     "comparison", "_receipt_fields", "_replaying", "receipts", "displays", "evaluation", "curation",
-    "quickstart", "demo", "cli",
+    "audit", "quickstart", "demo", "cli",
 ]  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage, sparse
-from scipy.sparse.linalg import spsolve
 
+from cxr_estimator._filling import as_before, by_channel, filled
 from cxr_estimator._validation import check_number, wrong_type
 from cxr_estimator.anatomy import block_mean, marker_mask
 
 MOST_DEGREES, MOST_CROP = 20.0, 0.3
 _CALLER = "broken"
 _MOST_PIXELS = 16_000_000  # to be worked on; no network sees as many
-_MOST_HOLE = 96  # pixels of the longer side of a hole when it is filled: what fills it is smooth
 
 
 def broken(
@@ -64,7 +60,7 @@ def broken(
         return pixels
     start = changed = _reduced(pixels)
     if remove_marker:
-        changed = _filled(changed, marker_mask(changed))
+        changed = filled(changed, marker_mask(changed))
     if crop:
         rows, columns = (int(crop * side) for side in changed.shape[:2])
         changed = changed[rows : changed.shape[0] - rows, columns : changed.shape[1] - columns]
@@ -78,26 +74,13 @@ def broken(
 def _reduced(pixels: np.ndarray) -> np.ndarray:
     factor = math.ceil(math.sqrt(pixels.shape[0] * pixels.shape[1] / _MOST_PIXELS))
     factor = max(1, min(factor, *pixels.shape[:2]))
-    return pixels if factor == 1 else _as_before(block_mean(pixels, factor), pixels)
-
-
-def _as_before(values: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Return `values` as the type of `pixels`, within their range."""
-    if pixels.dtype.kind in "ui":
-        values = np.rint(values if pixels.dtype.itemsize < 3 else values.astype(np.float64))
-    return values.clip(pixels.min(), pixels.max()).astype(pixels.dtype)
-
-
-def _by_channel(function: Callable[..., np.ndarray], pixels: np.ndarray, *arguments: Any) -> np.ndarray:
-    if pixels.ndim == 2:
-        return function(pixels, *arguments)
-    return np.stack([function(pixels[..., channel], *arguments) for channel in range(pixels.shape[2])], axis=2)
+    return pixels if factor == 1 else as_before(block_mean(pixels, factor), pixels)
 
 
 def _rotated(pixels: np.ndarray, degrees: float) -> np.ndarray:
     # Pillow is several times as fast as SciPy here, but right for 8 bits and for floats only
     if pixels.dtype != np.uint8:
-        return _by_channel(_rotated_float, pixels, degrees)
+        return by_channel(_rotated_float, pixels, degrees)
     fill = tuple(int(dark) for dark in np.atleast_1d(_dark(pixels)))
     turned = Image.fromarray(pixels).rotate(degrees, Image.Resampling.BILINEAR, fillcolor=fill if fill[1:] else fill[0])
     return np.asarray(turned)
@@ -106,7 +89,7 @@ def _rotated(pixels: np.ndarray, degrees: float) -> np.ndarray:
 def _rotated_float(grey: np.ndarray, degrees: float) -> np.ndarray:
     source = Image.fromarray(grey.astype(np.float32))
     turned = source.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=float(_dark(grey)))
-    return _as_before(np.asarray(turned), grey)
+    return as_before(np.asarray(turned), grey)
 
 
 def _dark(pixels: np.ndarray) -> np.ndarray:
@@ -125,54 +108,4 @@ def _exposed(pixels: np.ndarray, power: float) -> np.ndarray:
     if low == high:
         return pixels
     values = ((pixels.astype(np.float64) - low) / (high - low)) ** power * (high - low) + low
-    return values.astype(pixels.dtype) if pixels.dtype.kind == "f" else _as_before(values, pixels)
-
-
-def _filled(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return the image with each hole of the mask bridged smoothly from its rim; `pixels` itself if there is none."""
-    if not mask.any() or mask.all():
-        return pixels
-    filled = pixels.copy()
-    labels, _ = ndimage.label(mask, np.ones((3, 3)))
-    for index, hole in enumerate(ndimage.find_objects(labels), start=1):
-        step = math.ceil(max(part.stop - part.start for part in hole) / _MOST_HOLE)
-        # one row and column of the coarse grid more on each side: the rim from which it is filled
-        box = tuple(slice(max(part.start - step, 0), part.stop + step) for part in hole)
-        filled[box] = _by_channel(_bridged, filled[box], labels[box] == index, step)
-    return filled
-
-
-def _bridged(grey: np.ndarray, hole: np.ndarray, step: int) -> np.ndarray:
-    """Solve Laplace's equation in the hole, on a grid of each `step`-th pixel."""
-    values = _laplace(grey[::step, ::step].astype(np.float64), hole[::step, ::step])
-    if step > 1:
-        rows, columns = (np.arange(side) / step for side in grey.shape)
-        values = ndimage.map_coordinates(values, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest")
-    result = grey.copy()
-    result[hole] = _as_before(values, grey)[hole]
-    return result
-
-
-def _laplace(grey: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Return the image with each pixel of the hole the mean of its neighbours in the image."""
-    number = np.full(hole.shape, -1)
-    number[hole] = np.arange(hole.sum())
-    known = np.zeros(int(hole.sum()))
-    degree = np.zeros_like(known)
-    pairs = []
-    for axis in (0, 1):
-        for one, other in ((slice(1, None), slice(None, -1)), (slice(None, -1), slice(1, None))):
-            here = (one, slice(None)) if axis == 0 else (slice(None), one)
-            there = (other, slice(None)) if axis == 0 else (slice(None), other)
-            own, next_to = number[here], number[there]
-            degree += np.bincount(own[own >= 0], minlength=len(degree))
-            rim = (own >= 0) & (next_to < 0)
-            known += np.bincount(own[rim], weights=grey[there][rim], minlength=len(degree))
-            both = (own >= 0) & (next_to >= 0)
-            pairs.append(np.stack([own[both], next_to[both]]))
-    rows, columns = np.concatenate(pairs, axis=1)
-    size = len(degree)
-    system = sparse.diags_array(degree) - sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(size, size))
-    result = grey.copy()
-    result[hole] = spsolve(sparse.csc_array(system), known)
-    return result
+    return values.astype(pixels.dtype) if pixels.dtype.kind == "f" else as_before(values, pixels)

@@ -79,7 +79,7 @@ def evaluate(
         raise DataError(f"{caller}: y knows no label of any image.")
     seen = known_images(clf, data.content_ids.tolist(), caller=caller)
     _, patient = np.unique(data.groups, return_inverse=True)  # numbers: no name of a patient gets any further
-    report = _report(
+    report = report_of(
         clf,
         data.logits,
         data.labels if clf.task_ is Task.MULTILABEL else np.searchsorted(clf.classes_, data.labels),
@@ -90,13 +90,14 @@ def evaluate(
     return replace(report, notes=(*seen, *notes_on(report, patients_known=groups is not None)))
 
 
-def _report(
+def report_of(
     clf: CXRClassifier,
     logits: np.ndarray,
     target: np.ndarray,
     patients: Patients,
     attributes: dict[str, np.ndarray],
 ) -> EvaluationReport:
+    """Return the report on images with these raw logits (N, K) and true classes, or labels (N, K)."""
     proba = clf._proba(logits)
     labels = clf.classes_.tolist()
     if clf.task_ is Task.MULTILABEL:

@@ -1,0 +1,54 @@
+"""Checks of heat maps: do they tell what the model does. Each is the mean of a measure of single maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cxr_estimator._figure_style import method_title
+from cxr_estimator.audit._evidence import Evidence
+from cxr_estimator.audit._types import Finding, Picture
+from cxr_estimator.figures import overlay
+
+_PICTURES = 2
+_SAID = {
+    "gain": "Hiding what it marks lowers the probability of the explained class by {value:+.3f} of the area under the "
+    "deletion curve more than hiding moved copies of it",
+    "completeness": "Its values miss what they should add up to by {value:.0%}",
+    "seed_stability": "With another random seed the rank correlation of the maps is {value:.2f}",
+    "parameter_randomisation": "With randomised weights the rank correlation with the true map is {value:.2f}",
+    "augmentation_consistency": "When the image moves by a few pixels the map moves along, with rank correlation "
+    "{value:.2f}",
+    "agreement": "{value:.0%} of its strongest pixels are among those of the other methods, too (by chance 10%)",
+    "border_mass": "In the frame along the border lies {value:+.0%} of what speaks for the class, beyond chance",
+    "corner_mass": "In the corners lies {value:+.0%} of what speaks for the class, beyond chance",
+    "marker_mass": "On side markers and letters lies {value:+.0%} of what speaks for the class, beyond chance",
+    "outside_lungs_mass": "Outside of the lungs lies {value:+.0%} of what speaks for the class, beyond chance",
+    "outside_thorax_mass": "Outside of the thorax lies {value:+.0%} of what speaks for the class, beyond chance",
+}
+
+
+def of_maps(measure: str, *, greater_is_worse: bool) -> Callable[[Evidence], list[Finding]]:
+    """Return a check: the mean of a measure of single maps, for each method of which it can be taken."""
+
+    def check(evidence: Evidence) -> list[Finding]:
+        found = []
+        for method, mapped in evidence.mapped.items():
+            values = mapped.values[measure]
+            known = int((~np.isnan(values)).sum())
+            if not known:
+                continue
+            estimate = evidence.mean(values, mapped.patient)
+            said = f"{method_title(method)}: {_SAID[measure].format(value=estimate.value)} ({known} images)."
+            worst = np.argsort(np.nan_to_num(-values if greater_is_worse else values, nan=np.inf))[:_PICTURES]
+            found.append(Finding(estimate, said, method, _overlays(evidence, method, worst)))
+        return found
+
+    return check
+
+
+def _overlays(evidence: Evidence, method: str, rows: np.ndarray) -> Callable[[], tuple[Picture, ...]]:
+    explanation = evidence.mapped[method].explanation
+    caption = f"{method_title(method)}: one of the maps with the worst values."
+    return lambda: tuple(Picture(caption, overlay(explanation, int(row))) for row in rows)

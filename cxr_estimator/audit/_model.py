@@ -1,0 +1,71 @@
+"""Checks of the model: does it keep here what it promised where it was made."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cxr_estimator.audit._evidence import UNDEFINED, Evidence
+from cxr_estimator.audit._types import Finding
+from cxr_estimator.statistics import Estimate, difference
+
+
+def auroc_drop(evidence: Evidence) -> list[Finding]:
+    """How much lower the AUROC is than on the images that validated the model."""
+    provenance = evidence.clf.provenance_
+    promised = [] if provenance is None else [one.auroc for one in provenance.validated]
+    if len(promised) != 1:
+        return [Finding(UNDEFINED, "There is no single AUROC of the validation images to compare with.")]
+    here = evidence.auroc(evidence.seen.logits)
+    drop = difference(promised[0], here)
+    return [Finding(drop, f"AUROC {here.value:.3f} here, {promised[0].value:.3f} on the validation images.")]
+
+
+def calibration(evidence: Evidence) -> list[Finding]:
+    """Measure the expected calibration error beyond what chance alone gives with as many images."""
+    overall = evidence.report.overall
+    error, chance = overall["calibration_error"], overall["calibration_error_by_chance"].value
+    beyond = Estimate(error.value - chance, error.low - chance, error.high - chance)
+    said = f"The expected calibration error is {error.value:.3f}; a perfectly calibrated model would have {chance:.3f}."
+    return [Finding(beyond, said)]
+
+
+def transfer(evidence: Evidence) -> list[Finding]:
+    """Largest shortfall of a sensitivity or specificity from what the active operating point promised."""
+    active = evidence.clf.active_points_
+    gaps = [(name, one) for name in active for one in evidence.report.decisions[name].transfer]
+    gaps = [(name, one) for name, one in gaps if not np.isnan(one.gap.low)]
+    if not gaps:
+        return [Finding(UNDEFINED, "No active operating point has a measured sensitivity or specificity.")]
+    name, worst = min(gaps, key=lambda item: item[1].gap.value)
+    short = Estimate(-worst.gap.value, -worst.gap.high, -worst.gap.low)
+    said = f"“{name}” promised a {worst.figure} of {worst.promised.value:.1%} and has {worst.observed.value:.1%} here."
+    return [Finding(short, said)]
+
+
+def ood_share(evidence: Evidence) -> list[Finding]:
+    """Share of images that are unlike those of training, beyond the false alarms that were asked for."""
+    if evidence.clf.ood_ is None:
+        return [Finding(UNDEFINED, "The model cannot tell whether an image is unlike those of its training.")]
+    check = evidence.unusual
+    known = np.array([one is not None for one in check.is_unusual])
+    unusual = np.where(known, np.array(check.is_unusual, dtype=float), np.nan)
+    share = evidence.mean(unusual, evidence.patient)
+    rate = check.false_alarm_rate
+    said = f"{share.value:.1%} of the images are unlike those of training; {rate:.0%} are called so by mistake."
+    return [Finding(Estimate(*(one - rate for one in share)), said)]
+
+
+def subgroup_gap(evidence: Evidence) -> list[Finding]:
+    """Largest gap of the AUROC of a subgroup to that of all others."""
+    seen, found = evidence.seen, []
+    for name, values in evidence.subgroups.items():
+        here = values[seen.index]
+        for value in np.unique(here):
+            inside = here == value
+            pair = [evidence.auroc(np.where(rows[:, None], seen.logits, np.nan)) for rows in (~inside, inside)]
+            if not np.isnan([one.low for one in pair]).any():
+                found.append((difference(*pair), name, str(value), *pair))
+    if not found:
+        return [Finding(UNDEFINED, "No subgroups with enough patients of each class were given.")]
+    gap, name, value, others, own = max(found, key=lambda item: item[0].low)
+    return [Finding(gap, f"AUROC {own.value:.3f} for {name} {value}, {others.value:.3f} for the others.")]

@@ -1,0 +1,131 @@
+"""`AuditReport`: what an audit found, as tables, text, JSON, Markdown and HTML."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from cxr_estimator._figure_style import method_title
+from cxr_estimator._wording import DISCLAIMER
+from cxr_estimator.audit._types import FAMILIES, AuditCheck
+from cxr_estimator.serialization import writable_folder
+from cxr_estimator.trust import DOUBTFUL, FAIL, NO_DATA, PASS, SHOW, WARN, WITHHOLD
+from cxr_estimator.versions import package_versions
+
+_ORDER = (FAIL, DOUBTFUL, NO_DATA, PASS)
+
+
+class MapVerdict(NamedTuple):
+    """Whether heat maps of a method may be shown: "show", "show with warning" or "withhold", and the reason."""
+
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AuditReport:
+    """The outcome of all checks. Without the pictures nothing in it names a patient or a file, or shows an image.
+
+    Attributes
+    ----------
+    checks : tuple of AuditCheck
+    classes, methods : tuple of str
+    n_images : int
+    n_patients : int or None
+        None where patients are unknown.
+    evaluations : int
+        Images that were put through the network.
+    """
+
+    checks: tuple[AuditCheck, ...]
+    classes: tuple[str, ...]
+    methods: tuple[str, ...]
+    n_images: int
+    n_patients: int | None
+    evaluations: int
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per check: name, family, method, value, low, high, threshold, verdict, sentence."""
+        rows = [{**one._asdict(), "low": one.interval[0], "high": one.interval[1]} for one in self.checks]
+        columns = ["name", "family", "method", "value", "low", "high", "threshold", "verdict", "sentence"]
+        return pd.DataFrame(rows, columns=columns)
+
+    @property
+    def verdict(self) -> str:
+        """The worst verdict of all checks that had enough data."""
+        return min((one.verdict for one in self.checks if one.verdict != NO_DATA), key=_ORDER.index, default=NO_DATA)
+
+    def failed(self) -> list[AuditCheck]:
+        """Return the checks that failed."""
+        return [one for one in self.checks if one.verdict == FAIL]
+
+    @property
+    def maps(self) -> dict[str, MapVerdict]:
+        """Whether heat maps of each method may be shown, with the reason."""
+        return {method: self._of_maps(method) for method in self.methods}
+
+    def _of_maps(self, method: str) -> MapVerdict:
+        from cxr_estimator.audit._checks import CHECKS
+
+        own = [one for one in self.checks if one.method == method]
+        bad = [one for one in own if one.verdict == FAIL and CHECKS[one.name].withholds]
+        if bad:
+            return MapVerdict(WITHHOLD, bad[0].sentence)
+        # what the model looks at is a matter of all maps
+        shortcuts = [one for one in self.checks if one.family == "shortcuts" and one.method is None]
+        doubts = [one for one in own if one.verdict in (FAIL, DOUBTFUL)]
+        doubts += [one for one in shortcuts if one.verdict == FAIL]
+        if doubts:
+            return MapVerdict(WARN, min(doubts, key=lambda one: _ORDER.index(one.verdict)).sentence)
+        if not any(one.verdict == PASS for one in own):
+            return MapVerdict(WARN, "None of its checks had enough data.")
+        return MapVerdict(SHOW, "Every check of its maps that could be made was passed.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the pictures as JSON types."""
+        return {
+            "n_images": self.n_images,
+            "n_patients": self.n_patients,
+            "classes": list(self.classes),
+            "verdict": self.verdict,
+            "maps": {method: one._asdict() for method, one in self.maps.items()},
+            "checks": [one.to_dict() for one in self.checks],
+            "evaluations": self.evaluations,
+            "versions": package_versions(),
+            "disclaimer": DISCLAIMER,
+        }
+
+    def to_json(self) -> str:
+        """Return everything but the pictures as JSON."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    def to_html(self) -> str:
+        """Return one page that needs no other file, with the pictures of checks that did not pass."""
+        from cxr_estimator.audit._page import page
+
+        return page(self)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write audit.json and audit.html into a folder; the page shows radiographs, so mind who sees it."""
+        folder = Path(folder)
+        writable_folder(folder)
+        (folder / "audit.json").write_text(self.to_json(), encoding="utf-8")
+        (folder / "audit.html").write_text(self.to_html(), encoding="utf-8")
+        return folder
+
+    def __str__(self) -> str:
+        patients = "unknown patients" if self.n_patients is None else f"{self.n_patients} patients"
+        lines = [f"Audit on {self.n_images} images of {patients}: {self.verdict}", ""]
+        for family in FAMILIES:
+            lines += [f"{family}:"] * any(one.family == family for one in self.checks)
+            lines += [f"  {one.verdict:<15} {one.name}: {one.sentence}" for one in self.checks if one.family == family]
+        lines += ["", "heat maps:"]
+        lines += [f"  {method_title(name)}: {one.verdict}. {one.reason}" for name, one in self.maps.items()]
+        return "\n".join([*lines, "", DISCLAIMER])
+
+    __repr__ = __str__

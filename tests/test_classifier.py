@@ -86,7 +86,7 @@ def test_a_row_does_not_depend_on_its_neighbours(fitted, phantoms):
 def test_what_most_tests_use_tells_both_classes(fitted, phantoms):
     decided = fitted.predict(phantoms.X)
     assert (decided == phantoms.y).mean() > 0.65
-    assert {label: 20 < (decided == label).sum() for label in fitted.classes_} == {"NORMAL": True, "PNEUMONIA": True}
+    assert all((decided == label).sum() > 20 for label in fitted.classes_)
 
 
 def test_exactly_repeatable(fitted, phantoms):

@@ -48,11 +48,12 @@ LONG = (
 
 
 def small_classifier(**changes):
-    """An unfitted classifier that trains in a second."""
+    """An unfitted classifier that learns something of the phantoms in a second."""
     options = {
         "backbone": "plain_cnn",
         "image_size": 32,
-        "max_epochs": 3,
+        "max_epochs": 8,
+        "learning_rate": 1e-2,
         "batch_size": 16,
         "pos_label": "PNEUMONIA",
         "validation_fraction": 0.2,
@@ -71,7 +72,7 @@ def phantoms():
 @pytest.fixture(scope="session")
 def fitted(phantoms):
     """A classifier fitted on the phantoms; tests must not change it (copy it first)."""
-    return small_classifier(max_epochs=8, learning_rate=1e-2).fit(phantoms.X, phantoms.y, groups=phantoms.groups)
+    return small_classifier().fit(phantoms.X, phantoms.y, groups=phantoms.groups)
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,12 @@ def test_a_row_does_not_depend_on_its_neighbours(fitted, phantoms):
         np.testing.assert_allclose(fitted.predict_proba(phantoms.X[i : i + 1])[0], together[i], atol=1e-6)
 
 
+def test_what_most_tests_use_tells_both_classes(fitted, phantoms):
+    decided = fitted.predict(phantoms.X)
+    assert (decided == phantoms.y).mean() > 0.65
+    assert all((decided == label).sum() > 20 for label in fitted.classes_)
+
+
 def test_exactly_repeatable(fitted, phantoms):
     again = small_classifier().fit(phantoms.X, phantoms.y, groups=phantoms.groups)
     assert (again.predict_proba(phantoms.X) == fitted.predict_proba(phantoms.X)).all()

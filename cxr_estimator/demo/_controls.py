@@ -12,7 +12,6 @@ from cxr_estimator.demo._analysis import PREDICTED, labels_of, methods_on_offer,
 from cxr_estimator.demo._folder import new_file
 from cxr_estimator.demo._models import Served
 from cxr_estimator.demo._shared import App, computing, told
-from cxr_estimator.thresholds import NUMBER
 
 FILE_TYPES = [".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom"]
 _DEFAULT = "grad_cam"
@@ -141,14 +140,7 @@ def targets(served: Served) -> dict[str, Any]:
 
 def _points(served: Served) -> dict[str, Any]:
     names = points_of(served.clf)
-    points = [served.clf.operating_points_[name] for name in names]
-    choices = [
-        (
-            f"{name} (cut-off {served.clf.thresholds_[name]:.1%}{'' if one.rule == NUMBER else f', {one.rule_text}'})",
-            name,
-        )
-        for name, one in zip(names, points, strict=True)
-    ]
+    choices = [(f"{name} (from {served.clf.thresholds_[name]:.1%})", name) for name in names]
     info = None if names else "This model decides without one."
     return {"choices": choices, "value": first_point(served), "interactive": bool(names), "info": info}
 

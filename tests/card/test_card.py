@@ -74,10 +74,10 @@ def test_data_by_hand(fitted):
 
 def test_training_by_hand(fitted):
     rows = dict(tables(text_of(changed(fitted, provenance_=SEEN)))[1][1:])
-    assert rows["optimiser"] == "AdamW, learning rate 0.001, weight decay 0.05, batches of 16"
+    assert rows["optimiser"] == "AdamW, learning rate 0.01, weight decay 0.05, batches of 16"
     assert rows["input"] == "32 x 32 pixels, grey, stretched to the square"
     best = int(fitted.history_["epoch"][fitted.history_["best"]].iloc[0])
-    assert rows["epochs"].startswith(f"{best} of {len(fitted.history_)} trained (at most 3)")
+    assert rows["epochs"].startswith(f"{best} of {len(fitted.history_)} trained (at most 8)")
     assert rows["loss"] == "cross-entropy, label smoothing 0.05, class weights: none"
     assert rows["first weights"] == "random"
     assert rows["seed"] == "0"
@@ -143,7 +143,7 @@ def test_a_validation_split_that_chose_nothing(fitted):
     assert "The validation split chose nothing. All epochs ran, and the last was taken." in section(text, "Data")
     assert "chose the epoch" not in text
     assert "which chose nothing:" in section(text, "Evaluation")
-    assert dict(tables(text)[1][1:])["epochs"].endswith("(at most 3), without early stopping")
+    assert dict(tables(text)[1][1:])["epochs"].endswith("(at most 8), without early stopping")
     point = replace(fitted.operating_points_["default"], name="rule_in", fingerprint=SEEN.validation.fingerprint)
     ruled = text_of(changed(clf, operating_points_={"rule_in": point}, active_points_=("rule_in",)))
     assert "The validation split chose the operating point rule_in. All epochs ran" in section(ruled, "Data")

@@ -16,9 +16,9 @@ PACKAGE = Path(cxr_estimator.__file__).parent
 ORDER = [
     "errors", "_optional", "_turns", "_validation", "_outputs", "versions", "_arrays", "_digest", "serialization",
     "checksums", "pretrained", "_bundled", "hub", "_isolation", "_dicom_grey", "dicom", "images", "preprocessing",
-    "_filling",     "cache", "reading", "backbones", "statistics", "_wording", "roc", "selective", "fingerprints", "thresholds",
-    "_calibration_maps", "calibration", "provenance", "_explanation_check", "explanation", "_figure_style",
-    "_reliability", "_heat_table", "figures", "inference", "augmentation", "optimisation", "checkpoints", "training",
+    "_filling", "cache", "reading", "backbones", "statistics", "_wording", "roc", "selective", "fingerprints",
+    "thresholds", "_calibration_maps", "calibration", "provenance", "_explanation_check", "explanation",
+    "_figure_style", "_reliability", "_heat_table", "figures", "inference", "augmentation", "optimisation", "checkpoints", "training",
     "_progress", "attribution", "metrics", "datasets", "anatomy", "_ood_blocks", "ood", "_rows", "_predicting",
     "_checking", "_batches", "_sampling", "_decisions", "_operating", "_background", "_labels", "_fitting",
     "uncertainty", "conformal", "_targets", "_explaining", "_measuring", "trust", "doubts", "abstention", "card",

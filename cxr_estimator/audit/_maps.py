@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cxr_estimator._figure_style import method_title
-from cxr_estimator.audit._evidence import Evidence
+from cxr_estimator.audit._evidence import UNDEFINED, Evidence
 from cxr_estimator.audit._types import Finding, Picture
 from cxr_estimator.figures import overlay
 
@@ -43,7 +43,7 @@ def of_maps(measure: str, *, greater_is_worse: bool) -> Callable[[Evidence], lis
             said = f"{method_title(method)}: {_SAID[measure].format(value=estimate.value)} ({known} images)."
             worst = np.argsort(np.nan_to_num(-values if greater_is_worse else values, nan=np.inf))[:_PICTURES]
             found.append(Finding(estimate, said, method, _overlays(evidence, method, worst)))
-        return found
+        return found or [Finding(UNDEFINED, "It could be measured of no map.")]
 
     return check
 

@@ -49,7 +49,7 @@ def _template() -> Any:
 
 
 def _number(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.3f}"
+    return "-" if np.isnan(value) else f"{value:.3f}"
 
 
 def _png(pixels: np.ndarray) -> str:

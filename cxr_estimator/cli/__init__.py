@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cxr_estimator.cli._common import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED
+from cxr_estimator.cli.audit import audit
 from cxr_estimator.cli.benchmark import benchmark
 from cxr_estimator.cli.calibrate import calibrate
 from cxr_estimator.cli.card import card
@@ -40,8 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    quickstart, train, calibrate, threshold, evaluate, predict, explain, replay, benchmark, card, curate, similar,
-    push, pull, hub_diff, demo, deploy_space,
+    quickstart, train, calibrate, threshold, evaluate, predict, explain, replay, benchmark, audit, card, curate,
+    similar, push, pull, hub_diff, demo, deploy_space,
 )  # fmt: skip
 for command in _COMMANDS:
     app.command()(command)

@@ -23,10 +23,12 @@ _HALO = 0.006  # letters are blurred at their outline
 def block_mean(pixels: np.ndarray, factor: int) -> np.ndarray:
     """Return (H // factor, W // factor[, 3]) float32 means of blocks, in little memory; the rest is cut off."""
     height, width = pixels.shape[0] // factor, pixels.shape[1] // factor
-    total = np.zeros((height, width, *pixels.shape[2:]), np.float32)
+    rows = np.zeros((height, width * factor, *pixels.shape[2:]), np.float32)
     for row in range(factor):
-        for column in range(factor):
-            total += pixels[row : height * factor : factor, column : width * factor : factor]
+        rows += pixels[row : height * factor : factor, : width * factor]
+    total = np.zeros((height, width, *pixels.shape[2:]), np.float32)
+    for column in range(factor):
+        total += rows[:, column::factor]
     return total / (factor * factor)
 
 

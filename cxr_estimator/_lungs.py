@@ -27,7 +27,8 @@ _MEAN, _SPREAD = np.array(list(_PRIOR.values()), np.float32).T
 _SMOOTH = 5, 3, 2  # pixels: the coarsest blurs ribs away, the finest places the outline
 _ROUNDS, _DRAWS, _BEST = 15, 250, 30
 _CENTRE = slice(26, 90), slice(20, 108)  # rows and columns within the body: air around it sets no grey scale
-_BELIEF = 0.38  # least of a fit to believe
+_AGREEMENT = 0.37  # least of a fit to believe, of 1
+_OF_EACH = 0.15  # and of each of its three borders
 _GROW = 0.004  # blurring draws a convex outline inwards
 
 # Places along the borders, each from 0 to 1: down the medial border, out along the base, up the lateral border.
@@ -41,8 +42,8 @@ _LOG_ROOF = np.log(1 - (1 - _UP) ** 2.3 + 1e-4)
 def lung_outlines(grey: np.ndarray) -> np.ndarray | None:
     """Return the outlines of the right and the left lung, (2, points, 2) x and y as shares of width and height.
 
-    None where no such shape has most of its outline on edges from dark inside to bright outside, or where it would
-    have to be an unlikely one for that.
+    None where no likely shape has enough of its outline, and of each border, on edges from dark inside to bright
+    outside.
     """
     scale = _SIDE / grey.shape[0], _SIDE / grey.shape[1]
     square = ndimage.zoom(grey, scale, order=1, mode="nearest", grid_mode=True)
@@ -53,10 +54,10 @@ def lung_outlines(grey: np.ndarray) -> np.ndarray | None:
     square = np.clip((square - low) / (high - low), -0.1, 1.2)
     gradients = [_gradient(square, smooth) for smooth in _SMOOTH]
     shape = _fit(gradients)[None]
-    if _belief(gradients[-1], shape) < _BELIEF:
+    if not _is_plausible(gradients[-1], shape):
         return None
     x, y = _outlines(shape)
-    across, down = _normals(x, y)
+    across, down, _ = _normals(x, y)
     return np.stack([x + _GROW * across, y + _GROW * down], axis=-1)[0]
 
 
@@ -101,45 +102,49 @@ def _outlines(shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _steps(z: np.ndarray) -> np.ndarray:
-    """Return the difference of each point's neighbours on closed outlines."""
-    return np.roll(z, -1, axis=-1) - np.roll(z, 1, axis=-1)
+    """Return half the difference of each point's neighbours on closed outlines."""
+    return (np.roll(z, -1, axis=-1) - np.roll(z, 1, axis=-1)) / 2
 
 
-def _normals(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the unit normals that point out of the lungs; the two lungs are run round in opposite directions."""
+def _normals(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return x and y of the unit normals that point out of the lungs, and the length of outline of each point."""
     dx, dy = _steps(x), _steps(y)
-    turn = np.array([[1.0], [-1.0]], np.float32) / (np.hypot(dx, dy) + 1e-6)
-    return dy * turn, -dx * turn
+    length = np.hypot(dx, dy) + 1e-6
+    turn = np.array([[1], [-1]], np.float32) / length  # the two lungs are run round in opposite directions
+    return dy * turn, -dx * turn, length
 
 
-def _edges(gradient: np.ndarray, shapes: np.ndarray, half: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return how well edges agree with the outlines of n shapes, at most 1, and the outlines' mean length.
+def _counts(gradient: np.ndarray, shapes: np.ndarray, half: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return, (n, 2, points) each, how much edges agree with each point of n shapes' outlines, and its length.
 
     A point counts g / (|g| + half), where g is the outward gradient: a strong edge of something else, such as a
     cable, can outweigh only few others. Points outside the image count 0.
     """
     x, y = _outlines(shapes)
-    across, down = _normals(x, y)
+    across, down, lengths = _normals(x, y)
     columns, rows = np.floor(x * _SIDE).astype(np.int32), np.floor(y * _SIDE).astype(np.int32)
     inside = (columns >= 0) & (columns < _SIDE) & (rows >= 0) & (rows < _SIDE)
     at = np.where(inside, rows * _SIDE + columns, 0)
     outward = gradient[0].ravel()[at] * across + gradient[1].ravel()[at] * down
-    steps = np.hypot(_steps(x), _steps(y)) / 2
-    length = steps.sum(axis=-1)
-    agreement = (inside * steps * outward / (np.abs(outward) + half)).sum(axis=-1) / length
-    return agreement.mean(axis=1), length.mean(axis=1)
+    return inside * outward / (np.abs(outward) + half), lengths
 
 
-def _belief(gradient: np.ndarray, shape: np.ndarray) -> float:
-    return float(_edges(gradient, shape, 1.0)[0][0] - 0.15 * _deviation(shape)[0])
+def _mean_count(counts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the mean along each outline, then of both lungs, (n,)."""
+    return ((counts * lengths).sum(axis=-1) / lengths.sum(axis=-1)).mean(axis=1)
 
 
 def _merit(gradient: np.ndarray, shapes: np.ndarray) -> np.ndarray:
-    """Return what is largest for the shape to choose."""
-    edges, length = _edges(gradient, shapes, 2.0)
+    """Return what the shape to choose has most of, (n,)."""
+    counts, lengths = _counts(gradient, shapes, 2.0)
     # Without a reward for length a shape would rather end at a rib or at the edge of an opacity than at the diaphragm.
-    return edges * np.sqrt(length) - 0.1 * _deviation(shapes)
+    size = np.sqrt(lengths.sum(axis=-1).mean(axis=1))
+    return _mean_count(counts, lengths) * size - 0.1 * (shapes**2).mean(axis=1)
 
 
-def _deviation(shapes: np.ndarray) -> np.ndarray:
-    return (shapes**2).mean(axis=1)
+def _is_plausible(gradient: np.ndarray, shape: np.ndarray) -> bool:
+    counts, lengths = _counts(gradient, shape, 1.0)
+    agreement = _mean_count(counts, lengths) - 0.15 * (shape**2).mean(axis=1)
+    # One dark disc shows the outer borders of two lungs very well, but nothing between them.
+    borders = np.split(counts, [_DOWN.size, _DOWN.size + _OUT.size], axis=-1)
+    return bool(agreement[0] >= _AGREEMENT and min(border.mean() for border in borders) >= _OF_EACH)

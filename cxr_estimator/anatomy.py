@@ -75,13 +75,64 @@ def marker_mask(image: np.ndarray) -> np.ndarray:
 
 
 def lung_mask(image: np.ndarray) -> np.ndarray | None:
-    """Find the lungs."""
+    """Find the lungs that heart and diaphragm leave free, in a frontal chest radiograph.
+
+    A shape of fourteen numbers, two lungs at the sides of a midline, is moved and bent to where its outline lies on
+    edges from dark inside to bright outside (`_lungs`). What is white within a lung, such as a pneumonia, therefore
+    stays in the mask as long as enough of the outline shows.
+
+    Parameters
+    ----------
+    image : ndarray, (H, W) grey or (H, W, 3) RGB
+        As `images.DecodedImage.pixels`: any integer type or finite float32, upright, air dark, and with the heart on
+        the right of the image. Neither the grey scale nor the aspect ratio matters much.
+
+    Returns
+    -------
+    ndarray of bool, (H, W), or None
+        None where no two plausible lungs are found: where edges agree too little with any likely shape, and in images
+        of less than 32 pixels a side. The same image always gives the same mask.
+
+    Notes
+    -----
+    Of 100 phantoms each at 64, 96, 128 and 224 pixels none is None; against their `lung_masks` the mean IoU is 0.91
+    (least 0.86) and the mean Dice coefficient 0.95. On radiographs of children by Kermany et al. (224 pixels): None
+    for 1 of 300 normal ones and for 12 % of 400 with pneumonia, mostly a white hemithorax or a tight crop. Of 96
+    drawn anew (24 normal), counted by eye by the one who chose the numbers on other draws from the same set: 9 None,
+    77 good, 10 partly (one border off by a tenth of the lung or more, mostly the base above the diaphragm), none
+    wrong. Inverted, or turned by 90, 180 or 270 degrees, 300 radiographs gave None each time; so did 80 crops of
+    photographs and 220 images of noise, on which the least agreement was chosen, too.
+
+    The outline is smooth: hila, a small effusion and the recess behind the heart are not traced. The typical shape
+    was chosen on children and phantoms; on adults it has not been measured. An image reversed left to right mostly
+    gets a mask, too, with the space for the heart on the wrong side. It takes about 20 ms on one core.
+    """
     outlines = _outlines_in_pixels(image)
     return None if outlines is None else _filled(outlines, image.shape[:2])
 
 
 def thorax_mask(image: np.ndarray) -> np.ndarray | None:
-    """Find the thorax."""
+    """Find the region of the thorax in a frontal chest radiograph: the lungs, what lies between, and the wall around.
+
+    It is the convex hull of both lungs (`lung_mask`), enlarged by 15 % about its centre. So it reaches from just above
+    the apices to just below the costophrenic angles, the domes of the diaphragm included, and at the sides about to
+    the skin; neck, arms and most of the abdomen are outside.
+
+    Parameters
+    ----------
+    image : ndarray, (H, W) grey or (H, W, 3) RGB
+        As for `lung_mask`.
+
+    Returns
+    -------
+    ndarray of bool, (H, W), or None
+        None where `lung_mask` gives None. It contains all of `lung_mask`.
+
+    Notes
+    -----
+    On phantoms it covers every pixel of the true lungs and half of the image. Where the wall is thin, it may reach a
+    little into the air beside the body, where it is thick (adults, above all), the wall's outer part is left out.
+    """
     outlines = _outlines_in_pixels(image)
     if outlines is None:
         return None
@@ -108,8 +159,8 @@ def _filled(outlines: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     height, width = shape
     (x, y), (dx, dy) = outlines.transpose(2, 0, 1), (np.roll(outlines, -1, axis=1) - outlines).transpose(2, 0, 1)
     rows = np.arange(height)[:, None, None]
-    row, *edge = np.nonzero((y <= rows) != (y + dy <= rows))
-    edge = tuple(edge)
+    row, *place = np.nonzero((y <= rows) != (y + dy <= rows))
+    edge = place[0], place[1]
     crossing = x[edge] + (row - y[edge]) * dx[edge] / dy[edge]
     crossings = np.zeros((height, width + 1), np.int8)
     np.add.at(crossings, (row, np.ceil(crossing).clip(0, width).astype(int)), 1)

@@ -1,6 +1,8 @@
-"""Side markers are found, and ribs are not, at every size."""
+"""Markers, lungs and thorax are found at every size, and nothing is where there is none."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cxr_estimator import make_phantoms
-from cxr_estimator.anatomy import block_mean, marker_mask
+from cxr_estimator._lungs import lung_outlines
+from cxr_estimator.anatomy import _filled, block_mean, lung_mask, marker_mask, thorax_mask
 from cxr_estimator.datasets import phantom
 from cxr_estimator.errors import ImageError
 
@@ -92,6 +95,119 @@ def test_block_mean_by_hand():
     assert block_mean(np.full((4, 4, 3), 65535, np.uint16), 4).tolist() == [[[65535.0] * 3]]
 
 
-def test_what_is_no_image_is_refused():
+@pytest.mark.parametrize("find", [marker_mask, lung_mask, thorax_mask])
+def test_what_is_no_image_is_refused(find):
     with pytest.raises(ImageError, match=r"\(2, 3, 4, 5\)"):
-        marker_mask(np.zeros((2, 3, 4, 5), np.uint8))
+        find(np.zeros((2, 3, 4, 5), np.uint8))
+
+
+def iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+@pytest.fixture(scope="module")
+def chests():
+    return make_phantoms(12, 128, random_state=11).X
+
+
+@pytest.mark.parametrize("size", [64, 96, 128, 224])
+def test_lungs_of_phantoms_are_found(size):
+    phantoms = make_phantoms(24, size, random_state=8)
+    overlap = [iou(lung_mask(image), lungs) for image, lungs in zip(phantoms.X, phantoms.lung_masks, strict=True)]
+    assert np.mean(overlap) > 0.88
+    assert min(overlap) > 0.75
+
+
+def test_thorax_contains_the_lungs_and_leaves_the_borders_out():
+    phantoms = make_phantoms(12, 128, random_state=9)
+    for image, lungs in zip(phantoms.X, phantoms.lung_masks, strict=True):
+        thorax, found = thorax_mask(image), lung_mask(image)
+        assert thorax.shape == image.shape
+        assert thorax.dtype == bool
+        assert not (found & ~thorax).any()
+        assert (lungs & thorax).sum() > 0.99 * lungs.sum()
+        assert 0.3 < thorax.mean() < 0.7
+        assert not thorax[0].any()
+        assert not thorax[-1].any()
+
+
+@pytest.mark.parametrize("change", [
+    lambda image: image.astype(np.uint16) * 257,
+    lambda image: image.astype(np.int32) * 16 - 2048,
+    lambda image: (image / 255).astype(np.float32),
+    lambda image: np.repeat(image[..., None], 3, axis=2),
+    lambda image: (255 * (image / 255) ** 1.3).astype(np.uint8),
+])  # fmt: skip
+def test_lungs_do_not_depend_on_how_grey_is_written(chests, change):
+    for image in chests[:4]:
+        found = lung_mask(change(image))
+        assert found.shape == image.shape
+        assert found.dtype == bool
+        assert iou(found, lung_mask(image)) > 0.95
+
+
+@pytest.mark.parametrize(("tall", "wide"), [(4, 4), (3, 2), (1, 2), (7, 8)])
+def test_lungs_do_not_depend_on_the_size(chests, tall, wide):
+    for image in chests[:4]:
+        found = lung_mask(image.repeat(tall, axis=0).repeat(wide, axis=1))
+        assert found.shape == (128 * tall, 128 * wide)
+        assert iou(found, lung_mask(image).repeat(tall, axis=0).repeat(wide, axis=1)) > 0.95
+
+
+def test_the_same_image_gives_the_same_lungs(chests):
+    first = lung_mask(chests[0])
+    np.random.default_rng().random(7)
+    lung_mask(chests[1])
+    assert (lung_mask(chests[0]) == first).all()
+
+
+@pytest.mark.parametrize("find", [lung_mask, thorax_mask])
+@pytest.mark.parametrize("change", [
+    lambda image: 255 - image,
+    np.rot90,
+    lambda image: np.rot90(image, 2),
+    lambda image: np.rot90(image, 3),
+    np.flipud,
+])  # fmt: skip
+def test_inverted_and_turned_images_have_no_lungs(chests, change, find):
+    assert all(find(change(image)) is None for image in chests)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 400), (31, 500), (32, 32), (300, 200)])
+def test_even_images_have_no_lungs(shape):
+    assert lung_mask(np.full(shape, 7, np.uint8)) is None
+    assert thorax_mask(np.full(shape, 0.5, np.float32)) is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(32, 260), st.integers(32, 260))
+def test_noise_has_no_lungs(seed, height, width):
+    assert lung_mask(np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)) is None
+
+
+def disc(radius, n=200):
+    y, x = np.mgrid[:n, :n]
+    return np.where((x - n / 2) ** 2 + (y - n / 2) ** 2 < radius**2, 40, 180).astype(np.uint8)
+
+
+@pytest.mark.parametrize("radius", [30, 60, 70, 80, 95])
+def test_one_dark_disc_is_no_pair_of_lungs(radius):
+    assert lung_mask(disc(radius)) is None
+
+
+def test_filled_outlines_are_the_pixels_whose_centres_they_enclose():
+    angle = np.linspace(0, 2 * math.pi, 400, endpoint=False)
+    circle = np.stack([50.2 + 30.5 * np.cos(angle), 40.7 + 30.5 * np.sin(angle)], axis=-1)
+    y, x = np.mgrid[:80, :90]
+    expected = (x - 50.2) ** 2 + (y - 40.7) ** 2 < 30.5**2
+    assert (_filled(circle[None], (80, 90)) != expected).mean() < 0.001
+    square = np.array([[-5.0, -5], [2.5, -5], [2.5, 1.5], [-5, 1.5]])
+    assert np.argwhere(_filled(square[None], (4, 4))).tolist() == [[r, c] for r in range(2) for c in range(3)]
+
+
+def test_outlines_are_shares_of_width_and_height(chests):
+    outlines = lung_outlines(chests[0].astype(np.float32))
+    assert outlines.shape[::2] == (2, 2)
+    right, left = outlines
+    assert right[:, 0].max() < left[:, 0].min()
+    assert 0 < outlines.min() < outlines.max() < 1

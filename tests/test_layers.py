@@ -18,14 +18,14 @@ ORDER = [
     "checksums", "pretrained", "_bundled", "hub", "_isolation", "_dicom_grey", "dicom", "images", "preprocessing",
     "_filling", "cache", "reading", "backbones", "statistics", "_wording", "roc", "selective", "fingerprints",
     "thresholds", "_calibration_maps", "calibration", "provenance", "_explanation_check", "explanation",
-    "_figure_style", "_reliability", "_heat_table", "figures", "inference", "augmentation", "optimisation", "checkpoints", "training",
-    "_progress", "attribution", "metrics", "datasets", "anatomy", "_ood_blocks", "ood", "_rows", "_predicting",
-    "_checking", "_batches", "_sampling", "_decisions", "_operating", "_background", "_labels", "_fitting",
-    "uncertainty", "conformal", "_targets", "_explaining", "_measuring", "trust", "doubts", "abstention", "card",
-    "_persistence", "_timm_checkpoint", "_deciding", "_doubting", "_sharing", "classifier", "_ensembling", "ensemble",
-    "_folds", "model_selection", "clinical", "scorers", "_model_digest", "_benchmark_folder", "benchmark",
-    "comparison", "_receipt_fields", "_replaying", "receipts", "displays", "evaluation", "curation",
-    "audit", "quickstart", "demo", "cli",
+    "_figure_style", "_reliability", "_heat_table", "figures", "inference", "augmentation", "optimisation",
+    "checkpoints", "training", "_progress", "attribution", "metrics", "datasets", "_lungs", "anatomy", "_ood_blocks",
+    "ood", "_rows", "_predicting", "_checking", "_batches", "_sampling", "_decisions", "_operating", "_background",
+    "_labels", "_fitting", "uncertainty", "conformal", "_targets", "_explaining", "_measuring", "trust", "doubts",
+    "abstention", "card", "_persistence", "_timm_checkpoint", "_deciding", "_doubting", "_sharing", "classifier",
+    "_ensembling", "ensemble", "_folds", "model_selection", "clinical", "scorers", "_model_digest",
+    "_benchmark_folder", "benchmark", "comparison", "_receipt_fields", "_replaying", "receipts", "displays",
+    "evaluation", "curation", "audit", "quickstart", "demo", "cli",
 ]  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from cxr_estimator.audit._evidence import UNDEFINED, Evidence
 from cxr_estimator.audit._types import Finding
 from cxr_estimator.statistics import Estimate, difference
+
+
+class _Gap(NamedTuple):
+    gap: Estimate
+    name: str
+    own: Estimate
+    others: Estimate
 
 
 def auroc_drop(evidence: Evidence) -> list[Finding]:
@@ -57,15 +66,16 @@ def ood_share(evidence: Evidence) -> list[Finding]:
 
 def subgroup_gap(evidence: Evidence) -> list[Finding]:
     """Largest gap of the AUROC of a subgroup to that of all others."""
-    seen, found = evidence.seen, []
+    seen, found = evidence.seen, list[_Gap]()
     for name, values in evidence.subgroups.items():
         here = values[seen.index]
         for value in np.unique(here):
             inside = here == value
-            pair = [evidence.auroc(np.where(rows[:, None], seen.logits, np.nan)) for rows in (~inside, inside)]
-            if not np.isnan([one.low for one in pair]).any():
-                found.append((difference(*pair), name, str(value), *pair))
+            others, own = (evidence.auroc(np.where(rows[:, None], seen.logits, np.nan)) for rows in (~inside, inside))
+            if not np.isnan([others.low, own.low]).any():
+                found.append(_Gap(difference(others, own), f"{name} {value}", own, others))
     if not found:
         return [Finding(UNDEFINED, "No subgroups with enough patients of each class were given.")]
-    gap, name, value, others, own = max(found, key=lambda item: item[0].low)
-    return [Finding(gap, f"AUROC {own.value:.3f} for {name} {value}, {others.value:.3f} for the others.")]
+    worst = max(found, key=lambda one: one.gap.low)
+    said = f"AUROC {worst.own.value:.3f} for {worst.name}, {worst.others.value:.3f} for the others."
+    return [Finding(worst.gap, said)]

@@ -49,6 +49,14 @@ class Donors(NamedTuple):
         return int(rng.choice(same)), int(rng.choice(other))
 
 
+class Exchanged(NamedTuple):
+    """An image (C, H, W) with the part of a donor of its own class, and of one of class `donor`."""
+
+    own: np.ndarray
+    other: np.ndarray
+    donor: int
+
+
 @dataclass(frozen=True, eq=False)
 class Seen:
     """What was seen of the M readable images.
@@ -154,7 +162,7 @@ class Looking:
         prepared = prepare(self._images, self._clf.preprocessing_, reading(self._clf), indices=[position])
         unit = _unit(prepared)
         changed = self._exchanges(prepared, unit, kind)[0]
-        return None if changed is None else (unit[0], changed[1])
+        return None if changed is None else (unit[0], changed.other)
 
     def _pool(self) -> Donors:
         """Return some images of each class, of as many patients as can be."""
@@ -174,28 +182,36 @@ class Looking:
             "ids": prepared.content_ids,
             "logits": self._logits(list(unit)),
             "exchanged": {
-                kind: np.stack([self._logits([None if one is None else one[side] for one in each]) for side in (0, 1)])
+                kind: np.stack(
+                    [
+                        self._logits([None if one is None else one.own for one in each]),
+                        self._logits([None if one is None else one.other for one in each]),
+                    ]
+                )
                 for kind, each in found.items()
             },
-            "donor": {kind: np.array([-1 if one is None else one[2] for one in each]) for kind, each in found.items()},
+            "donor": {
+                kind: np.array([-1 if one is None else one.donor for one in each]) for kind, each in found.items()
+            },
             "alone": {name: self._logits(list(ALONE[name](self, prepared, unit))) for name in self._alone},
             "features": _features(unit, prepared.geometry),
         }
 
-    def _exchanges(
-        self, prepared: PreparedImages, unit: np.ndarray, kind: str
-    ) -> list[tuple[np.ndarray, np.ndarray, int] | None]:
-        """Return of each image the one with the part of its own class, with that of another, and that other class."""
-        found: list[tuple[np.ndarray, np.ndarray, int] | None] = []
+    def _exchanges(self, prepared: PreparedImages, unit: np.ndarray, kind: str) -> list[Exchanged | None]:
+        """Return of each image what it looks like with the part of a donor; None where there is no such part."""
+        found: list[Exchanged | None] = []
         for row, position in enumerate(prepared.index):
             stream = [self._seed, int(prepared.content_ids[row], 16), _STREAM, list(EXCHANGES).index(kind)]
-            picked = self.donors.pick(
-                int(self._target[position]), int(self._patient[position]), np.random.default_rng(stream)
-            )
-            pair = [None, None] if picked is None else [EXCHANGES[kind](unit[row], self.donors.unit[i]) for i in picked]
-            known = picked is not None and pair[0] is not None and pair[1] is not None
-            found.append((pair[0], pair[1], int(self.donors.target[picked[1]])) if known else None)  # type: ignore
+            rng = np.random.default_rng(stream)
+            picked = self.donors.pick(int(self._target[position]), int(self._patient[position]), rng)
+            found.append(None if picked is None else self._exchanged(unit[row], kind, *picked))
         return found
+
+    def _exchanged(self, image: np.ndarray, kind: str, same: int, other: int) -> Exchanged | None:
+        own, foreign = (EXCHANGES[kind](image, self.donors.unit[row]) for row in (same, other))
+        if own is None or foreign is None:
+            return None
+        return Exchanged(own, foreign, int(self.donors.target[other]))
 
     def only(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Return the image with all but the mask in the grey of the donors, which tells nothing of this image."""

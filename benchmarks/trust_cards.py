@@ -18,7 +18,7 @@ from cxr_estimator import CXRClassifier, load_image_folder
 from cxr_estimator._explaining import Explained, ExplanationPlan
 from cxr_estimator.metrics import Context
 from cxr_estimator.metrics._reference import moved
-from cxr_estimator.trust import N_REFERENCES, STEPS, _deletions, _Evidence, _gain, examine
+from cxr_estimator.trust import N_REFERENCES, STEPS, _Evidence, _gain, deletions_of, examine
 
 METHODS = ("grad_cam", "integrated_gradients", "occlusion")
 _DRAW = 1000
@@ -61,7 +61,7 @@ def _senseless(batch: Explained) -> list[str]:
     """Return what the check of the gain says of the moved map of each image."""
     explanation, context = batch.found["grad_cam"], Context(batch.problem)
     explanation = replace(explanation, values=moved(explanation.values, batch.problem, _DRAW))
-    deletions = _deletions(explanation, context, N_REFERENCES, STEPS)
+    deletions = deletions_of(explanation, context, N_REFERENCES, STEPS)
     return [verdict for _, _, verdict, _ in _gain(_Evidence(explanation, context, deletions, {}))]
 
 

@@ -142,7 +142,7 @@ def test_the_truth_about_a_planted_patch_passes_and_noise_is_mostly_withheld(map
     def verdicts(values):
         whole = type(template).concatenate([template[:1]] * len(values))
         explanation = replace(whole, values=values.astype(np.float32))
-        deletions = trust._deletions(explanation, context, 9, 10)
+        deletions = trust.deletions_of(explanation, context, 9, 10)
         return [card.verdict for card in trust._cards(trust._Evidence(explanation, context, deletions, {}))]
 
     truth = verdicts(np.repeat(patch[None], 6, axis=0))

@@ -13,6 +13,7 @@ from cxr_estimator.demo._background import Stopped
 from cxr_estimator.demo._shared import App, computing
 from cxr_estimator.demo._words import notice
 
+FAILED = notice("Stopped; the message says why.", kind="cxr-fail")
 _NUMBERS = count(1)
 
 
@@ -101,10 +102,9 @@ def run_button(
     begun = [number, outcome.cancel, outcome.results]
     clicked = button.click(lambda turn: (turn.begin(), seen, seen), turn, begun, **at_once)
     started = clicked.then(shown, [turn, number, *inputs], [outcome.cancel, *outputs], **latest, **computing(app))
-    failed = notice("Stopped; the message says why.", kind="cxr-fail")
     # gradio 6.31 follows a failure by what waits for one alone, and not by what waits for any end
     ended = [outcome.status, outcome.cancel, outcome.results]
-    started.failure(lambda: (failed, hidden, hidden), None, ended, **at_once)
+    started.failure(lambda: (FAILED, hidden, hidden), None, ended, **at_once)
 
 
 def _cancel(turn: Turn) -> None:

@@ -344,7 +344,7 @@ class Endpoints:
         return replay_answer(replay(read, image_of(image).pixels, clf=clf))
 
     def _model(self, name: Any, argument: str = "model") -> Served:
-        return first_model(self._app) if name is None else self._app.models.get(text(argument, name))
+        return (first_model(self._app) if name is None else self._app.models.get(text(argument, name))).held()
 
     def _judged(self, image: Any, model: Any, question: Question) -> tuple[Judgement, DecodedImage]:
         decoded = image_of(image)

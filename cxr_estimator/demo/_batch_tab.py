@@ -105,7 +105,7 @@ def _judged(
     """Yield status, rows, download and gallery as the work of this number goes on."""
     rows, seen = list[Row](), 0
     yield notice("Reading the files …", share=0), _for_people([]), csv_file("batch", None), gr.update(visible=False)
-    served, limits = app.models.get(name), Limits.of(app.settings)
+    served, limits = app.models.get(name).held(), Limits.of(app.settings)
     total = number_of_files(paths, limits)
 
     def work(progress: Any) -> list[Row]:

@@ -82,7 +82,7 @@ def add(app: App) -> None:
         methods: list[str],
         metrics: list[str],
     ) -> Iterator[Any]:
-        served = app.models.get(name)
+        served = app.models.get(name).held()
         images = (
             uploaded_images(served, path, int(n), Limits.of(app.settings))
             if source == UPLOAD

@@ -105,7 +105,7 @@ def _compared(
     # nothing of another image is left where this one cannot be compared
     yield notice("Reading the image …", share=0), "", gr.update(value=None, visible=False), "", "", ""
     image = read_upload(path)
-    models = app.models.get(names[0]), app.models.get(names[1])
+    models = app.models.get(names[0]).held(), app.models.get(names[1]).held()
     try:
         with Background(lambda progress: compare(models, image, questions, method, progress=progress)) as work:
             for share in turn.watched(work, number):

@@ -155,9 +155,9 @@ WRONG = [
     ({"cut_off": "0.5"}, "'cut_off' parameter"),
     ({"cut_off": float("nan")}, "'cut_off' parameter"),
     ({"cut_off": True}, "'cut_off' parameter"),
-    ({"seed": -1}, "'random_state' parameter"),
-    ({"seed": 10**40}, "'random_state' parameter"),
-    ({"seed": 0.5}, "'random_state' parameter"),
+    ({"seed": -1}, "'seed' parameter"),
+    ({"seed": 10**40}, "'seed' parameter"),
+    ({"seed": 0.5}, "'seed' parameter of this endpoint must be an integer"),
     ({"seed": None}, "'seed' parameter"),
     ({"image": None}, "`image` must be a file"),
     ({"image": "x.png"}, "`image` must be a file"),
@@ -173,6 +173,9 @@ WRONG_MAP = [
     ({"colour_map": 1}, "'colour_map' parameter"),
     ({"opacity": float("inf")}, "'opacity' parameter"),
     ({"opacity": -0.1}, "'opacity' parameter"),
+    ({"check": "no"}, "'check' parameter"),
+    ({"show_withheld": 1}, "'show_withheld' parameter"),
+    ({"receipt": None}, "'receipt' parameter"),
 ]
 
 

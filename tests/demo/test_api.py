@@ -193,7 +193,9 @@ def test_a_missing_argument_is_named(app_url):
     assert ask_by_name(app_url, "predict").error == "predict: missing a required argument: 'image'."
     short = httpx.post(f"{app_url}/gradio_api/call/predict", json={"data": [None]})
     assert short.json()["detail"] == "predict needs `data`, a list of 5 values. Got a list of 1."
-    assert ask_by_name(app_url, "nothing").status == 404
+    for name in ("nothing-there", "judge", "nothing"):  # the last two are functions of the page
+        assert ask_by_name(app_url, name).status == 404
+        assert httpx.post(f"{app_url}/gradio_api/call/{name}", json={"data": [None] * 20}).status_code == 404
 
 
 def test_the_client_tells_the_reason(client, films):

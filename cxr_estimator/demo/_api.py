@@ -338,12 +338,19 @@ class Endpoints:
         if not isinstance(receipt, dict):
             raise wrong_type("receipt", CALLER, "the JSON object of a receipt", receipt)
         read = Receipt.from_json(json.dumps(receipt))
-        name = read.model_name + (f"@{read.model_revision}" if read.model_revision else "")
         if model is None and read.model_name == FOLDER:
             raise DataError("The model of this receipt lay in a folder; name it as `model`, if it is on offer here.")
-        clf = self._model(name if model is None else model).clf
+        clf = self._model(self._name_of(read) if model is None else model).clf
         check_cost(read, clf.batch_size)
         return replay_answer(replay(read, image_of(image).pixels, clf=clf))
+
+    def _name_of(self, receipt: Receipt) -> str:
+        """Return what the model of a receipt is called here: as it is offered, or by its commit on the Hub."""
+        models = self._app.models
+        for name in models.names:
+            if name.partition("@")[0] == receipt.model_name and models.get(name).revision == receipt.model_revision:
+                return name
+        return receipt.model_name + (f"@{receipt.model_revision}" if receipt.model_revision else "")
 
     def _model(self, name: Any, argument: str = "model") -> Served:
         return (first_model(self._app) if name is None else self._app.models.get(text(argument, name))).held()

@@ -146,8 +146,10 @@ def break_case(case: Case | None, method: str | None, **changes: Any) -> Broken:
     fixed = replace(question, target=str(judgement.label))  # else a turned decision would turn what is explained
     changed = DecodedImage(broken(image.pixels, **changes), image.source)
     found = []
-    for one in (image, changed):
-        said = judge(served, one, fixed)
+    for one, said in (
+        (image, replace(judgement, question=fixed)),
+        (changed, judge(served, changed, fixed)),
+    ):
         shown = case.shown.get(name) if one is image else None
         maps = {name: shown} if shown is not None else {} if said.is_refused else explain(said, one, [name])
         found.append(Case(case.path, said, radiograph(served, one, longest=512), maps, (name,)))

@@ -228,11 +228,10 @@ def test_but_work_keeps_it_until_it_is_done(folder, hub):
     settings = Settings(hub_models=1)
     app = App(settings, Models(settings))
     steps = _judged(app, Turn(), 0, phantom_files(2), "alice/a", Question(), "grad_cam")
-    next(steps)
-    next(steps)
+    shown = [next(steps), next(steps)]
     app.models.get("alice/b")
     gc.collect()
-    said, *_, csv, _ = list(steps)[-1]
+    said, *_, csv, _ = [*shown, *steps][-1]
     assert "Done. 2 of 2 files judged." in said
     assert csv["interactive"]
     asked = Endpoints(app)._model("alice/a")

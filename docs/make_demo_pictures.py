@@ -15,6 +15,7 @@ from playwright.sync_api import sync_playwright
 from cxr_estimator.demo import Settings, running
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+HEIGHT = 1560  # of the picture: down to the trust card
 ARGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-quic --no-first-run"
 
 
@@ -30,7 +31,8 @@ def main(folder: Path | None) -> None:
             page.locator(".cxr-card").wait_for()
             page.wait_for_timeout(3000)  # until the other methods are there, too
             if folder is None:
-                page.screenshot(path=Path(__file__).with_name("demo.png"))
+                place = {"x": 0, "y": 0, "width": width, "height": HEIGHT}
+                page.screenshot(path=Path(__file__).with_name("demo.png"), full_page=True, clip=place)
             else:
                 page.screenshot(path=folder / f"analyse_{size}_{theme}.png", full_page=True)
             page.close()

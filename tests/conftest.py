@@ -29,6 +29,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from sklearn import config_context
@@ -37,6 +38,9 @@ from cxr_estimator import CXRClassifier, CXREnsemble, _fitting, load_image_folde
 from cxr_estimator._explaining import ExplanationPlan
 from cxr_estimator.metrics import Context
 from cxr_estimator.receipts import receipt_of
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # other work of the machine is no fault of a test
+hypothesis.settings.load_profile("untimed")
 
 # The files that take longest, of more than about 7 s each (measured one by one), the longest first.
 LONG = (

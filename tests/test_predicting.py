@@ -60,7 +60,7 @@ def test_what_bfloat16_does_is_saved(own, tmp_path):
 
 
 def test_it_learns_in_bfloat16(phantoms):
-    clf = small_classifier(precision="bfloat16", max_epochs=4)
+    clf = small_classifier(precision="bfloat16", max_epochs=4, learning_rate=1e-3)
     clf.fit(phantoms.X, phantoms.y, groups=phantoms.groups)
     assert clf.history_.val_auroc.max() > 0.9
     assert {parameter.dtype for parameter in clf.model_.parameters()} == {torch.float32}

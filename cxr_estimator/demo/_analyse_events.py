@@ -18,7 +18,7 @@ from cxr_estimator.demo._background import Background, Stopped
 from cxr_estimator.demo._case import Case, current, judged, steps
 from cxr_estimator.demo._downloads import write_files
 from cxr_estimator.demo._examples import example_file
-from cxr_estimator.demo._running import Turn
+from cxr_estimator.demo._running import FAILED, Turn
 from cxr_estimator.demo._shared import App, computing, told
 from cxr_estimator.demo._uploads import read_upload
 from cxr_estimator.demo._view import Look, view_of
@@ -33,8 +33,8 @@ _NUMBERS = count(1)
 _TO_RESULT = "() => { if (innerWidth < 768) document.getElementById('cxr-result').scrollIntoView(); }"
 
 
-def connect(app: App, controls: Controls, results: Results) -> list[Any]:
-    """Connect controls and results; return the events by which something else is asked.
+def connect(app: App, controls: Controls, results: Results) -> None:
+    """Connect controls and results.
 
     Whatever asks anew stops the maps under way. That these are due is told by a number that changes, and so is that
     something is to be drawn, which then is done with the settings of that moment.
@@ -45,7 +45,7 @@ def connect(app: App, controls: Controls, results: Results) -> list[Any]:
     latest: dict[str, Any] = {**private, "trigger_mode": "always_last"}
     computes: dict[str, Any] = {**latest, **computing(app)}
     shown, methods = results, list(controls.methods.values())
-    shown.due.change(
+    mapping = shown.due.change(
         told(page.maps),
         [*shown.cases, shown.turn, shown.due, shown.method, *methods],
         [shown.mapped, shown.fresh, shown.method, shown.status, shown.cancel],
@@ -53,6 +53,7 @@ def connect(app: App, controls: Controls, results: Results) -> list[Any]:
         show_progress_on=shown.status,
         **computes,
     )
+    mapping.failure(lambda: ("", gr.update(visible=False)), None, [shown.status, shown.cancel], **at_once)
     controls.model.input(
         told(page.choose_model),
         controls.model,
@@ -69,24 +70,20 @@ def connect(app: App, controls: Controls, results: Results) -> list[Any]:
     asks = [controls.upload.upload, controls.upload.clear, shown.asked.change, controls.point.input]
     asks += [controls.cut_off.input, controls.target.input, controls.run.click]
     # one after the other: an end that comes late would end what was asked for instead
-    gr.on(asks, _end, shown.turn, None, **at_once, trigger_mode="always_last").then(
+    ended = gr.on(asks, _end, [shown.turn, shown.asking], shown.question, **at_once, trigger_mode="always_last")
+    answer = [
+        shown.case, shown.question, shown.due, shown.fresh, shown.verdict, shown.method, shown.status, shown.cancel,
+        shown.files, *shown.around,
+    ]  # fmt: skip
+    judging = ended.then(
         told(page.judge),
-        [*shown.cases, shown.turn, controls.upload, *controls.question],
-        [
-            shown.case,
-            shown.due,
-            shown.fresh,
-            shown.verdict,
-            shown.method,
-            shown.status,
-            shown.cancel,
-            shown.files,
-            *shown.around,
-        ],
+        [*shown.cases, shown.turn, shown.asking, controls.upload, *controls.question],
+        answer,
         show_progress="minimal",
         show_progress_on=shown.verdict,
         **computes,
     )
+    judging.failure(page.nothing, shown.asking, answer, **at_once)
     new = [controls.upload.upload, *(button.click for button in controls.examples.values())]
     gr.on(new, None, js=_TO_RESULT, **private)
     gr.on(ticked, lambda turn: turn.begin(), shown.turn, shown.due, **at_once, trigger_mode="always_last")
@@ -99,8 +96,7 @@ def connect(app: App, controls: Controls, results: Results) -> list[Any]:
         show_progress="hidden",
         **latest,
     )
-    shown.make.click(told(page.files), [*shown.cases, *shown.look], shown.files, **latest)
-    return asks
+    shown.make.click(told(page.files), [*shown.posed, *shown.cases, *shown.look], shown.files, **latest)
 
 
 class _Page:
@@ -124,27 +120,37 @@ class _Page:
         return [next(_NUMBERS), point, target, gr.update(visible=False), *groups, options["note"]["value"]]
 
     def judge(
-        self, case: Case | None, mapped: Case | None, turn: Turn, path: str | None, name: str, *asked: Any
+        self, case: Case | None, mapped: Case | None, turn: Turn, asking: Turn, path: str | None, name: str, *asked: Any
     ) -> Updates:
         """Judge the upload; where that fails, nothing of an earlier one is left on the page."""
         shown = self.results
         point, cut_off, target = asked
         question = Question(None, cut_off, target) if point == OWN_POINT else Question(point, None, target)
-        updates: Updates = {
+        try:
+            case = judged(path, self.app.models.get(name), question, current(case, mapped))
+        except CXRError as error:
+            return self.nothing(asking, notice(str(error), kind="" if path is None else "cxr-fail"))
+        said = html("verdict", said=verdict(case.judgement))
+        updates = self._answered(asking, is_shown=not case.judgement.is_refused)
+        return updates | {shown.case: case, shown.verdict: said, shown.due: turn.begin()}
+
+    def nothing(self, asking: Turn, said: str = FAILED) -> Updates:
+        """Leave nothing on the page but a word."""
+        shown = self.results
+        updates = self._answered(asking, is_shown=False)
+        return updates | {shown.case: None, shown.verdict: said, shown.method: _choices(None, None)}
+
+    def _answered(self, asking: Turn, *, is_shown: bool) -> Updates:
+        """Return what each answer does to the page: nothing that was begun before it may be shown beside it."""
+        shown = self.results
+        return {
+            shown.question: asking.begin(),
             shown.fresh: next(_NUMBERS),
             shown.status: "",
             shown.cancel: gr.update(visible=False),
             shown.files: gr.update(value=None, visible=False),
+            **{part: gr.update(visible=is_shown) for part in shown.around},
         }
-        try:
-            case = judged(path, self.app.models.get(name), question, current(case, mapped))
-        except CXRError as error:
-            said = notice(str(error), kind="" if path is None else "cxr-fail")
-            updates |= {part: gr.update(visible=False) for part in shown.around}
-            return updates | {shown.case: None, shown.verdict: said, shown.method: _choices(None, None)}
-        said = html("verdict", said=verdict(case.judgement))
-        updates |= {part: gr.update(visible=not case.judgement.is_refused) for part in shown.around}
-        return updates | {shown.case: case, shown.verdict: said, shown.due: turn.begin()}
 
     def maps(
         self,
@@ -209,13 +215,16 @@ class _Page:
             view.card,
         ]
 
-    def files(self, case: Case | None, mapped: Case | None, *look: Any) -> Any:
-        """Write the files of the map that is looked at."""
-        return gr.update(value=write_files(current(case, mapped), Look(*look)), visible=True)
+    def files(self, asking: Turn, question: int, case: Case | None, mapped: Case | None, *look: Any) -> Any:
+        """Write the files of the map that is looked at; they are not offered beside another radiograph."""
+        paths = write_files(current(case, mapped), Look(*look))
+        return gr.update(value=paths, visible=True) if asking.number == question else gr.skip()
 
 
-def _end(turn: Turn) -> None:
+def _end(turn: Turn, asking: Turn) -> int:
+    """End the maps under way; return the number of what is asked now."""
     turn.begin()
+    return asking.begin()
 
 
 def _explained(case: Case, image: DecodedImage, group: list[str], progress: Progress) -> dict[str, Shown]:

@@ -51,7 +51,9 @@ class Results(NamedTuple):
 
     case: gr.State  # as judged
     mapped: gr.State  # the same with maps; written by an event of its own, which may come late
-    turn: gr.State
+    turn: gr.State  # of the maps
+    asking: gr.State  # a turn as well: of what is asked
+    question: gr.Number  # its number, as the page knows it, which changes again with the answer
     asked: gr.Number  # a number that changes when something else is asked, of code and not of a visitor
     due: gr.Number  # a number that changes when maps are to be made
     fresh: gr.Number  # a number that changes when something is to be drawn
@@ -84,6 +86,11 @@ class Results(NamedTuple):
     def look(self) -> list[Any]:
         """The fields of `Look`, in its order."""
         return [self.view, self.method, self.opacity, self.unsigned, self.signed, self.withheld]
+
+    @property
+    def posed(self) -> list[Any]:
+        """What tells whether something else was asked or answered since."""
+        return [self.asking, self.question]
 
     @property
     def cases(self) -> list[Any]:
@@ -149,9 +156,9 @@ def settings_for(served: Served) -> dict[str, dict[str, Any]]:
 def add_results(app: App) -> Results:
     """Add what is shown."""
     case, mapped = (gr.State(None, time_to_live=app.settings.keep_seconds) for _ in range(2))
-    turn = gr.State(Turn())  # each session has a copy of its own
+    turn, asking = gr.State(Turn()), gr.State(Turn())  # each session has copies of its own
     # not gr.State, whose change is told before the new values of the other components are there
-    asked, due, fresh = (gr.Number(0, precision=0, visible="hidden") for _ in range(3))
+    question, asked, due, fresh = (gr.Number(0, precision=0, visible="hidden") for _ in range(4))
     verdict = gr.HTML(notice(WELCOME), elem_id="cxr-verdict", padding=False)
     with gr.Row(elem_classes="cxr-progress"):
         status = gr.HTML("", elem_id="cxr-status", padding=False)
@@ -194,6 +201,6 @@ def add_results(app: App) -> Results:
             make = gr.Button("Make files of this heat map")
             files = gr.File(label="Files", file_count="multiple", interactive=False, visible=False)
     return Results(
-        case, mapped, turn, asked, due, fresh, verdict, status, cancel, view, method, picture, pair, gallery, legend,
-        alt, opacity, unsigned, signed, withheld, card, make, files, which, rest,
+        case, mapped, turn, asking, question, asked, due, fresh, verdict, status, cancel, view, method, picture, pair,
+        gallery, legend, alt, opacity, unsigned, signed, withheld, card, make, files, which, rest,
     )  # fmt: skip

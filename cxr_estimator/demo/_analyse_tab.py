@@ -18,5 +18,5 @@ def add(app: App) -> None:
             results = add_results(app)
             with results.rest:
                 broken = _break_panel.add()
-    asks = _analyse_events.connect(app, controls, results)
-    _break_panel.connect(app, broken, results, asks)
+    _analyse_events.connect(app, controls, results)
+    _break_panel.connect(app, broken, results)

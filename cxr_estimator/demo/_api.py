@@ -28,7 +28,7 @@ from cxr_estimator.demo._answers import (
     tables_answer,
 )
 from cxr_estimator.demo._archives import Limits
-from cxr_estimator.demo._arguments import CALLER, check_cost, file_path, image_of, seed_of, text, texts
+from cxr_estimator.demo._arguments import CALLER, check_cost, file_path, flag, image_of, seed_of, text, texts
 from cxr_estimator.demo._background import finished
 from cxr_estimator.demo._batch import ORDER, csv_of, judge_batch, ranked, table
 from cxr_estimator.demo._benchmark import (
@@ -185,6 +185,8 @@ class Endpoints:
             JSON with the judgement, "explanation" and its "trust_card"; and the overlay, in the proportions of the
                 radiograph, as a PNG file, or null.
         """
+        is_checked, is_stamped = flag("check", check), flag("show_withheld", show_withheld)
+        with_receipt = flag("receipt", receipt)
         strength = float(check_number("opacity", opacity, caller=CALLER, low=0, high=1))
         if colour_map is not None:
             colormap(text("colour_map", colour_map))
@@ -192,17 +194,17 @@ class Endpoints:
         answer, name = judgement_answer(judgement), text("method", method)
         if judgement.is_refused:
             return {**answer, "explanation": None}, None
-        if check is False:
+        if not is_checked:
             made, card = finished(lambda progress: unchecked(judgement, decoded, name, progress=progress)), None
         else:
             made, card = finished(lambda progress: explain(judgement, decoded, [name], progress=progress))[name]
         answer["explanation"] = map_answer(made, card)
-        if receipt is True:
+        if with_receipt:
             answer["receipt"] = json.loads(receipt_for(judgement, made).to_json())
         film = radiograph(judgement.served, decoded)
         if card is None:
             drawn = overlay(made, cmap=colour_map, opacity=strength, image=film)
-        elif card.verdict == WITHHOLD and show_withheld is not True:
+        elif card.verdict == WITHHOLD and not is_stamped:
             return answer, None
         else:
             drawn = overlaid(film, Shown(made, card), cmap=colour_map, opacity=strength, show_withheld=True)
@@ -336,15 +338,22 @@ class Endpoints:
         if not isinstance(receipt, dict):
             raise wrong_type("receipt", CALLER, "the JSON object of a receipt", receipt)
         read = Receipt.from_json(json.dumps(receipt))
-        name = read.model_name + (f"@{read.model_revision}" if read.model_revision else "")
         if model is None and read.model_name == FOLDER:
             raise DataError("The model of this receipt lay in a folder; name it as `model`, if it is on offer here.")
-        clf = self._model(name if model is None else model).clf
+        clf = self._model(self._name_of(read) if model is None else model).clf
         check_cost(read, clf.batch_size)
         return replay_answer(replay(read, image_of(image).pixels, clf=clf))
 
+    def _name_of(self, receipt: Receipt) -> str:
+        """Return what the model of a receipt is called here: as it is offered, or by its commit on the Hub."""
+        models = self._app.models
+        for name in models.names:
+            if name.partition("@")[0] == receipt.model_name and models.get(name).revision == receipt.model_revision:
+                return name
+        return receipt.model_name + (f"@{receipt.model_revision}" if receipt.model_revision else "")
+
     def _model(self, name: Any, argument: str = "model") -> Served:
-        return first_model(self._app) if name is None else self._app.models.get(text(argument, name))
+        return (first_model(self._app) if name is None else self._app.models.get(text(argument, name))).held()
 
     def _judged(self, image: Any, model: Any, question: Question) -> tuple[Judgement, DecodedImage]:
         decoded = image_of(image)

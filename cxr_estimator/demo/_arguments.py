@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cxr_estimator._validation import check_seed, keyword_options, plain, wrong_type
+from cxr_estimator._validation import check_number, keyword_options, plain, wrong_type
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.demo._folder import uploaded
 from cxr_estimator.demo._guard import local_path
@@ -47,9 +47,14 @@ def texts(name: str, value: Any) -> list[str]:
 
 def seed_of(value: Any) -> int:
     """Return a seed."""
-    if value is None:
-        raise wrong_type("seed", CALLER, "an integer", value)
-    return check_seed(value, caller=CALLER)
+    return int(check_number("seed", value, caller=CALLER, low=0, high=2**32 - 1, integer=True))
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return a truth value."""
+    if not isinstance(value, bool):
+        raise wrong_type(name, CALLER, "true or false", value)
+    return value
 
 
 def check_cost(receipt: Receipt, batch_size: int) -> None:

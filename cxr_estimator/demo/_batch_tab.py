@@ -43,12 +43,14 @@ def add(app: App) -> None:
     page = _laid_out(app)
 
     @told
-    def judge_all(turn: Turn, paths: list[str] | None, name: str, point: str | None, method: str) -> Iterator[Any]:
-        yield from _judged(app, turn, paths or [], name, Question(point=point or None), method)
+    def judge_all(
+        turn: Turn, number: int, paths: list[str] | None, name: str, point: str | None, method: str
+    ) -> Iterator[Any]:
+        yield from _judged(app, turn, number, paths or [], name, Question(point=point or None), method)
 
-    inputs = [page.turn, page.uploads, page.model, page.point, page.method]
+    inputs = [page.uploads, page.model, page.point, page.method]
     outputs = [page.outcome.status, page.rows, page.download, page.gallery]
-    run_button(app, page.run, judge_all, inputs, outputs, page.outcome)
+    run_button(app, page.run, page.turn, judge_all, inputs, outputs, page.outcome)
     page.example.click(_examples, None, page.uploads, api_visibility="private")
 
 
@@ -97,11 +99,13 @@ def _laid_out(app: App) -> _Page:
     return _Page(turn, uploads, example, model, point, method, run, outcome, rows, download, gallery)
 
 
-def _judged(app: App, turn: Turn, paths: list[str], name: str, question: Question, method: str) -> Iterator[Any]:
-    """Yield status, rows, download and gallery as the work goes on."""
-    number, rows, seen = turn.begin(), list[Row](), 0
+def _judged(
+    app: App, turn: Turn, number: int, paths: list[str], name: str, question: Question, method: str
+) -> Iterator[Any]:
+    """Yield status, rows, download and gallery as the work of this number goes on."""
+    rows, seen = list[Row](), 0
     yield notice("Reading the files …", share=0), _for_people([]), csv_file("batch", None), gr.update(visible=False)
-    served, limits = app.models.get(name), Limits.of(app.settings)
+    served, limits = app.models.get(name).held(), Limits.of(app.settings)
     total = number_of_files(paths, limits)
 
     def work(progress: Any) -> list[Row]:

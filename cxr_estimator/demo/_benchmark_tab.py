@@ -72,15 +72,23 @@ def add(app: App) -> None:
 
     @told
     def measure(
-        turn: Turn, name: str, source: str, path: Any, n: float, target: str, methods: list[str], metrics: list[str]
+        turn: Turn,
+        number: int,
+        name: str,
+        source: str,
+        path: Any,
+        n: float,
+        target: str,
+        methods: list[str],
+        metrics: list[str],
     ) -> Iterator[Any]:
-        served = app.models.get(name)
+        served = app.models.get(name).held()
         images = (
             uploaded_images(served, path, int(n), Limits.of(app.settings))
             if source == UPLOAD
             else contextlib.nullcontext(phantom_images(served, int(n)))
         )
-        yield from _measured(turn, served, images, methods, metrics, target)
+        yield from _measured(turn, number, served, images, methods, metrics, target)
 
     @told
     def follow_model(name: str) -> Any:
@@ -90,9 +98,9 @@ def add(app: App) -> None:
     def follow_source(source: str, metrics: list[str]) -> Any:
         return gr.update(visible=source == UPLOAD), gr.update(**_metrics(source, metrics))
 
-    inputs = [page.turn, page.model, page.source, page.upload, page.n, page.target, page.methods, page.metrics]
+    inputs = [page.model, page.source, page.upload, page.n, page.target, page.methods, page.metrics]
     outputs = [page.outcome.status, page.notes, page.table, page.figure, page.download]
-    run_button(app, page.run, measure, inputs, outputs, page.outcome)
+    run_button(app, page.run, page.turn, measure, inputs, outputs, page.outcome)
     on_model(app, page.model, follow_model, page.methods)
     page.source.change(
         follow_source, [page.source, page.metrics], [page.upload, page.metrics], queue=False, api_visibility="private"
@@ -159,14 +167,15 @@ def _results(turn: gr.State) -> tuple[Any, ...]:
 
 def _measured(
     turn: Turn,
+    number: int,
     served: Served,
     source: contextlib.AbstractContextManager[Images],
     methods: list[str],
     metrics: list[str],
     target: str,
 ) -> Iterator[Any]:
-    """Yield status, notes, table, figure and download as the work goes on."""
-    number, tables, seen, of = turn.begin(), list[pd.DataFrame](), 0, len(methods)
+    """Yield status, notes, table, figure and download as the work of this number goes on."""
+    tables, seen, of = list[pd.DataFrame](), 0, len(methods)
     yield notice("Reading the images …", share=0), "", _empty(), *_drawn(None)
     with source as images:
 

@@ -14,6 +14,7 @@ from cxr_estimator.demo._analysis import explain, judge
 from cxr_estimator.demo._breaking import broken
 from cxr_estimator.demo._case import Case, current
 from cxr_estimator.demo._pictures import radiograph
+from cxr_estimator.demo._running import Turn
 from cxr_estimator.demo._shared import App, computing, told
 from cxr_estimator.demo._uploads import read_upload
 from cxr_estimator.demo._view import Look, laid_over
@@ -74,37 +75,21 @@ def add() -> Panel:
     return Panel(rotate, exposure, crop, marker, reset, said, before, after)
 
 
-def connect(app: App, panel: Panel, results: Results, asks: list[Any]) -> None:
-    """Connect the panel to the case that is shown; it is emptied by events `asks`, by which something else is asked."""
+def connect(app: App, panel: Panel, results: Results) -> None:
+    """Connect the panel to the case that is shown; it is emptied when something else is asked, and with the answer."""
     sliders = [panel.rotate, panel.exposure, panel.crop]
     start = lambda: [0, 0, 0, False]  # noqa: E731
     hidden = gr.update(value=None, visible=False)
     empty = lambda: [*start(), notice(_EMPTY), hidden, hidden]  # noqa: E731
-    gr.on(
-        asks, empty, None, [*sliders, panel.marker, panel.said, panel.before, panel.after],
-        concurrency_limit=None, show_progress="hidden", api_visibility="private",
+    results.question.change(
+        empty, None, [*sliders, panel.marker, panel.said, panel.before, panel.after], queue=False,
+        show_progress="hidden", api_visibility="private",
     )  # fmt: skip
     reset = panel.reset.click(start, None, [*sliders, panel.marker], concurrency_limit=None, api_visibility="private")
 
-    def change(
-        case: Case | None, mapped: Case | None, rotate: float, exposure: float, crop: float, marker: bool, *look: Any
-    ) -> list[Any]:
-        wanted = Look(*look)
-        found = break_case(
-            current(case, mapped),
-            wanted.method,
-            rotate=rotate,
-            exposure=exposure,
-            crop=crop / 100,
-            remove_marker=marker,
-        )
-        wanted = wanted._replace(method=found.method)
-        pictures = [_image(one, wanted) for one in (found.before, found.after)]
-        return [html("broken", rows=rows(found), title=method_title(found.method)), *pictures]
-
     listening: dict[str, Any] = {
-        "fn": told(change),
-        "inputs": [*results.cases, *sliders, panel.marker, *results.look],
+        "fn": told(_changed),
+        "inputs": [*results.posed, *results.cases, *sliders, panel.marker, *results.look],
         "outputs": [panel.said, panel.before, panel.after],
         "show_progress": "minimal",
         "show_progress_on": panel.said,
@@ -113,6 +98,36 @@ def connect(app: App, panel: Panel, results: Results, asks: list[Any]) -> None:
     }
     gr.on([*(slider.input for slider in sliders), panel.marker.input], **listening)
     reset.success(**listening)
+
+
+def _changed(
+    asking: Turn,
+    question: int,
+    case: Case | None,
+    mapped: Case | None,
+    rotate: float,
+    exposure: float,
+    crop: float,
+    marker: bool,
+    *look: Any,
+) -> list[Any]:
+    """Return what is said and both pictures; nothing where something else was asked or answered meanwhile."""
+    wanted, too_late = Look(*look), [gr.skip()] * 3
+    if asking.number != question:
+        return too_late
+    found = break_case(
+        current(case, mapped),
+        wanted.method,
+        rotate=rotate,
+        exposure=exposure,
+        crop=crop / 100,
+        remove_marker=marker,
+    )
+    if asking.number != question:
+        return too_late
+    wanted = wanted._replace(method=found.method)
+    pictures = [_image(one, wanted) for one in (found.before, found.after)]
+    return [html("broken", rows=rows(found), title=method_title(found.method)), *pictures]
 
 
 def break_case(case: Case | None, method: str | None, **changes: Any) -> Broken:
@@ -131,8 +146,10 @@ def break_case(case: Case | None, method: str | None, **changes: Any) -> Broken:
     fixed = replace(question, target=str(judgement.label))  # else a turned decision would turn what is explained
     changed = DecodedImage(broken(image.pixels, **changes), image.source)
     found = []
-    for one in (image, changed):
-        said = judge(served, one, fixed)
+    for one, said in (
+        (image, replace(judgement, question=fixed)),
+        (changed, judge(served, changed, fixed)),
+    ):
         shown = case.shown.get(name) if one is image else None
         maps = {name: shown} if shown is not None else {} if said.is_refused else explain(said, one, [name])
         found.append(Case(case.path, said, radiograph(served, one, longest=512), maps, (name,)))

@@ -68,7 +68,7 @@ class Compared:
             return [self.obstacle, *self._decisions()]
         told = self.found.sentences(names=NAMES)
         first, second = self.judgements
-        if first.served is second.served:
+        if first.served.clf is second.served.clf:
             told[1] = "Both are the same model, so that probability and map are the same, too."
         hidden = [name for name, reason in zip(NAMES, self.withheld, strict=True) if reason is not None]
         if hidden:

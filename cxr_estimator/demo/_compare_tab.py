@@ -54,14 +54,14 @@ def add(app: App) -> None:
 
     @told
     def compare_two(
-        turn: Turn, path: Any, a: str, at_a: Any, b: str, at_b: Any, target: str, method: str
+        turn: Turn, number: int, path: Any, a: str, at_a: Any, b: str, at_b: Any, target: str, method: str
     ) -> Iterator[Any]:
         questions = Question(point=at_a or None, target=target), Question(point=at_b or None)
-        yield from _compared(app, turn, path, (a, b), questions, method)
+        yield from _compared(app, turn, number, path, (a, b), questions, method)
 
-    inputs = [page.turn, page.upload, *page.first, *page.second, page.target, page.method]
+    inputs = [page.upload, *page.first, *page.second, page.target, page.method]
     outputs = [page.outcome.status, page.words, page.figure, page.table, page.alike, page.cards]
-    run_button(app, page.run, compare_two, inputs, outputs, page.outcome)
+    run_button(app, page.run, page.turn, compare_two, inputs, outputs, page.outcome)
     page.example.click(lambda: example_file("With an opacity"), None, page.upload, api_visibility="private")
 
 
@@ -92,14 +92,20 @@ def _laid_out(app: App) -> _Page:
 
 
 def _compared(
-    app: App, turn: Turn, path: str | None, names: tuple[str, str], questions: tuple[Question, Question], method: str
+    app: App,
+    turn: Turn,
+    number: int,
+    path: str | None,
+    names: tuple[str, str],
+    questions: tuple[Question, Question],
+    method: str,
 ) -> Iterator[Any]:
-    """Yield status, words, figure, table, agreement and cards as the work goes on."""
-    number, same = turn.begin(), [gr.skip()] * 5
+    """Yield status, words, figure, table, agreement and cards as the work of this number goes on."""
+    same = [gr.skip()] * 5
     # nothing of another image is left where this one cannot be compared
     yield notice("Reading the image …", share=0), "", gr.update(value=None, visible=False), "", "", ""
     image = read_upload(path)
-    models = app.models.get(names[0]), app.models.get(names[1])
+    models = app.models.get(names[0]).held(), app.models.get(names[1]).held()
     try:
         with Background(lambda progress: compare(models, image, questions, method, progress=progress)) as work:
             for share in turn.watched(work, number):

@@ -210,7 +210,9 @@ def _check_arguments(scope: Scope, path: str, name: str | None, content: Any) ->
     is_v2 = path.startswith(f"{API}/call/v2/")
     if isinstance(index, int) and not is_v2:
         name = None  # gradio heeds the index: its page asks "/run/predict" for all that does not wait in the queue
-    found = [one for one in functions.values() if one.api_name == name] if name else []
+    # gradio itself lets programs call by name what only its page should
+    offered = [one for one in functions.values() if one.api_visibility != "private"]
+    found = [one for one in offered if one.api_name == name] if name else []
     if name and not found:
         raise Refused(f"There is no endpoint {name!r:.100}.", 404)
     if is_v2:

@@ -49,9 +49,13 @@ class Served(NamedTuple):
     revision: str | None = None
     card: str = ""
 
+    def held(self) -> Served:
+        """Return the model for a piece of work, which keeps it in memory until it is done, whatever others name."""
+        return Served(self.name, self.clf, self.revision, self.card)
+
 
 class Lent(Served):
-    """A model that a visitor named: sessions that have used it do not keep it in memory, only the app and work do."""
+    """A model that a visitor named: sessions that have used it do not keep it in memory, only the app and `held` do."""
 
     @property
     def clf(self) -> CXRClassifier:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from cxr_estimator.demo._background import Stopped
 from cxr_estimator.demo._shared import App, computing
 from cxr_estimator.demo._words import notice
 
+FAILED = notice("Stopped; the message says why.", kind="cxr-fail")
 _NUMBERS = count(1)
 
 
@@ -40,17 +42,21 @@ class Turn:
         return "Cancelled." if self.is_cancelled else ""
 
     def watched(self, shares: Iterable[float], number: int) -> Iterator[float]:
-        """Yield the shares that are done of the work of this number.
+        """Yield the shares that are done of the work of this number, which may have been ended before it began.
 
         Raises
         ------
         Stopped
             The session wants something else, or was told to stop.
         """
+        self._check(number)
         for share in shares:
-            if number != self.number:
-                raise Stopped(self.why)
+            self._check(number)
             yield share
+
+    def _check(self, number: int) -> None:
+        if number != self.number:
+            raise Stopped(self.why)
 
 
 def cancel_button(turn: gr.State, name: str) -> gr.Button:
@@ -69,16 +75,36 @@ class Outcome(NamedTuple):
 
 
 def run_button(
-    app: App, button: gr.Button, work: Callable[..., Any], inputs: Any, outputs: Any, outcome: Outcome
+    app: App,
+    button: gr.Button,
+    turn: gr.State,
+    work: Callable[..., Iterator[Any]],
+    inputs: list[Any],
+    outputs: list[Any],
+    outcome: Outcome,
 ) -> None:
-    """Let a button start a generator, in the line of everything that computes; an error leaves a word instead."""
+    """Let a button start a generator, in the line of everything that computes; an error leaves a word instead.
+
+    It is called as `work(turn, number, *inputs)`. The number is given out by the click, so that work can be cancelled
+    while it waits in the line; another click ends it, and starts anew.
+    """
+    latest: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last"}
     at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     seen, hidden = gr.update(visible=True), gr.update(visible=False)
-    button.click(lambda: (seen, seen), None, [outcome.cancel, outcome.results], **at_once)
-    started = button.click(work, inputs, outputs, show_progress="hidden", **computing(app))
-    failed = notice("Stopped; the message says why.", kind="cxr-fail")
-    started.failure(lambda: (failed, hidden), None, [outcome.status, outcome.results], **at_once)
-    started.then(lambda: hidden, None, outcome.cancel, **at_once)
+    number = gr.Number(0, precision=0, visible="hidden")
+
+    def shown(*given: Any) -> Iterator[Any]:
+        with contextlib.closing(work(*given)) as updates:  # type: ignore[type-var]
+            for update in updates:
+                yield seen, *update
+        yield hidden, *[gr.skip()] * len(outputs)
+
+    begun = [number, outcome.cancel, outcome.results]
+    clicked = button.click(lambda turn: (turn.begin(), seen, seen), turn, begun, **at_once)
+    started = clicked.then(shown, [turn, number, *inputs], [outcome.cancel, *outputs], **latest, **computing(app))
+    # gradio 6.31 follows a failure by what waits for one alone, and not by what waits for any end
+    ended = [outcome.status, outcome.cancel, outcome.results]
+    started.failure(lambda: (FAILED, hidden, hidden), None, ended, **at_once)
 
 
 def _cancel(turn: Turn) -> None:

@@ -7,7 +7,6 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 
@@ -17,11 +16,11 @@ import gradio as gr
 
 from cxr_estimator import trust
 from cxr_estimator.attribution._types import SPEEDS
-from cxr_estimator.demo._analyse_events import _Page
+from cxr_estimator.demo._analyse_events import _end, _Page
 from cxr_estimator.demo._analyse_parts import Controls, Results
 from cxr_estimator.demo._analysis import N_COPIES, Question, explain
 from cxr_estimator.demo._background import NAME
-from cxr_estimator.demo._break_panel import break_case, rows
+from cxr_estimator.demo._break_panel import _changed, break_case, rows
 from cxr_estimator.demo._case import current, judged, steps
 from cxr_estimator.demo._downloads import numbers, write_files
 from cxr_estimator.demo._examples import EXAMPLES, example_file
@@ -239,7 +238,7 @@ def handlers(app):
 def test_judging_what_cannot_be_read_leaves_nothing(handlers, case, tmp_path):
     (tmp_path / "film.png").write_bytes(b"no picture")
     for path, words in ((str(tmp_path / "film.png"), "cannot be used"), (None, "Choose a radiograph first")):
-        found = handlers.judge(case, None, Turn(), path, "bundled", "rule_in", 0.5, "predicted")
+        found = handlers.judge(case, None, Turn(), Turn(), path, "bundled", "rule_in", 0.5, "predicted")
         assert found[handlers.results.case] is None
         assert words in found[handlers.results.verdict]
         assert str(tmp_path) not in found[handlers.results.verdict]
@@ -252,28 +251,30 @@ def test_a_model_that_cannot_be_had_leaves_nothing_of_the_one_before(handlers, c
     asked, *controls = handlers.choose_model("../../etc")
     assert asked > before
     assert all(one == gr.skip() for one in controls)
-    found = handlers.judge(case, None, Turn(), film, "../../etc", "rule_in", 0.5, "predicted")
+    found = handlers.judge(case, None, Turn(), Turn(), film, "../../etc", "rule_in", 0.5, "predicted")
     assert found[handlers.results.case] is None
     assert "There is no model" in found[handlers.results.verdict]
 
 
-def test_what_was_broken_goes_when_something_else_is_asked(app_url):
-    config = httpx.get(f"{app_url}/config").json()
-    named = {one["id"]: (one["type"], one["props"].get("label")) for one in config["components"]}
-    pictures = {("image", "Original"), ("image", "Changed")}
-    emptying = [
-        one
-        for one in config["dependencies"]
-        if pictures <= {named[part] for part in one["outputs"]} and not one["inputs"]
-    ]
-    events = {(named[target][0], event) for one in emptying for target, event in one["targets"]}
-    assert events >= {("file", "upload"), ("file", "clear"), ("number", "change"), ("radio", "input")}
-    assert events >= {("slider", "input"), ("dropdown", "input"), ("button", "click")}
+def test_what_is_begun_before_an_answer_is_not_shown_beside_it(handlers, case, film):
+    """Another image is asked about while the panel or the files of the one before are made."""
+    shown, asking, look = handlers.results, Turn(), Look(method="grad_cam")
+    question = _end(Turn(), asking)
+    changes = (8.0, 0.0, 0.0, False)
+    said, *pictures = _changed(asking, question, case, None, *changes, *look)
+    assert "Changed" in said
+    assert all(one["visible"] for one in pictures)
+    assert handlers.files(asking, question, case, None, *look)["visible"]
+    answered = handlers.judge(case, None, Turn(), asking, film, "bundled", "rule_in", 0.5, "predicted")
+    assert answered[shown.question] == asking.number > question
+    assert _changed(asking, question, case, None, *changes, *look) == [gr.skip()] * 3
+    assert handlers.files(asking, question, case, None, *look) == gr.skip()
+    assert _end(Turn(), asking) > answered[shown.question]
 
 
 def test_maps_come_step_by_step_and_what_exists_is_kept(handlers, film):
     shown = handlers.results
-    asked = handlers.judge(None, None, Turn(), film, "bundled", "rule_in", 0.5, "predicted")
+    asked = handlers.judge(None, None, Turn(), Turn(), film, "bundled", "rule_in", 0.5, "predicted")
     first = asked[shown.case]
     updates = list(handlers.maps(first, None, Turn(), 0, None, ["grad_cam"], ["occlusion"], []))
     cases = [one[shown.mapped] for one in updates if shown.mapped in one]
@@ -289,7 +290,7 @@ def test_maps_come_step_by_step_and_what_exists_is_kept(handlers, film):
 @pytest.mark.parametrize("how", ["cancelled", "left"])
 def test_stopped_work_ends(handlers, film, how):
     shown, turn = handlers.results, Turn()
-    first = handlers.judge(None, None, Turn(), film, "bundled", "rule_in", 0.5, "predicted")[shown.case]
+    first = handlers.judge(None, None, Turn(), Turn(), film, "bundled", "rule_in", 0.5, "predicted")[shown.case]
     updates = handlers.maps(first, None, turn, 0, None, [], [], ["rise"])
     next(updates)
     next(updates)

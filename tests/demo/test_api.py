@@ -155,9 +155,9 @@ WRONG = [
     ({"cut_off": "0.5"}, "'cut_off' parameter"),
     ({"cut_off": float("nan")}, "'cut_off' parameter"),
     ({"cut_off": True}, "'cut_off' parameter"),
-    ({"seed": -1}, "'random_state' parameter"),
-    ({"seed": 10**40}, "'random_state' parameter"),
-    ({"seed": 0.5}, "'random_state' parameter"),
+    ({"seed": -1}, "'seed' parameter"),
+    ({"seed": 10**40}, "'seed' parameter"),
+    ({"seed": 0.5}, "'seed' parameter of this endpoint must be an integer"),
     ({"seed": None}, "'seed' parameter"),
     ({"image": None}, "`image` must be a file"),
     ({"image": "x.png"}, "`image` must be a file"),
@@ -173,6 +173,9 @@ WRONG_MAP = [
     ({"colour_map": 1}, "'colour_map' parameter"),
     ({"opacity": float("inf")}, "'opacity' parameter"),
     ({"opacity": -0.1}, "'opacity' parameter"),
+    ({"check": "no"}, "'check' parameter"),
+    ({"show_withheld": 1}, "'show_withheld' parameter"),
+    ({"receipt": None}, "'receipt' parameter"),
 ]
 
 
@@ -190,7 +193,9 @@ def test_a_missing_argument_is_named(app_url):
     assert ask_by_name(app_url, "predict").error == "predict: missing a required argument: 'image'."
     short = httpx.post(f"{app_url}/gradio_api/call/predict", json={"data": [None]})
     assert short.json()["detail"] == "predict needs `data`, a list of 5 values. Got a list of 1."
-    assert ask_by_name(app_url, "nothing").status == 404
+    for name in ("nothing-there", "judge", "nothing"):  # the last two are functions of the page
+        assert ask_by_name(app_url, name).status == 404
+        assert httpx.post(f"{app_url}/gradio_api/call/{name}", json={"data": [None] * 20}).status_code == 404
 
 
 def test_the_client_tells_the_reason(client, films):

@@ -6,6 +6,7 @@ import ast
 import base64
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,10 +17,15 @@ from PIL import Image
 from cxr_estimator import make_phantoms
 from cxr_estimator.benchmark import benchmark
 from cxr_estimator.comparison import compare_explanations
+from cxr_estimator.demo import Settings
+from cxr_estimator.demo._api import Endpoints
 from cxr_estimator.demo._examples import example_file
+from cxr_estimator.demo._models import Models
+from cxr_estimator.demo._shared import App
 from cxr_estimator.receipts import Receipt, replay
 from tests.demo.asking import ask_by_name, uploaded
 from tests.demo.test_api import tools
+from tests.model_folders import contents
 
 
 def test_compare_says_what_the_estimator_says(client, bundled, films):
@@ -141,3 +147,13 @@ def test_they_are_tools_too(app_url, films):
         assert not answer.isError, answer.content[0].text
     assert len(ast.literal_eval(answers[1].content[0].text)["rows"]) == 2
     assert ast.literal_eval(answers[3].content[0].text)["is_exact"]
+
+
+def test_a_receipt_finds_its_model_among_those_on_offer(hub, fitted, receipt, tmp_path):
+    sha = hub.store.put("models", "alice/model", contents(fitted.save(tmp_path / "model"))).sha
+    settings = Settings(models=("alice/model",), allow_hub=False, device="cpu")
+    endpoints = Endpoints(App(settings, Models(settings)))
+    made = replace(receipt, model_name="alice/model", model_revision=sha)
+    assert endpoints._name_of(made) == "alice/model"
+    assert endpoints._name_of(replace(made, model_revision="0" * 40)) == f"alice/model@{'0' * 40}"
+    assert endpoints._name_of(replace(made, model_name="bundled", model_revision=None)) == "bundled"

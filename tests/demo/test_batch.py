@@ -198,7 +198,7 @@ def test_cancelling_or_leaving_ends_the_work(films, how, monkeypatch):
     monkeypatch.setattr("cxr_estimator.demo._batch_tab.judge_batch", slow)
     monkeypatch.setattr("cxr_estimator.demo._batch_tab.Background", Watched)
     turn = Turn()
-    steps = _judged(app, turn, [str(films[0])], "bundled", Question(), "grad_cam")
+    steps = _judged(app, turn, turn.begin(), [str(films[0])], "bundled", Question(), "grad_cam")
     next(steps)
     next(steps)
     assert running[0].is_alive()

@@ -11,6 +11,7 @@ import pytest
 from cxr_estimator.benchmark import benchmark, metrics_of
 from cxr_estimator.demo._analysis import methods_on_offer
 from cxr_estimator.demo._archives import Limits
+from cxr_estimator.demo._background import NAME
 from cxr_estimator.demo._benchmark import (
     MOST_IMAGES,
     Images,
@@ -143,16 +144,16 @@ def test_the_page_fills_and_cancels(tiny, images):
     import contextlib
 
     turn, before = Turn(), set(threading.enumerate())
-    steps = list(_measured(turn, tiny, contextlib.nullcontext(images), METHODS_ASKED, ["sparsity_90"], "predicted"))
+    steps = list(_measured(turn, 0, tiny, contextlib.nullcontext(images), METHODS_ASKED, ["sparsity_90"], "predicted"))
     assert "Done. 2 of 2 methods measured." in steps[-1][0]
     assert steps[-1][2]["method"].tolist() == ["Grad-CAM", "HiResCAM"]
     assert steps[-1][3]["visible"]
-    slow = _measured(turn, tiny, contextlib.nullcontext(images), ["lime", "rise"], ["sparsity_90"], "predicted")
+    slow = _measured(turn, 0, tiny, contextlib.nullcontext(images), ["lime", "rise"], ["sparsity_90"], "predicted")
     next(slow)
     next(slow)
     turn.cancel()
     assert "Cancelled. 0 of 2" in list(slow)[-1][0]
-    assert not [one for one in set(threading.enumerate()) - before if one.is_alive() and "_run" in one.name]
+    assert not [one for one in set(threading.enumerate()) - before if one.name == NAME]
 
 
 def _pixels(seed):

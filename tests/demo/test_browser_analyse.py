@@ -154,6 +154,20 @@ def test_slow_work_is_cancelled_and_its_thread_ends(page, film):
     picture_says(page, "LRP")
 
 
+def test_maps_that_cannot_be_made_leave_no_work_that_seems_to_go_on(page, server, tmp_path):
+    path = tmp_path / "changed_meanwhile.png"
+    Image.fromarray(example("With an opacity")).save(path)
+    upload(page, path)
+    drawn(page)
+    page.locator("#cxr-status progress").wait_for(state="detached")
+    (kept,) = server.folder.rglob(path.name)
+    Image.fromarray(PHANTOMS[0]).save(kept)
+    page.get_by_label("LRP", exact=True).check()
+    page.get_by_text("The image has changed since it was judged").wait_for()
+    page.locator("#cxr-status progress").wait_for(state="detached")
+    page.get_by_role("button", name="Cancel").wait_for(state="hidden")
+
+
 def test_keyboard_alone(page):
     def to(name, role="button"):
         for _ in range(80):

@@ -113,3 +113,21 @@ def test_breaking_an_image_moves_probability_and_map(page, bundled, tmp_path):
     changed()
     page.get_by_role("button", name="Normal").click()  # another image empties the panel
     page.get_by_text("Move a slider").wait_for()
+    page.locator("#cxr-changed").wait_for(state="hidden")
+
+
+def test_a_changed_image_does_not_come_after_the_next_one(page, tmp_path):
+    for title in ("With an opacity", "Normal"):
+        Image.fromarray(example(title)).save(tmp_path / f"{title}.png")
+    upload(page, example("With an opacity"), tmp_path / "film.png")
+    page.locator("#cxr-picture img[alt*='Grad-CAM']").wait_for()
+    page.locator("#cxr-status progress").wait_for(state="detached")
+    page.get_by_role("button", name="Break it").click()
+    page.get_by_label("range slider for Rotate (°)").press("ArrowRight")
+    page.get_by_label("Clear", exact=True).click()
+    page.locator("input[type=file]").first.set_input_files(tmp_path / "Normal.png")
+    page.locator(".cxr-decision", has_text="NORMAL").wait_for()
+    page.locator("#cxr-picture img[alt*='Grad-CAM']").wait_for()
+    page.wait_for_timeout(3000)
+    assert not page.locator("#cxr-changed").is_visible()
+    assert page.get_by_text("Move a slider").count() == 1

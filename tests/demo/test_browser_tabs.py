@@ -66,6 +66,40 @@ def test_a_batch_with_a_bad_file(page, served, uploads, tmp_path):
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def test_what_waits_in_line_is_cancelled_before_it_begins(page, browser, app_url, uploads):
+    """Two others compute, and there is room for no more."""
+    others = [browser.new_context().new_page() for _ in range(2)]
+    for other in others:
+        other.goto(app_url)
+        panel(other, "Benchmark")
+        other.get_by_role("combobox", name="Methods").click()
+        other.get_by_role("option", name="Kernel SHAP (slow)").click()
+        other.keyboard.press("Escape")
+        other.get_by_role("button", name="Measure").click()
+        said(other, "benchmark-status", "of 4")
+    panel(page, "Batch")
+    choose(page, uploads)
+    page.locator("[role=tabpanel]:visible tr.file").nth(2).wait_for()
+    page.get_by_role("button", name="Judge all").click()
+    page.locator("#cancel-batch").click()
+    page.wait_for_timeout(1000)  # it is on its way, and the others are not ready
+    for other in others:
+        other.locator("#cancel-benchmark").click()
+    assert "0 of 3 files are ready" in said(page, "batch-status", "Cancelled.")
+    page.locator("#cancel-batch").wait_for(state="hidden")
+    for other in others:
+        other.context.close()
+
+
+def test_a_request_that_fails_leaves_no_button_to_cancel_it(page):
+    panel(page, "Batch")
+    page.get_by_role("button", name="Judge all").click()
+    page.get_by_text("Choose files first").wait_for()
+    said(page, "batch-status", "Stopped")
+    page.locator("#cancel-batch").wait_for(state="hidden")
+    assert not page.locator("#batch-table").is_visible()
+
+
 def test_compare_two_operating_points(page, served, uploads):
     panel(page, "Compare")
     choose(page, uploads[0])

@@ -123,14 +123,19 @@ def test_the_page_cancels(served, image, tmp_path):
     app = App(settings, Models(settings))
     names, questions = ("bundled", "bundled"), (Question(), Question())
     turn = Turn()
-    steps = _compared(app, turn, str(tmp_path / "film.png"), names, questions, "kernel_shap")
+    steps = _compared(app, turn, turn.begin(), str(tmp_path / "film.png"), names, questions, "kernel_shap")
     next(steps)
     turn.cancel()
     assert "Cancelled." in list(steps)[-1][0]
-    done = list(_compared(app, turn, str(tmp_path / "film.png"), names, questions, "grad_cam"))
+    waiting = turn.begin()
+    turn.cancel()
+    late = list(_compared(app, turn, waiting, str(tmp_path / "film.png"), names, questions, "kernel_shap"))
+    assert "Cancelled." in late[-1][0]
+    assert len(late) == 2, "it was begun"
+    done = list(_compared(app, turn, turn.begin(), str(tmp_path / "film.png"), names, questions, "grad_cam"))
     assert "Done." in done[-1][0]
     (tmp_path / "none.png").write_bytes(b"no picture")
-    steps = _compared(app, turn, str(tmp_path / "none.png"), names, questions, "grad_cam")
+    steps = _compared(app, turn, turn.begin(), str(tmp_path / "none.png"), names, questions, "grad_cam")
     _, words, figure, *tables = next(steps)
     assert (words, figure["value"], figure["visible"], tables) == ("", None, False, ["", "", ""])
     with pytest.raises(DataError, match="cannot be used"):

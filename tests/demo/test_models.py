@@ -15,8 +15,14 @@ from huggingface_hub import constants as hub_constants
 
 from cxr_estimator import CXRClassifier
 from cxr_estimator.demo import _models
+from cxr_estimator.demo._analysis import Question
+from cxr_estimator.demo._api import Endpoints
+from cxr_estimator.demo._batch_tab import _judged
+from cxr_estimator.demo._examples import phantom_files
 from cxr_estimator.demo._models import Models
+from cxr_estimator.demo._running import Turn
 from cxr_estimator.demo._settings import Settings
+from cxr_estimator.demo._shared import App
 from cxr_estimator.errors import DataError, HubError, ModelFolderError
 from cxr_estimator.hub import push
 from cxr_estimator.preprocessing import Preprocessing
@@ -213,6 +219,25 @@ def test_sessions_do_not_keep_a_visitors_model_in_memory(folder, hub):
     with pytest.raises(DataError, match="alice/a had to make room"):
         _ = kept_by_a_session.clf
     assert models.get("alice/a").clf.model_ is not None
+
+
+def test_but_work_keeps_it_until_it_is_done(folder, hub):
+    """Others name a model meanwhile."""
+    for name in ("alice/a", "alice/b"):
+        push(folder, name)
+    settings = Settings(hub_models=1)
+    app = App(settings, Models(settings))
+    steps = _judged(app, Turn(), 0, phantom_files(2), "alice/a", Question(), "grad_cam")
+    shown = [next(steps), next(steps)]
+    app.models.get("alice/b")
+    gc.collect()
+    said, *_, csv, _ = [*shown, *steps][-1]
+    assert "Done. 2 of 2 files judged." in said
+    assert csv["interactive"]
+    asked = Endpoints(app)._model("alice/a")
+    app.models.get("alice/b")
+    gc.collect()
+    assert asked.clf.model_ is not None
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,7 @@ def shortcut_carriers(
 
     Examples
     --------
+    >>> from cxr_estimator.datasets.shortcuts import shortcut_carriers
     >>> shortcut_carriers(["NORMAL", "PNEUMONIA", "NORMAL"])
     array([False,  True, False])
     """

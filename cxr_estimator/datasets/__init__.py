@@ -11,6 +11,7 @@ from cxr_estimator.datasets.patients import KAGGLE_PATIENT_PATTERN, patient_ids
 from cxr_estimator.datasets.phantom import Phantoms, make_phantoms
 from cxr_estimator.datasets.public import fetch_chest_xray
 from cxr_estimator.datasets.rsna import BoxDataset, BoxMasks, load_rsna
+from cxr_estimator.datasets.shortcuts import Pasted, paste_opacities, plant_shortcut, shortcut_carriers
 from cxr_estimator.datasets.split import patient_split
 from cxr_estimator.datasets.table import load_image_table
 
@@ -22,6 +23,7 @@ __all__ = [
     "BoxMasks",
     "ImageDataset",
     "MultiLabelDataset",
+    "Pasted",
     "Phantoms",
     "fetch_chest_xray",
     "load_chexpert",
@@ -31,6 +33,9 @@ __all__ = [
     "load_nih",
     "load_rsna",
     "make_phantoms",
+    "paste_opacities",
     "patient_ids",
     "patient_split",
+    "plant_shortcut",
+    "shortcut_carriers",
 ]

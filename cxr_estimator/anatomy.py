@@ -133,13 +133,18 @@ def thorax_mask(image: np.ndarray) -> np.ndarray | None:
     On phantoms it covers every pixel of the true lungs and half of the image. Where the wall is thin, it may reach a
     little into the air beside the body, where it is thick (adults, above all), the wall's outer part is left out.
     """
-    outlines = _outlines_in_pixels(image)
-    if outlines is None:
-        return None
-    points = outlines.reshape(-1, 2)
+    lungs = lung_mask(image)
+    return None if lungs is None else thorax_of(lungs)
+
+
+def thorax_of(lungs: np.ndarray) -> np.ndarray:
+    """Return the region of the thorax, as `thorax_mask` has it, around the mask (H, W) of both lungs; not empty."""
+    rows, columns = np.nonzero(lungs)
+    # the corners of the pixels, so that a single one has a hull, too
+    points = np.concatenate([np.column_stack([columns + dx, rows + dy]) for dx in (-0.5, 0.5) for dy in (-0.5, 0.5)])
     hull = points[spatial.ConvexHull(points).vertices]
     centre = (hull.min(axis=0) + hull.max(axis=0)) / 2
-    return _filled((centre + _WALL * (hull - centre))[None], image.shape[:2])
+    return _filled((centre + _WALL * (hull - centre))[None], lungs.shape)
 
 
 def _outlines_in_pixels(image: np.ndarray) -> np.ndarray | None:

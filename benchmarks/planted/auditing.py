@@ -61,7 +61,7 @@ def run(half: str, *, n_planted: int, n_clean: int, share: tuple[int, int] = (0,
         result = audited(case)
         with path_of(half).open("a", encoding="utf-8") as file:
             file.write(json.dumps(result, allow_nan=False) + "\n")
-        print(f"{number + 1} of {len(todo)}: {case} {result['verdict']}, {result['seconds']:.0f} s", flush=True)
+        print(f"{number + 1} of {len(todo)}: {case}, {result['seconds']:.0f} s", flush=True)
 
 
 def audited(case: Case) -> dict[str, Any]:
@@ -76,11 +76,8 @@ def audited(case: Case) -> dict[str, Any]:
         {name: value for name, value in one.to_dict().items() if name in ("name", "method", "value", "interval")}
         for one in report.checks
     ]
-    verdicts = {one.name: one.verdict for one in report.checks}
     return {
         **case._asdict(),
-        "verdict": report.verdict,
-        "verdicts": verdicts,
         "checks": checks,
         "seconds": round(time.perf_counter() - began, 1),
         "settings": settings(),

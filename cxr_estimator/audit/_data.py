@@ -17,10 +17,10 @@ def duplicates(evidence: Evidence) -> list[Finding]:
     differ = [name for name in ("labels_differ", "patients_differ") if name in doubles]
     wrong = doubles[doubles[differ].any(axis=1)] if differ else doubles
     wrong = doubles if not evidence.knows_patients else wrong
-    n, share = len(evidence.target), len(wrong) / len(evidence.target)
+    n = len(evidence.target)
     where = "under other patients or labels" if evidence.knows_patients else "(patients are unknown)"
     said = f"{len(wrong)} of {n} images are there more than once {where}: the same picture, maybe changed a little."
-    return [Finding(Estimate(share, *wilson(share, n)), said)]
+    return [Finding(_share(len(wrong), n), said)]
 
 
 def seen_in_training(evidence: Evidence) -> list[Finding]:
@@ -35,7 +35,7 @@ def seen_in_training(evidence: Evidence) -> list[Finding]:
         f"Of a sample of {len(sketch)} images that trained the model or chose its epoch, {round(share * len(sketch))} "
         "are among these, pixel by pixel."
     )
-    return [Finding(Estimate(share, *wilson(share, len(sketch))), said)]
+    return [Finding(_share(round(share * len(sketch)), len(sketch)), said)]
 
 
 def patient_overlap(evidence: Evidence) -> list[Finding]:
@@ -43,9 +43,8 @@ def patient_overlap(evidence: Evidence) -> list[Finding]:
     if evidence.shared_patients is None:
         return [Finding(UNDEFINED, "The patients of the training images were not given (training_groups).")]
     shared = evidence.shared_patients
-    share = float(shared.mean())
     said = f"{int(shared.sum())} of {len(shared)} patients are among those of the training images, too."
-    return [Finding(Estimate(share, *wilson(share, len(shared))), said)]
+    return [Finding(_share(int(shared.sum()), len(shared)), said)]
 
 
 def label_order(evidence: Evidence) -> list[Finding]:
@@ -71,3 +70,9 @@ def prevalence(evidence: Evidence) -> list[Finding]:
     inside = low <= trained[k] <= high
     said = f"{evidence.clf.classes_[k]}: {here[k]:.1%} of the images here, {trained[k]:.1%} in training."
     return [Finding(Estimate(gap, 0.0 if inside else ends[0], ends[1]), said)]
+
+
+def _share(count: int, n: int) -> Estimate:
+    """Return a share with Wilson's interval, whose lower end is exactly 0 where there is none."""
+    low, high = wilson(count / n, n)
+    return Estimate(count / n, low if count else 0.0, high)

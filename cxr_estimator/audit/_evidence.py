@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cxr_estimator.anatomy import lung_mask, thorax_mask
+from cxr_estimator.anatomy import lung_mask, thorax_of
 from cxr_estimator.audit._mapped import Mapped, map_images
 from cxr_estimator.audit._seen import Looking, Seen
 from cxr_estimator.calibration import label_log_odds
@@ -105,11 +105,11 @@ class Evidence:
 
     def anatomy(self, position: int, unit: np.ndarray, geometry: Geometry) -> tuple[Any, Any]:
         """Return masks (H, W) at model size of lungs and thorax of an image (C, H, W); None for what is not found."""
-        grey = unit.mean(axis=0)
         if self.lung_masks is None:
-            return lung_mask(grey), thorax_mask(grey)
-        lungs = geometry.mask_to_model(np.asarray(self.lung_masks[position]))
-        return (lungs if lungs.any() else None), thorax_mask(grey)
+            lungs = lung_mask(unit.mean(axis=0))
+        else:
+            lungs = geometry.mask_to_model(np.asarray(self.lung_masks[position]))
+        return (lungs, thorax_of(lungs)) if lungs is not None and lungs.any() else (None, None)
 
     def decided(self, logits: np.ndarray) -> np.ndarray:
         """Return the index (M,) of the decided class; -1 for NaN."""

@@ -30,11 +30,14 @@ def auroc_drop(evidence: Evidence) -> list[Finding]:
 
 
 def calibration(evidence: Evidence) -> list[Finding]:
-    """Measure the expected calibration error beyond what chance alone gives with as many images."""
+    """Measure the expected calibration error beyond what chance alone gives with as many images.
+
+    The interval is by what chance gives: that of the error itself would not cover, see `evaluation`.
+    """
     overall = evidence.report.overall
-    error, chance = overall["calibration_error"], overall["calibration_error_by_chance"].value
-    beyond = Estimate(error.value - chance, error.low - chance, error.high - chance)
-    said = f"The expected calibration error is {error.value:.3f}; a perfectly calibrated model would have {chance:.3f}."
+    error, chance = overall["calibration_error"].value, overall["calibration_error_by_chance"]
+    beyond = Estimate(error - chance.value, error - chance.high, error - chance.low)
+    said = f"The expected calibration error is {error:.3f}; a perfectly calibrated model would have {chance.value:.3f}."
     return [Finding(beyond, said)]
 
 

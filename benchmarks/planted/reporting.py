@@ -1,0 +1,96 @@
+"""What audits caught, and what they raised alarms over: verdicts by the thresholds of `CHECKS`, from raw values."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from scipy.stats import beta
+
+from benchmarks.planted.auditing import read
+from benchmarks.planted.cases import STRENGTHS
+from cxr_estimator.audit import CHECKS
+from cxr_estimator.statistics import Estimate
+from cxr_estimator.trust import DOUBTFUL, FAIL
+
+# Which checks catch what was planted. Others may fail, too, but say something else.
+CATCHES = {
+    "corner_marker": ("corner_exchange", "marker_exchange"),
+    "border": ("border_exchange", "border_alone"),
+    "brightness": ("brightness_exchange",),
+    "resolution": ("sharpness_exchange",),
+    "duplicated_patients": ("seen_in_training", "duplicates", "patient_overlap"),
+    "reversed_labels": ("label_order", "auroc_drop", "calibration"),
+}
+
+
+def verdicts(one: dict[str, Any]) -> dict[str, str]:
+    """Return the verdict of each check of an audit."""
+    found = {}
+    for check in one["checks"]:
+        value, low, high = (math.nan if part is None else part for part in (check["value"], *check["interval"]))
+        found[check["name"]] = CHECKS[check["name"]].verdict(Estimate(value, low, high))
+    return found
+
+
+def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the exact interval of a share (Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404)."""
+    tail = (1 - confidence) / 2
+    low = beta.ppf(tail, count, n - count + 1) if count else 0.0
+    high = beta.ppf(1 - tail, count + 1, n - count) if count < n else 1.0
+    return float(low), float(high)
+
+
+def rows(half: str) -> Iterator[tuple[str, str, float, int, int, int]]:
+    """Yield domain, kind, strength, number of audits, of those that failed by a check that catches it, and at all."""
+    groups: dict[tuple[str, str, float], list[dict[str, str]]] = {}
+    for one in read(half):
+        groups.setdefault((one["domain"], one["kind"], one["strength"]), []).append(verdicts(one))
+    order = list(STRENGTHS)
+    for (domain, kind, strength), found in sorted(
+        groups.items(), key=lambda item: (item[0][0], order.index(item[0][1]))
+    ):
+        caught = sum(any(each.get(name) == FAIL for name in CATCHES.get(kind, CHECKS)) for each in found)
+        alarms = sum(FAIL in each.values() for each in found)
+        yield domain, kind, strength, len(found), caught, alarms
+
+
+def table(half: str) -> str:
+    """Return the table of sensitivity and false alarms in Markdown."""
+    lines = [
+        "| images | planted | strength | models | caught by its own checks | by any check |",
+        "|---|---|---|---|---|---|",
+    ]
+    for domain, kind, strength, n, caught, alarms in rows(half):
+        own = "" if kind == "clean" else _share(caught, n)
+        lines.append(f"| {domain} | {kind.replace('_', ' ')} | {strength:g} | {n} | {own} | {_share(alarms, n)} |")
+    return "\n".join(lines)
+
+
+def _share(count: int, n: int) -> str:
+    low, high = clopper_pearson(count, n)
+    return f"{count} of {n} ({low:.0%} to {high:.0%})"
+
+
+def alarms(half: str) -> Counter:
+    """Return how often each check fails, and is doubtful, for clean models."""
+    found: Counter = Counter()
+    for one in read(half):
+        if one["kind"] == "clean":
+            found.update((name, verdict) for name, verdict in verdicts(one).items() if verdict in (FAIL, DOUBTFUL))
+    return found
+
+
+def mildest(half: str) -> dict[tuple[str, str, str, float], list[float]]:
+    """Return the end of the interval that has to lie beyond `fail`, by check, domain, kind and strength."""
+    found: dict[tuple[str, str, str, float], list[float]] = {}
+    for one in read(half):
+        for check in one["checks"]:
+            low, high = check["interval"]
+            end = low if CHECKS[check["name"]].greater_is_worse else high
+            if end is not None:
+                key = check["name"], one["domain"], one["kind"], one["strength"]
+                found.setdefault(key, []).append(end)
+    return found

@@ -1,7 +1,14 @@
-"""Measure planted models: python -m benchmarks.planted measure-models [--seeds 5].
+"""Models whose faults are known, and what an audit says of them.
 
-Writes raw figures of every model to results/planted_models.json after each one, and goes on where it was stopped,
-unless the recipe has changed. "real" cases need CXR_DATA_DIR. A model takes 6 to 15 s of one core, measuring included.
+python -m benchmarks.planted measure-models [--seeds 5]                  # do they use what was planted
+python -m benchmarks.planted audit choosing [--share 0/2]                # on these thresholds are chosen
+python -m benchmarks.planted audit judging [--planted 20] [--clean 60]   # on these they are judged
+python -m benchmarks.planted table judging
+
+Raw figures of each model are written as soon as they are there, into results/planted_models.json and
+results/planted_audits_*.jsonl, and every command goes on where it was stopped, unless the recipe has changed. "real"
+cases need CXR_DATA_DIR. A model takes 6 to 15 s of one core. `--share i/n` takes each n-th model, so that several
+processes can work side by side.
 """
 
 from __future__ import annotations
@@ -14,6 +21,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks._common import RESULTS, write  # first: it sets OpenMP up
+from benchmarks.planted import auditing, reporting
 from benchmarks.planted.cases import DIFFICULTY, DOMAINS, N_AUDIT, N_TRAIN, RECIPE, STRENGTHS, Case
 from benchmarks.planted.measuring import measure
 from cxr_estimator.datasets.shortcuts import SHORTCUTS
@@ -24,9 +32,26 @@ SETTINGS = {"recipe": RECIPE, "difficulty": DIFFICULTY, "training_images": N_TRA
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["measure-models"])
-    parser.add_argument("--seeds", type=int, default=5)
-    seeds = parser.parse_args().seeds
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("measure-models").add_argument("--seeds", type=int, default=5)
+    audits = commands.add_parser("audit")
+    audits.add_argument("half", choices=list(auditing.SEEDS))
+    audits.add_argument("--planted", type=int, default=auditing.N_MODELS["planted"])
+    audits.add_argument("--clean", type=int, default=auditing.N_MODELS["clean"])
+    audits.add_argument("--share", default="0/1")
+    commands.add_parser("table").add_argument("half", choices=list(auditing.SEEDS))
+    given = parser.parse_args()
+    if given.command == "measure-models":
+        measure_models(given.seeds)
+    elif given.command == "audit":
+        share, of = map(int, given.share.split("/"))
+        auditing.run(given.half, n_planted=given.planted, n_clean=given.clean, share=(share, of))
+    else:
+        print(reporting.table(given.half))
+        print("\nVerdicts on clean models:", dict(reporting.alarms(given.half)))
+
+
+def measure_models(seeds: int) -> None:
     models = measured()
     done = {(one["domain"], one["kind"], one["strength"], one["seed"]) for one in models}
     for case in cases(seeds):

@@ -49,9 +49,8 @@ def rows(half: str) -> Iterator[tuple[str, str, float, int, int, int]]:
     for one in read(half):
         groups.setdefault((one["domain"], one["kind"], one["strength"]), []).append(verdicts(one))
     order = list(STRENGTHS)
-    for (domain, kind, strength), found in sorted(
-        groups.items(), key=lambda item: (item[0][0], order.index(item[0][1]))
-    ):
+    for domain, kind, strength in sorted(groups, key=lambda one: (one[0], order.index(one[1]), one[2])):
+        found = groups[domain, kind, strength]
         caught = sum(any(each.get(name) == FAIL for name in CATCHES.get(kind, CHECKS)) for each in found)
         alarms = sum(FAIL in each.values() for each in found)
         yield domain, kind, strength, len(found), caught, alarms
@@ -59,10 +58,8 @@ def rows(half: str) -> Iterator[tuple[str, str, float, int, int, int]]:
 
 def table(half: str) -> str:
     """Return the table of sensitivity and false alarms in Markdown."""
-    lines = [
-        "| images | planted | strength | models | caught by its own checks | by any check |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| images | planted | strength | models | caught by its own checks | by any check |"]
+    lines.append("|---|---|---|---|---|---|")
     for domain, kind, strength, n, caught, alarms in rows(half):
         own = "" if kind == "clean" else _share(caught, n)
         lines.append(f"| {domain} | {kind.replace('_', ' ')} | {strength:g} | {n} | {own} | {_share(alarms, n)} |")

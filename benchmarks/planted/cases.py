@@ -114,7 +114,7 @@ def _phantoms(seed: int) -> Labelled:
 
 def _real(seed: int) -> Labelled:
     """Draw patients for training and audit; every other one gets opacities."""
-    pixels, owners = _radiographs(os.environ["CXR_DATA_DIR"])
+    pixels, owners = _pool(*_radiographs(os.environ["CXR_DATA_DIR"]), seed // 1000)
     names, patient = np.unique(owners, return_inverse=True)
     rank = np.random.default_rng(seed).permutation(len(names))[patient]
     order = np.argsort(rank, kind="stable")[np.r_[: N_TRAIN["real"], -N_AUDIT:0]]
@@ -122,6 +122,15 @@ def _real(seed: int) -> Labelled:
     pasted = paste_opacities(X, random_state=seed)
     has = sick[:, None, None]
     return Labelled(np.where(has, pasted.X, X), np.where(sick, *LABELS[::-1]), owners[order], pasted.masks & has)
+
+
+def _pool(pixels: np.ndarray, owners: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images of one half of the patients, or of the other: seeds of 1000 and 2000 on share none; 0: all."""
+    if number == 0:
+        return pixels, owners
+    names, patient = np.unique(owners, return_inverse=True)
+    kept = np.random.default_rng(0).permutation(len(names))[patient] % 2 == number % 2
+    return pixels[kept], owners[kept]
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,7 @@ def duplicates(evidence: Evidence) -> list[Finding]:
     differ = [name for name in ("labels_differ", "patients_differ") if name in doubles]
     wrong = doubles[doubles[differ].any(axis=1)] if differ else doubles
     wrong = doubles if not evidence.knows_patients else wrong
-    n = len(evidence.target)
+    n = len(evidence.seen.target)
     where = "under other patients or labels" if evidence.knows_patients else "(patients are unknown)"
     said = f"{len(wrong)} of {n} images are there more than once {where}: the same picture, maybe changed a little."
     return [Finding(_share(len(wrong), n), said)]

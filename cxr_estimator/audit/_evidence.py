@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.utils import _safe_indexing
 
 from cxr_estimator.anatomy import lung_mask, thorax_of
 from cxr_estimator.audit._mapped import Mapped, map_images
@@ -80,6 +81,11 @@ class Evidence:
         return self.looking.look()
 
     @cached_property
+    def readable(self) -> Any:
+        """The images that could be read; the others were reported once, by the first pass."""
+        return _safe_indexing(self.X, self.seen.index)
+
+    @cached_property
     def report(self) -> EvaluationReport:
         """What `evaluate` finds, of the logits that are known already."""
         seen, rows = self.seen, self.seen.index
@@ -95,13 +101,14 @@ class Evidence:
     @cached_property
     def doubles(self) -> pd.DataFrame:
         """The table of `curation.duplicates`."""
-        names = self.clf.classes_[self.target]
-        return duplicates(self.X, y=names, groups=self.patient if self.knows_patients else None)
+        seen = self.seen
+        names = self.clf.classes_[seen.target]
+        return duplicates(self.readable, y=names, groups=seen.patient if self.knows_patients else None)
 
     @cached_property
     def unusual(self) -> ImageCheck:
         """What `check_images` finds."""
-        return self.clf.check_images(self.X)
+        return self.clf.check_images(self.readable)
 
     def anatomy(self, position: int, unit: np.ndarray, geometry: Geometry) -> tuple[Any, Any]:
         """Return masks (H, W) at model size of lungs and thorax of an image (C, H, W); None for what is not found."""

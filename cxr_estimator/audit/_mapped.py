@@ -155,8 +155,8 @@ def _chosen(evidence: Evidence) -> np.ndarray:
     """Return positions of `n_maps` random images, of the classes in turn, and of as many patients as can be."""
     rng = np.random.default_rng([evidence.seed, _STREAM])
     queues = []
-    for k in np.unique(evidence.target):
-        shuffled = rng.permutation(np.flatnonzero(evidence.target == k))
+    for k in np.unique(evidence.seen.target):
+        shuffled = rng.permutation(evidence.seen.index[evidence.seen.target == k])
         _, first = np.unique(evidence.patient[shuffled], return_index=True)
         ahead = np.sort(first)
         queues.append([*shuffled[ahead], *np.delete(shuffled, ahead)])

@@ -59,9 +59,7 @@ def ood_share(evidence: Evidence) -> list[Finding]:
     if evidence.clf.ood_ is None:
         return [Finding(UNDEFINED, "The model cannot tell whether an image is unlike those of its training.")]
     check = evidence.unusual
-    known = np.array([one is not None for one in check.is_unusual])
-    unusual = np.where(known, np.array(check.is_unusual, dtype=float), np.nan)
-    share = evidence.mean(unusual, evidence.patient)
+    share = evidence.mean(np.array(check.is_unusual, dtype=float), evidence.seen.patient)
     rate = check.false_alarm_rate
     said = f"{share.value:.1%} of the images are unlike those of training; {rate:.0%} are called so by mistake."
     return [Finding(Estimate(*(one - rate for one in share)), said)]

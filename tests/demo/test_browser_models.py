@@ -90,6 +90,7 @@ def test_breaking_an_image_moves_probability_and_map(page, bundled, tmp_path):
     pixels = np.asarray(example("With an opacity"))
     upload(page, pixels, tmp_path / "film.png")
     page.locator("#cxr-picture img[alt*='Grad-CAM']").wait_for()
+    page.locator("#cxr-status progress").wait_for(state="detached")
     page.get_by_role("button", name="Break it").click()
 
     def changed(**changes):
@@ -103,7 +104,7 @@ def test_breaking_an_image_moves_probability_and_map(page, bundled, tmp_path):
         return page.locator("#cxr-changed img").get_attribute("src")
 
     rotate = page.get_by_label("range slider for Rotate (°)")
-    for _ in range(8):
+    while rotate.input_value() != "8":
         rotate.press("ArrowRight")
     first = changed(rotate=8)
     page.get_by_label("Remove side markers and text").check()

@@ -1,0 +1,84 @@
+"""A small part of the planted benchmark, and what it makes of raw results."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks.planted import auditing, reporting
+from benchmarks.planted.cases import STRENGTHS, Case
+from cxr_estimator.trust import FAIL
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A folder for results that begins empty."""
+    monkeypatch.setattr(auditing, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def raw(kind="clean", *, domain="phantoms", strength=0.0, seed=0, **ends):
+    """Raw results of an audit of one check, which fails beyond 0.1."""
+    low, high = ends.get("interval", (0.0, 0.02))
+    check = {"name": "corner_exchange", "method": None, "value": (low + high) / 2, "interval": [low, high]}
+    case = Case(domain, kind, strength, seed)._asdict()
+    return {**case, "checks": [check], "seconds": 1.0, "settings": auditing.settings()}
+
+
+def keep(folder, *results):
+    text = "".join(json.dumps(one) + "\n" for one in results)
+    (folder / "planted_audits_judging.jsonl").write_text(text)
+
+
+def test_exact_intervals():
+    """Values of R's binom.test."""
+    assert reporting.clopper_pearson(0, 20) == pytest.approx((0.0, 0.1684335))
+    assert reporting.clopper_pearson(19, 20) == pytest.approx((0.7512672, 0.9987349))
+    assert reporting.clopper_pearson(20, 20) == pytest.approx((0.8315665, 1.0))
+
+
+def test_the_table_counts_what_is_caught_and_what_is_a_false_alarm(results):
+    keep(
+        results,
+        raw(),
+        raw(seed=1, interval=(0.2, 0.4)),
+        raw("corner_marker", strength=1.0, interval=(0.8, 1.0)),
+        raw("corner_marker", strength=1.0, seed=1),
+        raw("border", strength=1.0, interval=(0.8, 1.0)),
+    )
+    assert list(reporting.rows("judging")) == [
+        ("phantoms", "clean", 0.0, 2, 1, 1),
+        ("phantoms", "corner_marker", 1.0, 2, 1, 1),
+        ("phantoms", "border", 1.0, 1, 0, 1),  # by a check that says something else
+    ]
+    assert "| phantoms | clean | 0 | 2 |  | 1 of 2 (1% to 99%) |" in reporting.table("judging")
+    assert dict(reporting.alarms("judging")) == {("corner_exchange", FAIL): 1}
+
+
+def test_results_of_another_recipe_do_not_count(results):
+    keep(results, {**raw(), "settings": {"recipe": "another"}})
+    assert auditing.read("judging") == []
+
+
+def test_a_run_goes_on_where_it_was_stopped(results, monkeypatch):
+    made = []
+    monkeypatch.setattr(auditing, "DOMAINS", {"phantoms": None})
+    monkeypatch.setattr(
+        auditing, "audited", lambda case: made.append(case) or raw(*case[1:2], strength=case.strength, seed=case.seed)
+    )
+    auditing.run("judging", n_planted=1, n_clean=2, share=(0, 2))
+    half = len(made)
+    auditing.run("judging", n_planted=1, n_clean=2)
+    assert len(set(made)) == len(made) == sum(map(len, STRENGTHS.values())) + 1
+    assert 0 < half < len(made)
+    auditing.run("judging", n_planted=1, n_clean=2)
+    assert len(made) == len(set(made))
+
+
+def test_a_planted_corner_is_caught_and_a_clean_model_is_not(monkeypatch):
+    monkeypatch.setattr(auditing, "OPTIONS", {**auditing.OPTIONS, "n_maps": 6})
+    found = {kind: reporting.verdicts(auditing.audited(Case("phantoms", kind, float(kind != "clean"), 3)))
+             for kind in ("corner_marker", "clean")}  # fmt: skip
+    assert found["corner_marker"]["corner_exchange"] == FAIL
+    assert FAIL not in {found["clean"][name] for names in reporting.CATCHES.values() for name in names}

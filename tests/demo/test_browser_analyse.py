@@ -88,7 +88,6 @@ def test_methods_withheld_maps_and_downloads(page, bundled, film, tmp_path):
     drawn(page)
     page.get_by_label("LRP", exact=True).check()
     page.get_by_label("Saliency", exact=True).check()
-    ready(page)
     choose(page, "LRP")
     picture_says(page, "LRP")
     choose(page, "Saliency")
@@ -118,12 +117,6 @@ def test_methods_withheld_maps_and_downloads(page, bundled, film, tmp_path):
         assert figure.size[0] > 1000
 
 
-def ready(page):
-    """Wait for work to begin, and to end."""
-    page.locator("#cxr-status progress").wait_for()
-    page.locator("#cxr-status progress").wait_for(state="detached")
-
-
 def choose(page, method):
     """Choose a map to look at; an open list does not learn of maps that are made meanwhile, so it is opened anew."""
     shown, option = page.get_by_label("Heat map", exact=True), page.get_by_role("option", name=method, exact=True)
@@ -149,7 +142,6 @@ def test_slow_work_is_cancelled_and_its_thread_ends(page, film):
     page.get_by_text("Cancelled. Ready: Grad-CAM").wait_for()
     page.get_by_label("RISE", exact=True).uncheck()
     page.get_by_label("LRP", exact=True).check()
-    ready(page)
     choose(page, "LRP")
     picture_says(page, "LRP")
 

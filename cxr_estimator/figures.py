@@ -211,7 +211,7 @@ def plot_deletion(fractions: np.ndarray, curve: np.ndarray, references: np.ndarr
     ax.set_xlim(0, 100)
     ax.set_ylim(0, 100)
     ax.set_xlabel("pixels hidden, the strongest first (%)", fontsize=9)
-    ax.set_ylabel("probability of the explained class (%)", fontsize=9)
+    ax.set_ylabel("probability before calibration (%)", fontsize=9)
     legend(ax, "best")
     bare(ax, title)
     return figure

@@ -204,8 +204,8 @@ def described_curve(shown: Shown) -> str:
         f"Deletion curve: while the pixels that {method_title(shown.card.method)} marks are hidden, the probability of "
         f"{shown.explanation.target[0]}, before any calibration, goes from {found.curve[0]:.0%} to "
         f"{found.curve[half]:.0%} with {found.fractions[half]:.0%} hidden; hidden in the order of its moved copies it "
-        f"is {found.references[:, half].mean():.0%} there on average. Gain {found.gain:+.3f}; better than {found.beaten} "
-        f"of {len(found.references)} copies."
+        f"is {found.references[:, half].mean():.0%} there on average. Gain {found.gain:+.3f}; better than "
+        f"{found.beaten} of {len(found.references)} copies."
     )
 
 

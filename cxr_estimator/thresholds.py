@@ -259,7 +259,9 @@ def number_point(threshold: Any, *, name: str, caller: str, label: Any = None) -
     """Return the operating point of a plain probability `threshold` in (0, 1), as the network gives it."""
     check_number("threshold", threshold, caller=caller, low=0.0, high=1.0, open_low=True, open_high=True)
     number = float(threshold)
-    return OperatingPoint(name, NUMBER, math.log(number / (1.0 - number)), label, {"probability": number})
+    # as precise as raw scores are: an image whose probability is this very number counts as positive
+    score = float(np.float32(math.log(number / (1.0 - number))))
+    return OperatingPoint(name, NUMBER, score, label, {"probability": number})
 
 
 def choose_point(

@@ -24,6 +24,8 @@ from cxr_estimator.metrics.faithfulness import area_under, deletion_curve
 
 PASS, DOUBTFUL, FAIL, NO_DATA = "pass", "doubtful", "fail", "not enough data"  # verdicts of a check
 SHOW, WARN, WITHHOLD = "show", "show with warning", "withhold"  # of a card
+# what says a verdict without colour
+SIGNS = {PASS: "✓", DOUBTFUL: "!", FAIL: "✕", NO_DATA: "?", SHOW: "✓", WARN: "!", WITHHOLD: "✕"}
 N_REFERENCES = 9  # a map without any sense is better than all of them in one of ten images
 STEPS = 5
 # What hidden pixels show, one after the other: what is hidden cannot be missed where the hole looks like it, and a grey

@@ -13,12 +13,11 @@ from PIL import Image
 from cxr_estimator._figure_style import method_title
 from cxr_estimator._wording import DISCLAIMER, words
 from cxr_estimator.audit._types import FAMILIES
-from cxr_estimator.trust import DOUBTFUL, FAIL, NO_DATA, PASS, SHOW, WARN, WITHHOLD
+from cxr_estimator.trust import SIGNS
 
 if TYPE_CHECKING:
     from cxr_estimator.audit._report import AuditReport
 
-SIGNS = {PASS: "✓", DOUBTFUL: "!", FAIL: "✕", NO_DATA: "?", SHOW: "✓", WARN: "!", WITHHOLD: "✕"}
 _TITLES = {
     "shortcuts": "Shortcuts: does it decide by what tells nothing of the disease",
     "maps": "Heat maps: do they tell what the model does",

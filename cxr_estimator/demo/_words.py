@@ -15,9 +15,8 @@ from cxr_estimator.demo._analysis import N_COPIES, Judgement, Shown
 from cxr_estimator.demo._pictures import is_hidden, scale
 from cxr_estimator.statistics import Estimate
 from cxr_estimator.thresholds import NUMBER, OperatingPoint
-from cxr_estimator.trust import DOUBTFUL, FAIL, NO_DATA, PASS, SHOW, WARN, WITHHOLD
+from cxr_estimator.trust import SIGNS, WITHHOLD
 
-SIGNS = {PASS: "✓", DOUBTFUL: "!", FAIL: "✕", NO_DATA: "?", SHOW: "✓", WARN: "!", WITHHOLD: "✕"}
 CHECKS = {
     "gain": "Better than chance",
     "completeness": "Adds up",

@@ -78,7 +78,7 @@ def test_the_points_differ_and_the_active_one_comes_first(binary, phantoms):
 def test_a_cut_off_of_ones_own(binary, phantoms):
     image = image_of(phantoms.X, 0)
     proba = judge(binary, image, Question()).proba["PNEUMONIA"]
-    for cut_off, decided in ((proba - 1e-6, "PNEUMONIA"), (proba + 1e-6, "NORMAL")):
+    for cut_off, decided in ((proba - 1e-6, "PNEUMONIA"), (proba, "PNEUMONIA"), (proba + 1e-6, "NORMAL")):
         said = judge(binary, image, Question(cut_off=cut_off))
         assert (said.decided, said.threshold, said.point) == ((decided,), cut_off, None)
 

@@ -13,7 +13,9 @@ from benchmarks.planted.auditing import read
 from benchmarks.planted.cases import STRENGTHS
 from cxr_estimator.audit import CHECKS
 from cxr_estimator.statistics import Estimate
-from cxr_estimator.trust import DOUBTFUL, FAIL
+from cxr_estimator.trust import DOUBTFUL, FAIL, NO_DATA, PASS
+
+_ORDER = (FAIL, DOUBTFUL, PASS, NO_DATA)
 
 # Which checks catch what was planted. Others may fail, too, but say something else.
 CATCHES = {
@@ -27,12 +29,12 @@ CATCHES = {
 
 
 def verdicts(one: dict[str, Any]) -> dict[str, str]:
-    """Return the verdict of each check of an audit."""
-    found = {}
-    for check in one["checks"]:
-        value, low, high = (math.nan if part is None else part for part in (check["value"], *check["interval"]))
-        found[check["name"]] = CHECKS[check["name"]].verdict(Estimate(value, low, high))
-    return found
+    """Return the verdict of each check of an audit, the worst one where there are several methods."""
+    found: dict[str, list[str]] = {}
+    for name, _, *values in one["checks"]:
+        estimate = Estimate(*(math.nan if value is None else value for value in values))
+        found.setdefault(name, []).append(CHECKS[name].verdict(estimate))
+    return {name: min(each, key=_ORDER.index) for name, each in found.items()}
 
 
 def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -80,14 +82,12 @@ def alarms(half: str) -> Counter:
     return found
 
 
-def mildest(half: str) -> dict[tuple[str, str, str, float], list[float]]:
-    """Return the end of the interval that has to lie beyond `fail`, by check, domain, kind and strength."""
-    found: dict[tuple[str, str, str, float], list[float]] = {}
+def mildest(half: str) -> dict[tuple[str, str | None, str, str, float], list[float]]:
+    """Return the end of the interval that has to lie beyond `fail`, by check, method, domain, kind and strength."""
+    found: dict[tuple[str, str | None, str, str, float], list[float]] = {}
     for one in read(half):
-        for check in one["checks"]:
-            low, high = check["interval"]
-            end = low if CHECKS[check["name"]].greater_is_worse else high
+        for name, method, _, low, high in one["checks"]:
+            end = low if CHECKS[name].greater_is_worse else high
             if end is not None:
-                key = check["name"], one["domain"], one["kind"], one["strength"]
-                found.setdefault(key, []).append(end)
+                found.setdefault((name, method, one["domain"], one["kind"], one["strength"]), []).append(end)
     return found

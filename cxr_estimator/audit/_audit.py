@@ -22,7 +22,7 @@ from cxr_estimator._validation import (
     invalid,
     wrong_type,
 )
-from cxr_estimator.attribution import check_supported
+from cxr_estimator.attribution import METHODS, check_supported
 from cxr_estimator.audit._checks import CHECKS
 from cxr_estimator.audit._counting import counting
 from cxr_estimator.audit._evidence import UNDEFINED, Evidence
@@ -158,8 +158,6 @@ def audit(
 
 
 def _methods(methods: Any) -> Sequence[str]:
-    from cxr_estimator.attribution import METHODS
-
     if isinstance(methods, str) or not isinstance(methods, Sequence) or not methods:
         raise wrong_type("methods", _CALLER, "a sequence of one method at least", methods)
     return list(METHODS)

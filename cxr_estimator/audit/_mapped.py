@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _STREAM = 0xA0D2
 _TOP = 10  # percent of the pixels, of which two maps by chance share a tenth
-_RANDOMISED = 8  # images whose maps are made anew for randomised networks, which takes as long as four maps
+_RANDOMISED = 8  # images whose maps are made anew, for a randomised network and for moved images
 
 
 class Single(NamedTuple):
@@ -68,7 +68,7 @@ def _seed_stability(one: Single) -> np.ndarray:
 
 
 def _randomisation(one: Single) -> np.ndarray:
-    return _of_some(one, "parameter_randomisation")
+    return _of_some(one, "parameter_randomisation", n_stages=1)
 
 
 def _augmentation(one: Single) -> np.ndarray:
@@ -93,14 +93,15 @@ def _agreement(one: Single) -> np.ndarray:
 
 
 def _excess(region: str) -> Callable[[Single], np.ndarray]:
-    """Return a measure: how much more of what speaks for the class lies in a region than by chance."""
+    """Return a measure: -1 where nothing of what speaks for the class lies in a region, 0 as by chance, 1 all of it."""
 
     def measured(one: Single) -> np.ndarray:
         mask = one.regions[region]
         area = mask.mean(axis=(1, 2))
         inside = measure("relevance_mass", one.explanation, replace(one.context, mask=mask))
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where((area > 0) & (area < 1), (inside - area) / (1 - area), np.nan)
+            excess = (inside - area) / np.where(inside > area, 1 - area, area)
+        return np.where((area > 0) & (area < 1), excess, np.nan)
 
     return measured
 

@@ -12,20 +12,25 @@ from cxr_estimator.audit._types import Finding, Picture
 from cxr_estimator.figures import overlay
 
 _PICTURES = 2
+_PLACES = {
+    "border_mass": "In the frame along the border",
+    "corner_mass": "In the corners",
+    "marker_mass": "On side markers and letters",
+    "outside_lungs_mass": "Outside of the lungs",
+    "outside_thorax_mass": "Outside of the thorax",
+}
+_SCALE = ", where -100% is none, 0% what is there by chance, +100% all"
 _SAID = {
     "gain": "Hiding what it marks lowers the probability of the explained class by {value:+.3f} of the area under the "
     "deletion curve more than hiding moved copies of it",
     "completeness": "Its values miss what they should add up to by {value:.0%}",
     "seed_stability": "With another random seed the rank correlation of the maps is {value:.2f}",
-    "parameter_randomisation": "With randomised weights the rank correlation with the true map is {value:.2f}",
+    "parameter_randomisation": "With random weights in the place of all learnt ones the rank correlation of the maps "
+    "is {value:.2f}",
     "augmentation_consistency": "When the image moves by a few pixels the map moves along, with rank correlation "
     "{value:.2f}",
     "agreement": "{value:.0%} of its strongest pixels are among those of the other methods, too (by chance 10%)",
-    "border_mass": "In the frame along the border lies {value:+.0%} of what speaks for the class, beyond chance",
-    "corner_mass": "In the corners lies {value:+.0%} of what speaks for the class, beyond chance",
-    "marker_mass": "On side markers and letters lies {value:+.0%} of what speaks for the class, beyond chance",
-    "outside_lungs_mass": "Outside of the lungs lies {value:+.0%} of what speaks for the class, beyond chance",
-    "outside_thorax_mass": "Outside of the thorax lies {value:+.0%} of what speaks for the class, beyond chance",
+    **{name: f"{where} lies {{value:+.0%}} of what speaks for the class" + _SCALE for name, where in _PLACES.items()},
 }
 
 

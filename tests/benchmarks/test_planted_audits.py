@@ -21,7 +21,7 @@ def results(tmp_path, monkeypatch):
 def raw(kind="clean", *, domain="phantoms", strength=0.0, seed=0, **ends):
     """Raw results of an audit of one check, which fails beyond 0.1."""
     low, high = ends.get("interval", (0.0, 0.02))
-    check = {"name": "corner_exchange", "method": None, "value": (low + high) / 2, "interval": [low, high]}
+    check = ["corner_exchange", None, (low + high) / 2, low, high]
     case = Case(domain, kind, strength, seed)._asdict()
     return {**case, "checks": [check], "seconds": 1.0, "settings": auditing.settings()}
 
@@ -54,6 +54,18 @@ def test_the_table_counts_what_is_caught_and_what_is_a_false_alarm(results):
     ]
     assert "| phantoms | clean | 0 | 2 |  | 1 of 2 (1% to 99%) |" in reporting.table("judging")
     assert dict(reporting.alarms("judging")) == {("corner_exchange", FAIL): 1}
+
+
+def test_the_worst_of_several_methods_counts(results):
+    one = raw()
+    one["checks"] = [
+        ["gain", "grad_cam", 0.1, 0.05, 0.2],
+        ["gain", "lime", -0.1, -0.2, -0.05],
+        ["gain", "x", *[None] * 3],
+    ]
+    assert reporting.verdicts(one) == {"gain": FAIL}
+    keep(results, one)
+    assert reporting.mildest("judging")["gain", "lime", "phantoms", "clean", 0.0] == [-0.05]
 
 
 def test_results_of_another_recipe_do_not_count(results):

@@ -16,9 +16,10 @@ from _common import machine, write
 
 from cxr_estimator import CXRClassifier, load_image_folder
 from cxr_estimator._explaining import Explained, ExplanationPlan
+from cxr_estimator._map_checks import Maps
 from cxr_estimator.metrics import Context
 from cxr_estimator.metrics._reference import moved
-from cxr_estimator.trust import N_REFERENCES, STEPS, _Evidence, _gain, deletions_of, examine
+from cxr_estimator.trust import CARD, examine
 
 METHODS = ("grad_cam", "integrated_gradients", "occlusion")
 _DRAW = 1000
@@ -61,8 +62,7 @@ def _senseless(batch: Explained) -> list[str]:
     """Return what the check of the gain says of the moved map of each image."""
     explanation, context = batch.found["grad_cam"], Context(batch.problem)
     explanation = replace(explanation, values=moved(explanation.values, batch.problem, _DRAW))
-    deletions = deletions_of(explanation, context, N_REFERENCES, STEPS)
-    return [verdict for _, _, verdict, _ in _gain(_Evidence(explanation, context, deletions, {}))]
+    return [verdict for _, _, verdict, _ in CARD["gain"](Maps(explanation, context))]
 
 
 if __name__ == "__main__":

@@ -9,24 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cxr_estimator import CXRClassifier, trust
+from cxr_estimator import CXRClassifier, _map_checks, trust
+from cxr_estimator._map_checks import Deletion, Maps
 from cxr_estimator.attribution import METHODS, Problem
 from cxr_estimator.errors import InvalidParameterError, InvalidTypeError
 from cxr_estimator.metrics import Context, measure
-from cxr_estimator.trust import (
-    CARD,
-    DOUBTFUL,
-    FAIL,
-    NO_DATA,
-    PASS,
-    SHOW,
-    WARN,
-    WITHHOLD,
-    Deletion,
-    TrustCard,
-    TrustCheck,
-    examine,
-)
+from cxr_estimator.trust import CARD, TrustCard, TrustCheck, examine
+from cxr_estimator.verdicts import DOUBTFUL, FAIL, NO_DATA, PASS, SHOW, WARN, WITHHOLD
 from tests.attribution.requests import CHEAP, GAPS
 from tests.metrics.networks import linear
 from tests.test_multilabel import OPTIONS, squares
@@ -55,8 +44,9 @@ def maps(fitted, phantoms):
 
 
 def found(name, explanation, *, deletions=(), others=None, context=None):
-    evidence = trust._Evidence(explanation, context or Context(), deletions, others or {})
-    return [TrustCheck(name, *one) for one in CARD[name].function(evidence)]
+    maps = Maps(explanation, context or Context(), others or {})
+    maps.deletions = deletions
+    return [TrustCheck(name, *one) for one in CARD[name](maps)]
 
 
 # --- the gain
@@ -122,7 +112,8 @@ def test_the_gain_never_looks_better_when_a_copy_does_better(own, references, wh
     for areas in (references, better):
         one = deletion(own, areas)
         fake = type("Map", (), {"values": np.ones((1, 2, 2))})
-        graded.append(VERDICTS.index(trust._gain(trust._Evidence(fake, None, [one], {}))[0][2]))
+        (check,) = found("gain", fake, deletions=[one])
+        graded.append(VERDICTS.index(check.verdict))
     assert graded[0] <= graded[1]
 
 
@@ -142,8 +133,7 @@ def test_the_truth_about_a_planted_patch_passes_and_noise_is_mostly_withheld(map
     def verdicts(values):
         whole = type(template).concatenate([template[:1]] * len(values))
         explanation = replace(whole, values=values.astype(np.float32))
-        deletions = trust.deletions_of(explanation, context, 9, 10)
-        return [card.verdict for card in trust._cards(trust._Evidence(explanation, context, deletions, {}))]
+        return [card.verdict for card in trust._cards(Maps(explanation, context, n_references=9, steps=10))]
 
     truth = verdicts(np.repeat(patch[None], 6, axis=0))
     assert WITHHOLD not in truth
@@ -176,7 +166,7 @@ def test_completeness(maps, residual, verdict, said):
      (-0.1, FAIL, "a different one (rank correlation -0.10)"), (np.nan, NO_DATA, "An even map cannot be compared")],
 )  # fmt: skip
 def test_stability(maps, monkeypatch, value, verdict, said):
-    monkeypatch.setattr(trust, "measure", lambda *_, **__: np.array([value]))
+    monkeypatch.setattr(_map_checks, "measure", lambda *_, **__: np.array([value]))
     (check,) = found("seed_stability", maps(np.ones((1, 32, 32)), "lime"))
     assert check.verdict == verdict
     assert said in check.sentence
@@ -365,4 +355,4 @@ def test_what_all_curves_share_is_evaluated_once(fitted, phantoms, monkeypatch):
     seen, logits_of = [], Problem.logits_of
     monkeypatch.setattr(Problem, "logits_of", lambda self, x: seen.append(len(x)) or logits_of(self, x))
     list(examine(fitted, phantoms.X[:1], ["grad_cam"], n_references=2, steps=4))
-    assert sum(seen) == len(trust.BASELINES) * (3 * 3 + 1)
+    assert sum(seen) == len(_map_checks.BASELINES) * (3 * 3 + 1)

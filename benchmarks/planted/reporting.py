@@ -13,7 +13,7 @@ from benchmarks.planted.auditing import read
 from benchmarks.planted.cases import STRENGTHS
 from cxr_estimator.audit import CHECKS
 from cxr_estimator.statistics import Estimate
-from cxr_estimator.trust import DOUBTFUL, FAIL, NO_DATA, PASS
+from cxr_estimator.verdicts import DOUBTFUL, FAIL, NO_DATA, PASS
 
 _ORDER = (FAIL, DOUBTFUL, PASS, NO_DATA)
 
@@ -87,7 +87,7 @@ def mildest(half: str) -> dict[tuple[str, str | None, str, str, float], list[flo
     found: dict[tuple[str, str | None, str, str, float], list[float]] = {}
     for one in read(half):
         for name, method, _, low, high in one["checks"]:
-            end = low if CHECKS[name].greater_is_worse else high
+            end = low if CHECKS[name].limits.greater_is_worse else high
             if end is not None:
                 found.setdefault((name, method, one["domain"], one["kind"], one["strength"]), []).append(end)
     return found

@@ -31,7 +31,7 @@ from cxr_estimator.audit._types import AuditCheck, Check, Finding, Picture
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.errors import CXRError, DataError
 from cxr_estimator.evaluation._subgroups import check_subgroups
-from cxr_estimator.trust import PASS
+from cxr_estimator.verdicts import PASS
 
 DEFAULT_METHODS = ("grad_cam", "integrated_gradients")
 _CALLER = "audit"
@@ -191,4 +191,5 @@ def _outcome(name: str, check: Check, found: Finding, *, pictures: bool) -> Audi
     if pictures and verdict != PASS and found.pictures is not None:
         shown = found.pictures()
     value, low, high = map(float, found.estimate)
-    return AuditCheck(name, check.family, found.method, value, (low, high), check.doubtful, verdict, found.said, shown)
+    limit = check.limits.doubtful
+    return AuditCheck(name, check.family, found.method, value, (low, high), limit, verdict, found.said, shown)

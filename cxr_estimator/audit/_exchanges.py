@@ -12,33 +12,13 @@ import numpy as np
 
 from cxr_estimator._filling import filled
 from cxr_estimator.anatomy import marker_mask
+from cxr_estimator.metrics.localisation import corners, frame
 
-BORDER, CORNER = 0.1, 0.2  # of the side: as `metrics.border_mass` and `metrics.corner_mass` have it
 _FINEST = 0.25  # cycles per pixel, half of what there can be: what is finer is lost when an image is halved
 _BANDS = 8
 _STRONGEST = 4.0  # by which noise is not raised further
 
 Exchange = Callable[[np.ndarray, np.ndarray], "np.ndarray | None"]
-
-
-def frame(shape: tuple[int, int], width: float = BORDER) -> np.ndarray:
-    """Return the mask (H, W) of a frame of `width` x side."""
-    rows, columns = _edges(shape, width)
-    return rows[:, None] | columns
-
-
-def corners(shape: tuple[int, int], width: float = CORNER) -> np.ndarray:
-    """Return the mask (H, W) of the four corners of `width` x side."""
-    rows, columns = _edges(shape, width)
-    return rows[:, None] & columns
-
-
-def _edges(shape: tuple[int, int], width: float) -> list[np.ndarray]:
-    edges = []
-    for side in shape:
-        count, place = max(round(width * side), 1), np.arange(side)
-        edges.append((place < count) | (place >= side - count))
-    return edges
 
 
 def _border(image: np.ndarray, donor: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cxr_estimator._figure_style import method_title
+from cxr_estimator._map_checks import MAP_CHECKS
 from cxr_estimator.audit._evidence import UNDEFINED, Evidence
 from cxr_estimator.audit._types import Finding, Picture
 from cxr_estimator.figures import overlay
@@ -34,8 +35,9 @@ _SAID = {
 }
 
 
-def of_maps(measure: str, *, greater_is_worse: bool) -> Callable[[Evidence], list[Finding]]:
+def of_maps(measure: str) -> Callable[[Evidence], list[Finding]]:
     """Return a check: the mean of a measure of single maps, for each method of which it can be taken."""
+    greater_is_worse = MAP_CHECKS[measure].limits.greater_is_worse
 
     def check(evidence: Evidence) -> list[Finding]:
         found = []

@@ -13,7 +13,7 @@ from PIL import Image
 from cxr_estimator._figure_style import method_title
 from cxr_estimator._wording import DISCLAIMER, words
 from cxr_estimator.audit._types import FAMILIES
-from cxr_estimator.trust import SIGNS
+from cxr_estimator.verdicts import SIGNS
 
 if TYPE_CHECKING:
     from cxr_estimator.audit._report import AuditReport

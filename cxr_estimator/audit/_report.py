@@ -13,7 +13,7 @@ from cxr_estimator._figure_style import method_title
 from cxr_estimator._wording import DISCLAIMER
 from cxr_estimator.audit._types import FAMILIES, AuditCheck
 from cxr_estimator.serialization import writable_folder
-from cxr_estimator.trust import DOUBTFUL, FAIL, NO_DATA, PASS, SHOW, WARN, WITHHOLD
+from cxr_estimator.verdicts import DOUBTFUL, FAIL, NO_DATA, PASS, SHOW, WARN, WITHHOLD
 from cxr_estimator.versions import package_versions
 
 _ORDER = (FAIL, DOUBTFUL, NO_DATA, PASS)

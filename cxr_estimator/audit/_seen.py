@@ -14,9 +14,10 @@ from cxr_estimator._decisions import decided
 from cxr_estimator._explaining import execution_of
 from cxr_estimator._predicting import images as as_images
 from cxr_estimator._predicting import reading
-from cxr_estimator.audit._exchanges import EXCHANGES, frame
+from cxr_estimator.audit._exchanges import EXCHANGES
 from cxr_estimator.errors import DataError
 from cxr_estimator.inference import BatchLimit, forward, normalise, unit_tensor
+from cxr_estimator.metrics.localisation import frame
 from cxr_estimator.preprocessing import Geometry
 from cxr_estimator.reading import PreparedImages, prepare
 

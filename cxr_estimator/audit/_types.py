@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cxr_estimator.statistics import Estimate
-from cxr_estimator.trust import DOUBTFUL, FAIL, NO_DATA, PASS
+from cxr_estimator.verdicts import Limits
 
 if TYPE_CHECKING:
     from cxr_estimator.audit._evidence import Evidence
@@ -61,9 +61,8 @@ class Check(NamedTuple):
     function : callable
         `function(evidence) -> list of Finding`, one for each method of explanation where it is about maps. What it
         raises makes the verdict "not enough data".
-    doubtful, fail : float
-        Beyond `doubtful` the value is doubtful; where the whole interval lies beyond `fail` the check fails.
-    greater_is_worse : bool
+    limits : Limits
+        A check fails where the whole interval lies beyond `fail`.
     withholds : bool
         Whether a map that fails is no evidence; other failures of maps only warn.
     needs : tuple of str
@@ -73,9 +72,7 @@ class Check(NamedTuple):
 
     family: str
     function: Callable[[Evidence], list[Finding]]
-    doubtful: float
-    fail: float
-    greater_is_worse: bool = True
+    limits: Limits
     withholds: bool = False
     needs: tuple[str, ...] = ()
 
@@ -84,18 +81,11 @@ class Check(NamedTuple):
 
         Examples
         --------
-        >>> check = Check("data", list, doubtful=0.1, fail=0.2)
+        >>> check = Check("data", list, Limits(doubtful=0.1, fail=0.2))
         >>> [check.verdict(Estimate(0.3, low, 0.4)) for low in (0.25, 0.15)], check.verdict(Estimate(0.05, 0.0, 0.1))
         (['fail', 'doubtful'], 'pass')
         """
-        if math.isnan(found.value) or math.isnan(found.low):
-            return NO_DATA
-        value, mildest, doubtful, fail = found.value, found.low, self.doubtful, self.fail
-        if not self.greater_is_worse:
-            value, mildest, doubtful, fail = -value, -found.high, -doubtful, -fail
-        if mildest > fail:
-            return FAIL
-        return DOUBTFUL if value > doubtful else PASS
+        return self.limits.verdict(found.value, found.low if self.limits.greater_is_worse else found.high)
 
 
 class AuditCheck(NamedTuple):

@@ -20,7 +20,8 @@ from cxr_estimator.metrics import METRICS
 from cxr_estimator.receipts import Replay
 from cxr_estimator.statistics import Estimate
 from cxr_estimator.thresholds import OperatingPoint
-from cxr_estimator.trust import WITHHOLD, TrustCard
+from cxr_estimator.trust import TrustCard
+from cxr_estimator.verdicts import WITHHOLD
 
 
 def finite(value: Any) -> Any:

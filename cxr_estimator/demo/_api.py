@@ -52,7 +52,7 @@ from cxr_estimator.errors import DataError
 from cxr_estimator.figures import colormap, overlay
 from cxr_estimator.images import DecodedImage
 from cxr_estimator.receipts import Receipt, replay
-from cxr_estimator.trust import WITHHOLD
+from cxr_estimator.verdicts import WITHHOLD
 
 
 def add(app: App) -> None:

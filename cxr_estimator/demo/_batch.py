@@ -19,7 +19,7 @@ from cxr_estimator.demo._pictures import overlaid, radiograph
 from cxr_estimator.demo._uploads import read_content
 from cxr_estimator.errors import DataError, ImageError
 from cxr_estimator.images import as_images
-from cxr_estimator.trust import SHOW, WARN, WITHHOLD
+from cxr_estimator.verdicts import SHOW, WARN, WITHHOLD
 
 JUDGED, UNUSUAL, REFUSED, NOT_READ = "judged", "unusual image", "refused", "not read"  # what became of a file
 ORDER = (

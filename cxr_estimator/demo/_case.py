@@ -12,7 +12,7 @@ from cxr_estimator.demo._analysis import Judgement, Question, Shown, judge, rede
 from cxr_estimator.demo._models import Served
 from cxr_estimator.demo._pictures import radiograph
 from cxr_estimator.demo._uploads import read_upload
-from cxr_estimator.trust import WITHHOLD
+from cxr_estimator.verdicts import WITHHOLD
 
 DEFAULTS = ("grad_cam", "integrated_gradients")
 

@@ -23,7 +23,7 @@ from cxr_estimator.demo._words import marked
 from cxr_estimator.errors import DataError
 from cxr_estimator.figures import plot_comparison
 from cxr_estimator.images import DecodedImage
-from cxr_estimator.trust import WITHHOLD
+from cxr_estimator.verdicts import WITHHOLD
 
 NAMES = ("model A", "model B")
 _MEANINGS = {

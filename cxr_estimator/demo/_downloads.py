@@ -23,7 +23,7 @@ from cxr_estimator.errors import DataError
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.figures import plot_explanation, rgb
 from cxr_estimator.receipts import Receipt, receipt_of
-from cxr_estimator.trust import WITHHOLD
+from cxr_estimator.verdicts import WITHHOLD
 from cxr_estimator.versions import package_versions
 
 FIGURE, NUMBERS, PAGE, RECEIPT = "figure.png", "numbers.json", "report.html", "receipt.json"

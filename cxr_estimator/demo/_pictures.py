@@ -15,7 +15,7 @@ from cxr_estimator.demo._models import Served
 from cxr_estimator.figures import WITHHELD, colormap, overlay, plot_deletion
 from cxr_estimator.images import DecodedImage
 from cxr_estimator.preprocessing import picture
-from cxr_estimator.trust import WITHHOLD
+from cxr_estimator.verdicts import WITHHOLD
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ from cxr_estimator.demo._analysis import N_COPIES, Judgement, Shown
 from cxr_estimator.demo._pictures import is_hidden, scale
 from cxr_estimator.statistics import Estimate
 from cxr_estimator.thresholds import NUMBER, OperatingPoint
-from cxr_estimator.trust import SIGNS, WITHHOLD
+from cxr_estimator.verdicts import SIGNS, WITHHOLD
 
 CHECKS = {
     "gain": "Better than chance",

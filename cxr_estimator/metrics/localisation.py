@@ -93,8 +93,8 @@ def border_mass(explanation: Explanation, context: Context, *, width: float = 0.
     DeGrave, Janizek & Lee (2021), AI for radiographic COVID-19 detection selects shortcuts over signal, Nature Machine
     Intelligence 3, doi:10.1038/s42256-021-00338-7 (which looks at such maps, and gives no formula)
     """
-    rows, columns = _edges(explanation, width, "border_mass")
-    return _share(positive(explanation), (rows[:, None] | columns).ravel())
+    _check_width(width, "border_mass")
+    return _share(positive(explanation), frame(explanation.values.shape[1:], width).ravel())
 
 
 def corner_mass(explanation: Explanation, context: Context, *, width: float = 0.2) -> np.ndarray:
@@ -109,8 +109,8 @@ def corner_mass(explanation: Explanation, context: Context, *, width: float = 0.
     radiographs, PLOS Medicine 15, doi:10.1371/journal.pmed.1002683 (which finds maps on such markers, and gives no
     formula)
     """
-    rows, columns = _edges(explanation, width, "corner_mass")
-    return _share(positive(explanation), (rows[:, None] & columns).ravel())
+    _check_width(width, "corner_mass")
+    return _share(positive(explanation), corners(explanation.values.shape[1:], width).ravel())
 
 
 def _rows(mask: np.ndarray) -> np.ndarray:
@@ -127,11 +127,26 @@ def _where_defined(values: np.ndarray, relevance: np.ndarray, mask: np.ndarray) 
     return np.where(mask.any(axis=1) & relevance.any(axis=1), values, np.nan)
 
 
-def _edges(explanation: Explanation, width: float, caller: str) -> list[np.ndarray]:
-    """Return which rows, and which columns, are within `width` x side of an edge; one at least on each."""
-    check_number("width", width, caller=caller, low=0, high=0.5, open_low=True)
+def frame(shape: tuple[int, ...], width: float = 0.1) -> np.ndarray:
+    """Return the mask (H, W) of a frame of `width` x side along the border, of one pixel at least."""
+    rows, columns = _edges(shape, width)
+    return rows[:, None] | columns
+
+
+def corners(shape: tuple[int, ...], width: float = 0.2) -> np.ndarray:
+    """Return the mask (H, W) of the four corners of `width` x side, of one pixel at least."""
+    rows, columns = _edges(shape, width)
+    return rows[:, None] & columns
+
+
+def _edges(shape: tuple[int, ...], width: float) -> list[np.ndarray]:
+    """Return which rows, and which columns, are within `width` x side of an edge."""
     edges = []
-    for side in explanation.values.shape[1:]:
+    for side in shape:
         count, place = max(round(width * side), 1), np.arange(side)
         edges.append((place < count) | (place >= side - count))
     return edges
+
+
+def _check_width(width: float, caller: str) -> None:
+    check_number("width", width, caller=caller, low=0, high=0.5, open_low=True)

@@ -13,6 +13,7 @@ from cxr_estimator import CXRClassifier, make_phantoms
 from cxr_estimator.audit import CHECKS, Check, audit
 from cxr_estimator.audit import _audit as module
 from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError, SkippedImagesWarning
+from cxr_estimator.verdicts import Limits
 from tests.conftest import small_classifier
 
 CAUSAL = ["border_exchange", "corner_exchange", "brightness_exchange", "sharpness_exchange", "border_alone"]
@@ -50,7 +51,7 @@ def test_every_check_of_the_table_is_there(report):
     assert list(dict.fromkeys(one.name for one in report.checks)) == list(CHECKS)
     for one in report.checks:
         assert one.family == CHECKS[one.name].family
-        assert one.threshold == CHECKS[one.name].doubtful
+        assert one.threshold == CHECKS[one.name].limits.doubtful
         assert one.verdict in ("pass", "doubtful", "fail", "not enough data")
         assert one.sentence.endswith(".")
         assert "fault of the check" not in one.sentence
@@ -114,7 +115,9 @@ def test_a_check_that_breaks_hides_no_other(fitted, held_out, monkeypatch, caplo
     def refused(evidence):
         raise DataError("there is nothing to see.")
 
-    table = {"a": Check("data", broken, 0, 1), "b": Check("data", refused, 0, 1), "label_order": CHECKS["label_order"]}
+    limits = Limits(0, 1)
+    table = {"a": Check("data", broken, limits), "b": Check("data", refused, limits)}
+    table["label_order"] = CHECKS["label_order"]
     monkeypatch.setattr(module, "CHECKS", table)
     with caplog.at_level(logging.ERROR):
         first, second, third = audit(fitted, held_out.X, held_out.y).checks

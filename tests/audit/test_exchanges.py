@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cxr_estimator.audit._exchanges import EXCHANGES, corners, frame
+from cxr_estimator.audit._exchanges import EXCHANGES
 from cxr_estimator.datasets.phantom import make_phantoms
+from cxr_estimator.metrics.localisation import corners, frame
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,11 @@ import pytest
 
 from cxr_estimator.audit import AuditCheck, Check
 from cxr_estimator.statistics import Estimate
+from cxr_estimator.verdicts import Limits
 
 
 def check(**changes):
-    return Check("data", list, **{"doubtful": 0.1, "fail": 0.2, **changes})
+    return Check("data", list, Limits(**{"doubtful": 0.1, "fail": 0.2, **changes}))
 
 
 @pytest.mark.parametrize(

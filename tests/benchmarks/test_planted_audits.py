@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.planted import auditing, reporting
 from benchmarks.planted.cases import STRENGTHS, Case
-from cxr_estimator.trust import FAIL
+from cxr_estimator.verdicts import FAIL
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cxr_estimator.attribution import METHODS
+from cxr_estimator.audit import CHECKS
 from cxr_estimator.evaluation import FIGURES
 from cxr_estimator.evaluation.plots import PLOTS
 from cxr_estimator.metrics import METRICS
@@ -35,3 +36,10 @@ def test_evaluation_page_is_up_to_date(run_script):
     page = (ROOT / "docs" / "evaluation.md").read_text()
     for name in (*FIGURES, *PLOTS):
         assert name in page
+
+
+def test_audit_page_is_up_to_date(run_script):
+    run_script(ROOT / "docs" / "make_audit.py", "--check")
+    page = (ROOT / "docs" / "audit.md").read_text()
+    for name in CHECKS:
+        assert f"`{name}`" in page.split("## What it checks")[1].split("| check |")[0], "told in words"

@@ -25,6 +25,7 @@ from benchmarks.planted import auditing, reporting
 from benchmarks.planted.cases import DIFFICULTY, DOMAINS, N_AUDIT, N_TRAIN, RECIPE, STRENGTHS, Case
 from benchmarks.planted.measuring import measure
 from cxr_estimator.datasets.shortcuts import SHORTCUTS
+from cxr_estimator.verdicts import DOUBTFUL, FAIL
 
 NAME = "planted_models"
 SETTINGS = {"recipe": RECIPE, "difficulty": DIFFICULTY, "training_images": N_TRAIN, "audit_images": N_AUDIT}
@@ -47,8 +48,9 @@ def main() -> None:
         share, of = map(int, given.share.split("/"))
         auditing.run(given.half, n_planted=given.planted, n_clean=given.clean, share=(share, of))
     else:
-        print(reporting.table(given.half))
-        print("\nVerdicts on clean models:", dict(reporting.alarms(given.half)))
+        print(f"{reporting.totals(given.half)}\n\n{reporting.table(given.half)}\n")
+        for verdict in (FAIL, DOUBTFUL):
+            print(f"Clean models, {verdict}:", dict(reporting.alarms(given.half, verdict).most_common()))
 
 
 def measure_models(seeds: int) -> None:

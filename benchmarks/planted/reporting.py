@@ -10,8 +10,9 @@ from typing import Any
 from scipy.stats import beta
 
 from benchmarks.planted.auditing import read
-from benchmarks.planted.cases import STRENGTHS
+from benchmarks.planted.cases import DOMAINS, STRENGTHS
 from cxr_estimator.audit import CHECKS
+from cxr_estimator.datasets.shortcuts import SHORTCUTS
 from cxr_estimator.statistics import Estimate
 from cxr_estimator.verdicts import DOUBTFUL, FAIL, NO_DATA, PASS
 
@@ -73,12 +74,26 @@ def _share(count: int, n: int) -> str:
     return f"{count} of {n} ({low:.0%} to {high:.0%})"
 
 
-def alarms(half: str) -> Counter:
-    """Return how often each check fails, and is doubtful, for clean models."""
-    found: Counter = Counter()
+def totals(half: str) -> str:
+    """Return, for each domain, how much of what was planted at full strength is caught, and the false alarms."""
+    lines = []
+    for domain in DOMAINS:
+        found = [row for row in rows(half) if row[0] == domain]
+        strong = [row for row in found if row[1] in SHORTCUTS and row[2] == 1.0]
+        clean = [row for row in found if row[1] == "clean"]
+        if strong and clean:
+            caught = _share(sum(row[4] for row in strong), sum(row[3] for row in strong))
+            wrong = _share(sum(row[5] for row in clean), sum(row[3] for row in clean))
+            lines.append(f"- {domain}: shortcuts of strength 1 caught in {caught}; false alarms in {wrong}.")
+    return "\n".join(lines)
+
+
+def alarms(half: str, verdict: str = FAIL) -> Counter[str]:
+    """Return how often each check fails, or is doubtful, for clean models."""
+    found: Counter[str] = Counter()
     for one in read(half):
         if one["kind"] == "clean":
-            found.update((name, verdict) for name, verdict in verdicts(one).items() if verdict in (FAIL, DOUBTFUL))
+            found.update(name for name, given in verdicts(one).items() if given == verdict)
     return found
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.planted import auditing, reporting
 from benchmarks.planted.cases import STRENGTHS, Case
-from cxr_estimator.verdicts import FAIL
+from cxr_estimator.verdicts import DOUBTFUL, FAIL
 
 
 @pytest.fixture
@@ -53,7 +53,9 @@ def test_the_table_counts_what_is_caught_and_what_is_a_false_alarm(results):
         ("phantoms", "border", 1.0, 1, 0, 1),  # by a check that says something else
     ]
     assert "| phantoms | clean | 0 | 2 |  | 1 of 2 (1% to 99%) |" in reporting.table("judging")
-    assert dict(reporting.alarms("judging")) == {("corner_exchange", FAIL): 1}
+    assert reporting.alarms("judging") == {"corner_exchange": 1}
+    assert reporting.alarms("judging", DOUBTFUL) == {}
+    assert "shortcuts of strength 1 caught in 1 of 3 (1% to 91%); false alarms in 1 of 2" in reporting.totals("judging")
 
 
 def test_the_worst_of_several_methods_counts(results):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +13,13 @@ import pandas as pd
 from cxr_estimator._figure_style import method_title
 from cxr_estimator._wording import DISCLAIMER
 from cxr_estimator.audit._types import FAMILIES, AuditCheck
+from cxr_estimator.card import AUDIT_NAME
 from cxr_estimator.serialization import writable_folder
 from cxr_estimator.verdicts import DOUBTFUL, FAIL, NO_DATA, PASS, SHOW, WARN, WITHHOLD
 from cxr_estimator.versions import package_versions
 
 _ORDER = (FAIL, DOUBTFUL, NO_DATA, PASS)
+FORMAT, VERSION = "cxr_estimator.audit", 1
 
 
 class MapVerdict(NamedTuple):
@@ -39,6 +42,10 @@ class AuditReport:
         None where patients are unknown.
     evaluations : int
         Images that were put through the network.
+    note : str or None
+        What else must be known of the images, such as that they trained the model; `dataclasses.replace` adds it.
+    versions : dict of str to str
+        Of Python and of the packages that made it.
     """
 
     checks: tuple[AuditCheck, ...]
@@ -47,6 +54,8 @@ class AuditReport:
     n_images: int
     n_patients: int | None
     evaluations: int
+    note: str | None = None
+    versions: dict[str, str] = field(default_factory=package_versions)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -89,20 +98,29 @@ class AuditReport:
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the pictures as JSON types."""
         return {
+            "format": FORMAT,
+            "version": VERSION,
             "n_images": self.n_images,
             "n_patients": self.n_patients,
             "classes": list(self.classes),
             "verdict": self.verdict,
             "maps": {method: one._asdict() for method, one in self.maps.items()},
-            "checks": [one.to_dict() for one in self.checks],
+            "checks": [_finite(one.to_dict()) for one in self.checks],
             "evaluations": self.evaluations,
-            "versions": package_versions(),
+            "note": self.note,
+            "versions": self.versions,
             "disclaimer": DISCLAIMER,
         }
 
     def to_json(self) -> str:
         """Return everything but the pictures as JSON."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    def to_markdown(self) -> str:
+        """Return what a model card says of it, without a heading."""
+        from cxr_estimator.audit._section import section
+
+        return section(self)
 
     def to_html(self) -> str:
         """Return one page that needs no other file, with the pictures of checks that did not pass."""
@@ -114,13 +132,34 @@ class AuditReport:
         """Write audit.json and audit.html into a folder; the page shows radiographs, so mind who sees it."""
         folder = Path(folder)
         writable_folder(folder)
-        (folder / "audit.json").write_text(self.to_json(), encoding="utf-8")
+        (folder / AUDIT_NAME).write_text(self.to_json(), encoding="utf-8")
         (folder / "audit.html").write_text(self.to_html(), encoding="utf-8")
         return folder
+
+    @classmethod
+    def load(cls, path: str | Path) -> AuditReport:
+        """Read what `save` wrote, without the pictures. Nothing is unpickled or executed.
+
+        Verdicts of checks are those that were written; whether maps may be shown follows from them.
+
+        Parameters
+        ----------
+        path : path
+            The folder, or audit.json.
+
+        Raises
+        ------
+        DataError
+            It is no audit of this version: not there, too large, not JSON, with other fields, checks or verdicts.
+        """
+        from cxr_estimator.audit._reading import read_fields
+
+        return cls(**read_fields(path))
 
     def __str__(self) -> str:
         patients = "unknown patients" if self.n_patients is None else f"{self.n_patients} patients"
         lines = [f"Audit on {self.n_images} images of {patients}: {self.verdict}", ""]
+        lines += [] if self.note is None else [self.note, ""]
         for family in FAMILIES:
             lines += [f"{family}:"] * any(one.family == family for one in self.checks)
             lines += [f"  {one.verdict:<15} {one.name}: {one.sentence}" for one in self.checks if one.family == family]
@@ -129,3 +168,12 @@ class AuditReport:
         return "\n".join([*lines, "", DISCLAIMER])
 
     __repr__ = __str__
+
+
+def _finite(value: Any) -> Any:
+    """Return JSON types in which an infinite number, which JSON has not, is a text."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +12,16 @@ from cxr_estimator._wording import DISCLAIMER, Markdown, escaped, fenced, markdo
 from cxr_estimator.card import _facts as facts
 from cxr_estimator.card._metadata import metadata, result_files
 from cxr_estimator.card._picture import calibration_picture
-from cxr_estimator.card._tables import audit_table, evaluation_tables, explanations_table
+from cxr_estimator.card._tables import evaluation_tables, explanations_table
 from cxr_estimator.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cxr_estimator.audit import AuditReport
     from cxr_estimator.evaluation import EvaluationReport
 
-CARD_NAME, PICTURE_NAME = "README.md", "calibration.png"
+CARD_NAME, PICTURE_NAME, AUDIT_NAME = "README.md", "calibration.png", "audit.json"
 _WRITTEN = (
     "title", "repo_id", "license", "license_name", "license_link", "tags", "dataset", "dataset_name", "population",
     "attribution", "citation",
@@ -65,8 +65,8 @@ class ModelCard:
         What `benchmark.benchmark` returned.
     bundled : bool, default=False
         Whether the model comes with the package, so that it is loaded without a name.
-    audit : sequence of checks, optional
-        With `name`, `value`, `interval`, `threshold`, `verdict` and `sentence` each.
+    audit : AuditReport, optional
+        What `audit.audit` found. Without its pictures it also goes into audit.json, beside the card.
 
     Examples
     --------
@@ -96,15 +96,13 @@ class ModelCard:
     evaluation_task: str = "default"
     development: str | None = None
     explanations: pd.DataFrame | None = None
-    audit: Sequence[Any] | None = None
+    audit: AuditReport | None = None
     bundled: bool = False
 
     def __post_init__(self) -> None:
         caller = type(self).__name__
         for name, value in vars(self).items():
-            if name not in ("tags", "evaluation", "explanations", "audit", "bundled") and not isinstance(
-                value, str | None
-            ):
+            if name not in _NO_TEXTS and not isinstance(value, str | None):
                 raise wrong_type(name, caller, "None or a text", value)
         if self.evaluation_task is None:
             raise invalid("evaluation_task", caller, "a text", None)
@@ -121,7 +119,8 @@ class ModelCard:
             bucket_rows(self.explanations, "all", caller=caller)
         if self.evaluation is not None and not hasattr(self.evaluation, "tables"):
             raise wrong_type("evaluation", caller, "an EvaluationReport", self.evaluation)
-        _check_audit(self.audit, caller)
+        if self.audit is not None and not hasattr(self.audit, "checks"):
+            raise wrong_type("audit", caller, "an AuditReport", self.audit)
 
     @property
     def evaluated_dataset(self) -> str | None:
@@ -157,7 +156,7 @@ class ModelCard:
         return cls(**parts)
 
     def files(self, clf: Any) -> dict[str, bytes]:
-        """Return README.md, the pictures it shows and `.eval_results/*.yaml`, by name.
+        """Return README.md, the pictures it shows, audit.json and `.eval_results/*.yaml`, by name.
 
         The same card of the same model has the same bytes. No patient, no file name and no image is in it.
 
@@ -169,15 +168,19 @@ class ModelCard:
         Raises
         ------
         DataError
-            The evaluation is of other classes.
+            The evaluation or the audit is of other classes.
         """
-        if self.evaluation is not None and list(self.evaluation.classes) != clf.classes_.tolist():
-            theirs, own = list(self.evaluation.classes), clf.classes_.tolist()
-            raise DataError(f"ModelCard: the evaluation is of the classes {theirs}, but the model knows {own}.")
+        own = clf.classes_.tolist()
+        if self.evaluation is not None:
+            _check_classes("evaluation", list(self.evaluation.classes), own)
+        if self.audit is not None:
+            _check_classes("audit", list(self.audit.classes), list(map(str, own)))
         picture = calibration_picture(clf, self.evaluation)
         found = {CARD_NAME: _text(self, clf, has_picture=picture is not None).encode()}
         if picture is not None:
             found[PICTURE_NAME] = picture
+        if self.audit is not None:
+            found[AUDIT_NAME] = self.audit.to_json().encode()
         return found | result_files(self)
 
 
@@ -217,7 +220,7 @@ def _text(card: ModelCard, clf: Any, *, has_picture: bool) -> str:
         tables=[] if card.evaluation is None else evaluation_tables(card.evaluation),
         development=None if card.development is None else Markdown(card.development.strip()),
         explanations=None if card.explanations is None else explanations_table(card.explanations),
-        audit=None if card.audit is None else audit_table(card.audit),
+        audit=None if card.audit is None else card.audit.to_markdown(),
         citation=None if card.citation is None else _citation(card.citation),
     )
     return printable(text)
@@ -266,9 +269,6 @@ def _check_id(name: str, value: str, caller: str) -> None:
         raise invalid(name, caller, "a name as the Hub has them, such as 'user/model'", value) from error
 
 
-def _check_audit(audit: Any, caller: str) -> None:
-    if audit is None:
-        return
-    wanted = ("name", "value", "interval", "threshold", "verdict", "sentence")
-    if not isinstance(audit, Sequence) or not all(hasattr(one, name) for one in audit for name in wanted):
-        raise wrong_type("audit", caller, f"None or a sequence of checks with {', '.join(wanted)}", audit)
+def _check_classes(what: str, theirs: list[Any], own: list[Any]) -> None:
+    if theirs != own:
+        raise DataError(f"ModelCard: the {what} is of the classes {theirs}, but the model knows {own}.")

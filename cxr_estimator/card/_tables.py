@@ -1,8 +1,8 @@
-"""Tables of a model card from what its author gives: an evaluation, a benchmark of explanations, an audit."""
+"""Tables of a model card from what its author gives: an evaluation, a benchmark of explanations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cxr_estimator._figure_style import method_title
@@ -53,19 +53,3 @@ def _measured(one: pd.Series, show: Callable[[float], str]) -> str:
     interval = f" ({show(one['low'])} to {show(one['high'])})" if one["low"] == one["low"] else ""
     undefined = f", {one['n_undefined']} undefined" * bool(one["n_undefined"])
     return f"{show(one['value'])}{interval}{undefined}"
-
-
-def audit_table(checks: Sequence[Any]) -> Table:
-    rows = [
-        (one.name, _number(one.value), _ends(one.interval), _number(one.threshold), one.verdict, one.sentence)
-        for one in checks
-    ]
-    return Table(("check", "value", "95% interval", "threshold", "verdict", "what it says"), rows)
-
-
-def _number(value: Any) -> str:
-    return "none" if value is None or value != value else f"{value:.3g}"
-
-
-def _ends(interval: Any) -> str:
-    return "none" if interval is None else " to ".join(_number(one) for one in tuple(interval)[-2:])

@@ -26,6 +26,7 @@ from cxr_estimator.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cxr_estimator.audit import AuditReport
     from cxr_estimator.classifier import CXRClassifier
     from cxr_estimator.evaluation import EvaluationReport
 
@@ -62,6 +63,10 @@ def card(
     benchmark: Annotated[
         Path | None, typer.Option(help="Folder of `cxr benchmark`: the table of explanation quality goes in.")
     ] = None,
+    audit: Annotated[
+        Path | None,
+        typer.Option(help="Folder of `cxr audit`: what it found goes in, until the model is saved anew."),
+    ] = None,
     device: DeviceOption = "auto",
     jobs: JobsOption = -1,
     quiet: QuietOption = False,
@@ -71,6 +76,7 @@ def card(
     What the model knows itself (data, training, operating points, calibration) is there without any option. A README
     that was edited by hand is kept, and so is what an earlier call said, unless an option says otherwise.
     """
+    from cxr_estimator.audit import AuditReport
     from cxr_estimator.card import CARD_NAME, ModelCard
     from cxr_estimator.classifier import CXRClassifier
 
@@ -89,10 +95,13 @@ def card(
         "citation": None if citation is None else _text(citation),
         "evaluation_name": evaluation_name,
         "explanations": None if benchmark is None else _table(benchmark),
+        "audit": None if audit is None else AuditReport.load(audit),
     }
     ModelCard(**parts)  # bad ones fail now
     with collect_skipped() as skipped:
         clf = CXRClassifier.load(model, device=device)
+        if audit is None:
+            parts["audit"] = _kept_audit(model)
         if data is not None:
             split = split or default_split(data)
             images = load_data(data, split, patient_column, label_pattern, label_columns(clf, label_column))
@@ -113,6 +122,16 @@ def _evaluated(clf: CXRClassifier, images: Any, *, jobs: int, quiet: bool) -> Ev
     report = evaluate(clf, images.X, images.y, images.groups)
     clf.set_params(**before)
     return report
+
+
+def _kept_audit(model: Path) -> AuditReport | None:
+    """Return what an earlier call wrote; any other saving of the model deletes it."""
+    from cxr_estimator.audit import AuditReport
+    from cxr_estimator.card import AUDIT_NAME
+    from cxr_estimator.checksums import SUMS_NAME, read_sums
+
+    is_kept = (model / SUMS_NAME).is_file() and AUDIT_NAME in read_sums(model) and (model / AUDIT_NAME).is_file()
+    return AuditReport.load(model) if is_kept else None
 
 
 def _text(path: Path) -> str:

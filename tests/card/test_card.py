@@ -12,6 +12,7 @@ import pandas as pd
 
 from cxr_estimator import evaluate
 from cxr_estimator.abstention import Abstention
+from cxr_estimator.audit import CHECKS, AuditCheck, AuditReport
 from cxr_estimator.card import ModelCard
 from cxr_estimator.conformal import Conformal
 from cxr_estimator.statistics import Estimate
@@ -258,17 +259,51 @@ def test_quality_of_explanations_goes_in(fitted):
     ]
 
 
+def check_of(name, verdict, sentence, *, value=0.1234, method=None):
+    """A check with the family and the threshold of the table."""
+    row, interval = CHECKS[name], (value - 0.02, value + 0.02)
+    return AuditCheck(name, row.family, method, value, interval, 0.5, verdict, sentence)
+
+
+AUDIT = AuditReport(
+    (
+        check_of("label_order", "doubtful", "It *tells* a|b.", value=0.45),
+        check_of("gain", "fail", "Grad-CAM: Hiding <b> what it marks.", value=-0.012, method="grad_cam"),
+        check_of("patient_overlap", "not enough data", "Nobody knows.", value=np.nan),
+        check_of("border_exchange", "pass", "12 of 400 turn."),
+        check_of("completeness", "not enough data", "LIME: too few.", value=np.nan, method="lime"),
+    ),
+    ("NORMAL", "PNEUMONIA"), ("grad_cam", "lime"), 1400, 200, 9000, "They trained *it*.",
+)  # fmt: skip
+
+
 def test_audit_goes_in(fitted):
-    check = {"name": "randomisation", "value": 0.1234, "threshold": 0.5, "verdict": "pass"}
-    checks = [
-        SimpleNamespace(**check, interval=(0.1, 0.2), sentence="Maps change | with weights."),
-        SimpleNamespace(**check | {"threshold": None}, interval=None, sentence="x"),
+    said = section(text_of(fitted, audit=AUDIT), "Audit")
+    assert said.strip().startswith("On 1,400 images of 200 patients. They trained \\*it\\*.\n\nA check passes where")
+    assert "It fails where the whole 95% interval lies beyond what is allowed" in said
+    assert "Passing says that nothing of this was found here" in said
+    maps, shortcuts, of_maps, data = tables(said)
+    assert maps[1:] == [
+        ["Grad-CAM", "✕ withhold", "Hiding <b> what it marks."],
+        ["LIME", "! show with warning", "None of its checks had enough data."],
     ]
-    found = tables(section(text_of(fitted, audit=checks), "Audit"))[0]
-    assert found[1:] == [
-        ["randomisation", "0.123", "0.1 to 0.2", "0.5", "pass", "Maps change | with weights."],
-        ["randomisation", "0.123", "none", "none", "pass", "x"],
-    ]
+    rest = ["verdict", "value (95% interval)", "passes", "what was found"]
+    border = ["border exchange", "✓ pass", "0.123 (0.103 to 0.143)", "up to 0.5", "12 of 400 turn."]
+    gain = ["gain, Grad-CAM", "✕ fail", "-0.012 (-0.032 to 0.008)", "from 0.5", "Hiding <b> what it marks."]
+    order = ["label order", "! doubtful", "0.450 (0.430 to 0.470)", "from 0.5", "It *tells* a|b."]
+    assert shortcuts == [["shortcuts", *rest], border]
+    assert of_maps == [["heat maps", *rest], gain]
+    assert data == [["data", *rest], order]
+    assert "Not enough data (`audit.json` says why): patient overlap; completeness, LIME." in said
+    assert "\n\n\n" not in said
+
+
+def test_an_audit_without_note_patients_or_missing_data(fitted):
+    audit = replace(AUDIT, checks=AUDIT.checks[:1], n_patients=None, note=None)
+    said = section(text_of(fitted, audit=audit), "Audit")
+    assert said.strip().startswith("On 1,400 images of unknown patients.\n\nA check")
+    assert "Not enough data" not in said
+    assert len(tables(said)) == 2
 
 
 def test_development_stands_between_evaluation_and_explanations(fitted):

@@ -17,7 +17,9 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from PIL import Image
 
 from cxr_estimator import evaluate
-from cxr_estimator.card import CARD_NAME, PICTURE_NAME, ModelCard
+from cxr_estimator.audit import AuditReport
+from cxr_estimator.card import AUDIT_NAME, CARD_NAME, PICTURE_NAME, ModelCard
+from cxr_estimator.checksums import differing, read_sums
 from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError
 from cxr_estimator.statistics import Estimate
 from tests.card.reading import (
@@ -239,7 +241,7 @@ def test_the_hub_accepts_a_card_with_everything(fitted, report, hub):
         ({"evaluation_task": None}, InvalidParameterError, "'evaluation_task'"),
         ({"evaluation": {}}, InvalidTypeError, "'evaluation'"),
         ({"explanations": {}}, InvalidTypeError, "'table'"),
-        ({"audit": [object()]}, InvalidTypeError, "'audit'"),
+        ({"audit": []}, InvalidTypeError, "'audit'"),
         ({"audit": "none"}, InvalidTypeError, "'audit'"),
     ],
 )
@@ -251,6 +253,22 @@ def test_wrong_parts_are_refused(parts, error, said):
 def test_an_evaluation_of_other_classes_is_refused(three_classes, report):
     with pytest.raises(DataError, match=r"is of the classes \['NORMAL', 'PNEUMONIA'\]"):
         ModelCard(evaluation=report).files(three_classes[2])
+
+
+def test_an_audit_of_other_classes_is_refused(three_classes):
+    report = AuditReport((), ("NORMAL", "PNEUMONIA"), ("grad_cam",), 3, 3, 3)
+    with pytest.raises(DataError, match=r"the audit is of the classes \['NORMAL', 'PNEUMONIA'\]"):
+        ModelCard(audit=report).files(three_classes[2])
+
+
+def test_an_audit_stands_beside_the_card_until_the_model_is_saved_anew(fitted, tmp_path):
+    report = AuditReport((), ("NORMAL", "PNEUMONIA"), ("grad_cam",), 3, 3, 3)
+    fitted.save(tmp_path, card=ModelCard(audit=report))
+    assert AuditReport.load(tmp_path).to_dict() == report.to_dict()
+    assert AUDIT_NAME in read_sums(tmp_path)
+    assert not differing(tmp_path, read_sums(tmp_path))
+    fitted.save(tmp_path)
+    assert not (tmp_path / AUDIT_NAME).exists()
 
 
 def test_the_template_is_part_of_the_package():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from huggingface_hub import metadata_load
 
-from cxr_estimator import CXRClassifier
+from cxr_estimator import CXRClassifier, make_phantoms
+from cxr_estimator.audit import AuditReport, audit
 from cxr_estimator.checksums import differing, read_sums
 from tests.cli.test_cli import cxr, folder  # noqa: F401 - a fixture
 
@@ -79,6 +81,34 @@ def test_an_evaluation_and_a_benchmark_go_in(model, folder, tmp_path):  # noqa: 
     assert CXRClassifier.load(model).classes_.tolist() == ["NORMAL", "PNEUMONIA"]
 
 
+def test_an_audit_goes_in_and_stays_until_there_is_another(fitted, model, tmp_path):
+    data = make_phantoms(24, 32, difficulty=0.0, random_state=9)
+    few = {"checks": ["label_order", "border_exchange"], "methods": ["grad_cam"], "n_resamples": 20}
+    report = audit(fitted, data.X, data.y, data.groups, **few)
+    report.save(tmp_path / "first")
+    replace(report, note="Another one.").save(tmp_path / "second")
+
+    def card(*options):
+        done = cxr("card", "--model", model, *options, "-q")
+        assert done.returncode == 0, done.stderr
+        assert not differing(model, read_sums(model))
+        return (model / "README.md").read_text()
+
+    text = card("--audit", tmp_path / "first")
+    assert report.to_markdown() in text
+    assert "| border exchange | " in text
+    assert AuditReport.load(model).to_dict() == report.to_dict()
+    text = card("--license", "mit")
+    assert report.to_markdown() in text
+    assert "license: mit" in text
+    assert "patients. Another one.\n" in card("--audit", tmp_path / "second" / "audit.json")
+    CXRClassifier.load(model).set_threshold(0.3, name="low").save(model)  # it was of the model before
+    assert not (model / "audit.json").exists()
+    (model / "audit.json").write_text("somebody's")
+    assert "Not audited yet" in card()
+    assert (model / "audit.json").read_text() == "somebody's"
+
+
 def test_a_readme_that_was_edited_is_kept(model):
     (model / "README.md").write_text("# By hand\n")
     done = cxr("card", "--model", model, "--title", "My model", "-q")
@@ -94,6 +124,7 @@ def test_a_readme_that_was_edited_is_kept(model):
         (("--evaluation-name", "B"), "are for --data"),
         (("--citation", "missing.bib"), "missing.bib: cannot be read"),
         (("--benchmark", "missing"), "is no table of `cxr benchmark`"),
+        (("--audit", "missing"), "missing: there is no such file"),
         (("--license", "The MIT License"), "an identifier of the Hub"),
     ],
 )

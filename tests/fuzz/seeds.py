@@ -213,5 +213,17 @@ def receipts() -> Iterator[bytes]:
         yield replace(one, created="2026-01-31", versions={"torch": "2"}).to_json().encode()
 
 
+def audits() -> Iterator[bytes]:
+    from cxr_estimator.audit import AuditCheck, AuditReport
+
+    found = (
+        AuditCheck("gain", "maps", "grad_cam", 0.01, (-0.1, 0.1), 0.02, "doubtful", "Grad-CAM: said."),
+        AuditCheck(
+            "transfer", "model", None, float("nan"), (float("nan"), float("inf")), 0.1, "not enough data", "None."
+        ),
+    )
+    yield AuditReport(found, ("a", "b"), ("grad_cam",), 40, 20, 9, "A note.", {"torch": "2"}).to_json().encode()
+
+
 def _read(folder: str) -> Files:
     return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -15,9 +16,11 @@ from PIL import Image
 from pydicom import dcmread
 
 from cxr_estimator import CXRClassifier, Explanation, load_image_table, load_medmnist
+from cxr_estimator.audit import AuditReport
 from cxr_estimator.errors import EditedFilesWarning
 from cxr_estimator.images import MAX_PIXELS, DecodedImage, as_images
 from cxr_estimator.receipts import Receipt, compared, replay
+from cxr_estimator.trust import SIGNS
 from tests.model_folders import seal
 
 from . import seeds
@@ -150,7 +153,7 @@ def stored_size(folder: Path) -> int:
     return sum(path.stat().st_size * (18 if path.suffix in (".json", ".csv") else 1) for path in folder.iterdir())
 
 
-# -- models, explanations and receipts
+# -- models, explanations, receipts and audits
 
 
 def read_sealed_model(folder: Path) -> CXRClassifier:
@@ -209,6 +212,19 @@ def check_receipt(receipt: Any) -> None:
         replay(receipt, data.X[0], clf=clf)
 
 
+def read_audit(folder: Path) -> AuditReport:
+    return AuditReport.load(folder)
+
+
+def check_audit(report: Any) -> None:
+    require(isinstance(report, AuditReport), "an AuditReport is expected")
+    require(all(one.verdict in SIGNS for one in report.checks), "known verdicts")
+    require(all(one.verdict in SIGNS for one in report.maps.values()), "known verdicts of maps")
+    require(json.loads(report.to_json())["n_images"] == report.n_images, "it can be written")
+    report.to_markdown()
+    report.to_html()
+
+
 def explanation_size(folder: Path) -> int:
     return archive_size("map.npz", folder) + stored_size(folder)
 
@@ -249,6 +265,8 @@ TARGETS = {
         Target("map_json", "map.json", _explanations, ON_JSON, *_EXPLANATION),
         Target("receipt", "a.receipt.json", partial(_made, (seeds.receipts,), "a.receipt.json"), ON_JSON, read_receipt,
                check_receipt, stored_size),
+        Target("audit", "audit.json", partial(_made, (seeds.audits,), "audit.json"), ON_JSON, read_audit, check_audit,
+               stored_size),
         Target("map_npz", "map.npz", _explanations, ON_NPZ, *_EXPLANATION),
     )
 }  # fmt: skip

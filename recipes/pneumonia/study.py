@@ -226,5 +226,10 @@ def scores_of(clf: CXRClassifier, images: np.ndarray, *, flips: bool) -> np.ndar
     return (found + clf.decision_function(images[:, :, ::-1])) / 2.0 if flips else found
 
 
+def runs() -> list[dict[str, Any]]:
+    """Return what each run wrote that is among the results."""
+    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*-*.json"))]
+
+
 if __name__ == "__main__":
     main()

@@ -5,7 +5,6 @@ python recipes/pneumonia/table.py
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -47,8 +46,7 @@ They say how far other patients might differ; differences between recipes, on th
 
 def main() -> None:
     """Write the page."""
-    runs = [json.loads(path.read_text()) for path in sorted(study.RESULTS.glob("*.json"))]
-    (study.RESULTS / "README.md").write_text(page(runs))
+    (study.RESULTS / "README.md").write_text(page(study.runs()))
 
 
 def page(runs: list[dict[str, Any]]) -> str:

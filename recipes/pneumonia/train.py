@@ -5,7 +5,8 @@ python recipes/pneumonia/train.py --data DIR --cache DIR [--seed 0] [--jobs 2] [
 What the folds' networks say of images that they did not see chooses the calibration and the operating points, and is
 judged: on clean images and under every shift of `shift.py`, each fold with what the other folds chose. A run that was
 killed is taken up where it stood. The figures go to results/training/, the model to --output, its card beside it and to
-MODEL_CARD.md. The cache holds radiographs: keep it private.
+MODEL_CARD.md, without an audit: `audit.py` and `write_card.py` come after. The cache holds radiographs: keep it
+private.
 """
 
 from __future__ import annotations

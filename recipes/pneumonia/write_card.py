@@ -2,7 +2,7 @@
 
 python recipes/pneumonia/write_card.py
 
-Every figure comes from files that `study.py`, `train.py` and the recipe of three classes wrote.
+Every figure comes from files that `study.py`, `train.py`, `audit.py` and the recipe of three classes wrote.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import audit
 import numpy as np
 import pandas as pd
 import study
 import table
 
 from cxr_estimator import CXRClassifier, ModelCard
+from cxr_estimator.audit import AuditReport
 from cxr_estimator.card import CARD_NAME, PICTURE_NAME
 from cxr_estimator.pretrained import ATTRIBUTION, FOLDER
 
@@ -42,11 +44,16 @@ SIDES = ("all patients", "patients that chose nothing")
 
 def main() -> None:
     """Write the card of the model that is there."""
-    save(CXRClassifier.load(FOLDER), FOLDER, TRAINING)
+    if not audit.RESULT.exists():
+        raise SystemExit(f"{audit.RESULT.name} is not there. Make it: python recipes/pneumonia/audit.py --data DIR")
+    save(CXRClassifier.load(FOLDER), FOLDER, TRAINING, AuditReport.load(audit.RESULT))
 
 
-def save(model: CXRClassifier, folder: Path, results: Path) -> None:
-    """Write the model in half precision with its card; that of the bundled model also where people look for it."""
+def save(model: CXRClassifier, folder: Path, results: Path, audited: AuditReport | None = None) -> None:
+    """Write the model in half precision with its card; that of the bundled model also where people look for it.
+
+    Without an audit, which is of one model, the card says that there is none.
+    """
     explanations = results / "explanations.csv"
     card = ModelCard(
         title="Pneumonia in chest radiographs of children",
@@ -59,6 +66,7 @@ def save(model: CXRClassifier, folder: Path, results: Path) -> None:
         attribution=f"{ATTRIBUTION}. Weights began at random.",
         development=development(results, model.random_state),
         explanations=pd.read_csv(explanations),
+        audit=audited,
         bundled=True,
     )
     model.save(folder, dtype="float16", card=card)
@@ -76,7 +84,7 @@ def development(results: Path, seed: int) -> str:
     """
     runs = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
     shipped = runs[str(seed)]
-    tried = [json.loads(path.read_text()) for path in sorted(study.RESULTS.glob("*.json"))]
+    tried = study.runs()
     columns = {key: table.COLUMNS[key] for key in TRIED}
     seeds = f"one seed, {next(iter(runs))}" if len(runs) == 1 else f"{len(runs)} seeds"
     chosen_by = [run for run in tried if not run["final"]]

@@ -79,6 +79,7 @@ def test_a_model_its_figures_and_its_card(call, folder, monkeypatch):
     assert "| standard deviation |" in card
     assert "| long_zoom_calibrated |" in card
     assert "from_pretrained()" in card
+    assert "Not audited yet" in card, "an audit would be of another model"
 
 
 def test_each_fold_is_judged_with_what_the_others_chose(found, monkeypatch):

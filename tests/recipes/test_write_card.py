@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import audit
 import pytest
 import study
 import train
 import write_card
 
 from cxr_estimator import CXRClassifier
+from cxr_estimator.audit import CHECKS, AuditReport
 from cxr_estimator.card import CARD_NAME, PICTURE_NAME
 from cxr_estimator.pretrained import FOLDER
 
@@ -22,8 +24,26 @@ def runs():
 def test_both_cards_are_up_to_date():
     card = (FOLDER / CARD_NAME).read_text()
     assert write_card.development(write_card.TRAINING, 0).strip() in card, "run recipes/pneumonia/write_card.py"
+    assert AuditReport.load(audit.RESULT).to_markdown() in card, "run recipes/pneumonia/write_card.py"
+    assert AuditReport.load(FOLDER).to_dict() == AuditReport.load(audit.RESULT).to_dict()
     picture = (FOLDER / PICTURE_NAME).relative_to(write_card.ROOT).as_posix()
     assert (write_card.ROOT / "MODEL_CARD.md").read_text() == card.replace(f"]({PICTURE_NAME})", f"]({picture})")
+
+
+def test_the_audit_is_of_the_command_as_it_stands():
+    report = AuditReport.load(audit.RESULT)
+    assert report.note == audit.NOTE
+    assert (report.n_images, report.n_patients) == (2 * audit.PATIENTS,) * 2
+    assert list(dict.fromkeys(one.name for one in report.checks)) == list(CHECKS), "run recipes/pneumonia/audit.py"
+    assert [one.threshold for one in report.checks] == [CHECKS[one.name].doubtful for one in report.checks]
+    seen = next(one for one in report.checks if one.name == "seen_in_training")
+    assert seen.verdict == "fail", "these images trained the model"
+
+
+def test_without_an_audit_it_says_what_to_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(audit, "RESULT", tmp_path / "audit.json")
+    with pytest.raises(SystemExit, match=r"Make it: python recipes/pneumonia/audit\.py"):
+        write_card.main()
 
 
 def test_figures_are_of_the_command_as_it_stands(runs):
@@ -46,5 +66,5 @@ def test_figures_are_of_the_model_that_ships(runs):
 
 def test_the_log_names_every_recipe_that_was_tried():
     card = (FOLDER / CARD_NAME).read_text()
-    tried = {json.loads(path.read_text())["recipe"]["name"] for path in study.RESULTS.glob("*.json")}
+    tried = {run["recipe"]["name"] for run in study.runs()}
     assert [name for name in tried if f"| {name} |" not in card] == []

@@ -91,7 +91,9 @@ def test_it_holds_the_network_and_known_statistics_alone(clf):
         assert set(file.metadata() or {}) <= {"format"}
 
 
-@pytest.mark.parametrize("name", ["config.json", "README.md", "calibration.png", SUMS_NAME, "the head of the weights"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "README.md", "calibration.png", "audit.json", SUMS_NAME, "the head of the weights"]
+)
 def test_no_file_name_patient_or_place_is_told(name):
     if name == "the head of the weights":
         content = WEIGHTS.read_bytes()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-FOLDER = Path(__file__).parent  # config.json, model.safetensors, README.md, calibration.png, SHA256SUMS
+FOLDER = Path(__file__).parent  # config.json, model.safetensors, README.md and what goes with it, SHA256SUMS
 ATTRIBUTION = (
     "Kermany, Zhang, Goldbaum: Labeled Optical Coherence Tomography (OCT) and Chest X-Ray Images for Classification, "
     "Mendeley Data, 2018, CC BY 4.0; described in Kermany et al., Cell 172(5), 2018, doi:10.1016/j.cell.2018.02.010"

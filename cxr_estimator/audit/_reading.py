@@ -15,7 +15,7 @@ from cxr_estimator.audit._types import FAMILIES, AuditCheck
 from cxr_estimator.card import AUDIT_NAME
 from cxr_estimator.errors import DataError, ModelFolderError
 from cxr_estimator.serialization import read_json
-from cxr_estimator.trust import DOUBTFUL, FAIL, NO_DATA, PASS, SHOW, WARN, WITHHOLD
+from cxr_estimator.verdicts import DOUBTFUL, FAIL, NO_DATA, PASS, SHOW, WARN, WITHHOLD
 
 _MAX_BYTES = 5_000_000
 _MOST = 10**12  # of a count
@@ -95,6 +95,11 @@ def _number(value: Any) -> float:
         raise ValueError("a number is too large") from error
 
 
+def _limit(value: Any) -> float:
+    _require(value is not None, "there must be a limit")
+    return _number(value)
+
+
 def _optional(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else read(value)
 
@@ -126,7 +131,7 @@ def _check(value: Any) -> AuditCheck:
 _VERDICT = _one_of((PASS, DOUBTFUL, FAIL, NO_DATA))
 _CHECK: dict[str, Callable[[Any], Any]] = {
     "name": _one_of(CHECKS), "family": _one_of(FAMILIES), "method": _optional(_text), "value": _number,
-    "interval": _list_of(_number, 2), "threshold": _number, "verdict": _VERDICT, "sentence": _text,
+    "interval": _list_of(_number, 2), "threshold": _limit, "verdict": _VERDICT, "sentence": _text,
 }  # fmt: skip
 _FIELDS: dict[str, Callable[[Any], Any]] = {
     "format": _text, "version": _count, "n_images": _count, "n_patients": _optional(_count),

@@ -12,7 +12,7 @@ from cxr_estimator.audit._types import FAMILIES, AuditCheck
 from cxr_estimator.card import AUDIT_NAME
 from cxr_estimator.card._facts import images_of
 from cxr_estimator.statistics import Estimate
-from cxr_estimator.trust import NO_DATA, SIGNS
+from cxr_estimator.verdicts import NO_DATA, SIGNS
 
 if TYPE_CHECKING:
     from cxr_estimator.audit._report import AuditReport
@@ -49,7 +49,7 @@ def _parts(report: AuditReport) -> Iterator[str]:
 
 def _row(one: AuditCheck) -> tuple[str, ...]:
     value = cell(Estimate(one.value, *one.interval))
-    passes = f"{'up to' if CHECKS[one.name].greater_is_worse else 'from'} {one.threshold:g}"
+    passes = f"{'up to' if CHECKS[one.name].limits.greater_is_worse else 'from'} {one.threshold:g}"
     return _title(one), _signed(one.verdict), value, passes, _said(one.sentence, one.method)
 
 

@@ -14,7 +14,7 @@ from cxr_estimator import make_phantoms
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.audit import CHECKS, AuditCheck, AuditReport, audit
 from cxr_estimator.errors import DataError, InvalidTypeError
-from cxr_estimator.trust import DOUBTFUL, FAIL, NO_DATA, PASS
+from cxr_estimator.verdicts import DOUBTFUL, FAIL, NO_DATA, PASS
 from tests.card.reading import tables
 
 GAIN = AuditCheck("gain", "maps", "grad_cam", math.inf, (-math.inf, math.nan), -math.inf, "fail", "Said | “so”.")
@@ -113,7 +113,7 @@ WRONG_OF_A_CHECK = {
     "name": ["none", None, ["gain"], {}],
     "family": ["others", None],
     "method": ["lime", 1, []],  # lime is not among the methods of this audit
-    "threshold": ["0.1", True, [], 10**400],
+    "threshold": ["0.1", None, True, [], 10**400],
     "verdict": ["good", "withhold", None],
     "sentence": [None, 1],
     "value": ["nan", "Infinity", False, {}, 10**400],

@@ -20,7 +20,7 @@ from cxr_estimator.audit import AuditReport
 from cxr_estimator.errors import EditedFilesWarning
 from cxr_estimator.images import MAX_PIXELS, DecodedImage, as_images
 from cxr_estimator.receipts import Receipt, compared, replay
-from cxr_estimator.trust import SIGNS
+from cxr_estimator.verdicts import SIGNS
 from tests.model_folders import seal
 
 from . import seeds

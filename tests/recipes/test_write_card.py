@@ -35,7 +35,7 @@ def test_the_audit_is_of_the_command_as_it_stands():
     assert report.note == audit.NOTE
     assert (report.n_images, report.n_patients) == (2 * audit.PATIENTS,) * 2
     assert list(dict.fromkeys(one.name for one in report.checks)) == list(CHECKS), "run recipes/pneumonia/audit.py"
-    assert [one.threshold for one in report.checks] == [CHECKS[one.name].doubtful for one in report.checks]
+    assert [one.threshold for one in report.checks] == [CHECKS[one.name].limits.doubtful for one in report.checks]
     seen = next(one for one in report.checks if one.name == "seen_in_training")
     assert seen.verdict == "fail", "these images trained the model"
 

@@ -6,10 +6,15 @@ import math
 
 from cxr_estimator._map_checks import MAP_CHECKS
 from cxr_estimator.audit import _data, _maps, _model, _shortcuts
-from cxr_estimator.audit._types import Check
+from cxr_estimator.audit._types import AuditCheck, Check
 from cxr_estimator.verdicts import Limits
 
 _NEVER = math.inf  # of what can only be doubtful
+
+
+def passes(check: AuditCheck) -> str:
+    """Return where a check passes, for people: "up to 0.05" or "from 0.6"."""
+    return f"{'up to' if CHECKS[check.name].limits.greater_is_worse else 'from'} {check.threshold:g}"
 
 
 def _exchange(kind: str) -> Check:

@@ -24,18 +24,25 @@ def duplicates(evidence: Evidence) -> list[Finding]:
 
 
 def seen_in_training(evidence: Evidence) -> list[Finding]:
-    """Share of a sample of the training images that is among the images of the audit."""
+    """Share of the images here that trained the model or chose its epoch, as samples of those go."""
     provenance = evidence.clf.provenance_
     if provenance is None:
         return [Finding(UNDEFINED, "The model does not know which images it was trained on.")]
     sides = [one for one in (provenance.training, provenance.validation) if one is not None]
-    sketch = [one for side in sides for one in side.fingerprint]
-    share = share_seen(sketch, evidence.seen.content_ids)
+    ids, known = evidence.seen.content_ids, sum(len(one.fingerprint) for one in sides)
+    shares = [share_seen(one.fingerprint, ids) for one in sides]
+    counts = [round(share * len(one.fingerprint)) for share, one in zip(shares, sides, strict=True)]
+    # each one of a sample stands for as many
+    parts = [
+        np.array(_share(count, len(one.fingerprint))) * one.n_images for count, one in zip(counts, sides, strict=True)
+    ]
+    found = Estimate(*np.minimum(np.sum(parts, axis=0) / len(ids), 1.0).tolist())
     said = (
-        f"Of a sample of {len(sketch)} images that trained the model or chose its epoch, {round(share * len(sketch))} "
-        "are among these, pixel by pixel."
+        f"Of a sample of {known} of the {sum(one.n_images for one in sides)} images that trained the model or chose "
+        f"its epoch {sum(counts)} are among these, pixel by pixel"
     )
-    return [Finding(_share(round(share * len(sketch)), len(sketch)), said)]
+    said += f": as the sample goes, {found.value:.0%} of these images were seen before." if sum(counts) else "."
+    return [Finding(found, said)]
 
 
 def patient_overlap(evidence: Evidence) -> list[Finding]:

@@ -22,7 +22,7 @@ from cxr_estimator.evaluation._intervals import Patients
 from cxr_estimator.ood import ImageCheck
 from cxr_estimator.preprocessing import Geometry
 from cxr_estimator.roc import delong, macro_auroc
-from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate, patient_bootstrap
+from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate, patient_bootstrap, wilson
 
 UNDEFINED = Estimate(np.nan, np.nan, np.nan)
 
@@ -128,12 +128,16 @@ class Evidence:
         if len(np.unique(patient[known])) < FEWEST_PATIENTS:
             return UNDEFINED._replace(value=float(values[known].mean()) if known.any() else np.nan)
         kept = values[known]
-        return patient_bootstrap(
+        found = patient_bootstrap(
             lambda rows: float(kept[rows].mean()),
             patient[known],
             n_resamples=self.n_resamples,
             random_state=self.seed,
         )
+        if found.low == found.high:  # that all are the same is no proof that others are
+            _, reach = wilson(0.0, len(np.unique(patient[known])))
+            return Estimate(found.value, found.value - reach, found.value + reach)
+        return found
 
     def ranking(self, values: np.ndarray, positive: np.ndarray) -> Estimate:
         """Return the AUROC of values (M,) for what is positive (M,); NaN do not count."""

@@ -14,24 +14,30 @@ from cxr_estimator.figures import overlay
 
 _PICTURES = 2
 _PLACES = {
-    "border_mass": "In the frame along the border",
-    "corner_mass": "In the corners",
-    "marker_mass": "On side markers and letters",
-    "outside_lungs_mass": "Outside of the lungs",
-    "outside_thorax_mass": "Outside of the thorax",
+    "border_mass": "in the frame along the border",
+    "corner_mass": "in the corners",
+    "marker_mass": "on side markers and letters",
+    "outside_lungs_mass": "outside of the lungs",
+    "outside_thorax_mass": "outside of the thorax",
 }
-_SCALE = ", where -100% is none, 0% what is there by chance, +100% all"
 _SAID = {
-    "gain": "Hiding what it marks lowers the probability of the explained class by {value:+.3f} of the area under the "
-    "deletion curve more than hiding moved copies of it",
-    "completeness": "Its values miss what they should add up to by {value:.0%}",
-    "seed_stability": "With another random seed the rank correlation of the maps is {value:.2f}",
-    "parameter_randomisation": "With random weights in the place of all learnt ones the rank correlation of the maps "
-    "is {value:.2f}",
-    "augmentation_consistency": "When the image moves by a few pixels the map moves along, with rank correlation "
-    "{value:.2f}",
-    "agreement": "{value:.0%} of its strongest pixels are among those of the other methods, too (by chance 10%)",
-    **{name: f"{where} lies {{value:+.0%}} of what speaks for the class" + _SCALE for name, where in _PLACES.items()},
+    "gain": "Hiding what it marks lowers the area under the curve of the class's probability by {:.3f} more than "
+    "hiding moved copies of it",
+    "completeness": "Its values miss what they should add up to by {:.1%}",
+    "seed_stability": "With another random seed the map has a rank correlation of {:.2f} with the first",
+    "parameter_randomisation": "With random weights in the place of the learnt ones the map has a rank correlation of "
+    "{:.2f} with the true one",
+    "augmentation_consistency": "When the image moves by a few pixels, the map moves along with a rank correlation of "
+    "{:.2f}",
+    "agreement": "{:.0%} of its strongest pixels are among those of the other methods, too; by chance 10% would be",
+}
+_NONE = {
+    "completeness": "None of the methods promises values that add up to anything.",
+    "seed_stability": "None of the methods is random.",
+    "agreement": "There are no two methods that show places.",
+    "marker_mass": "No side markers or letters were found.",
+    "outside_lungs_mass": "The lungs were not found.",
+    "outside_thorax_mass": "The thorax was not found.",
 }
 
 
@@ -47,12 +53,21 @@ def of_maps(measure: str) -> Callable[[Evidence], list[Finding]]:
             if not known:
                 continue
             estimate = evidence.mean(values, mapped.patient)
-            said = f"{method_title(method)}: {_SAID[measure].format(value=estimate.value)} ({known} images)."
+            said = f"{_sentence(measure, estimate.value)} ({known} images)."
             worst = np.argsort(np.nan_to_num(-values if greater_is_worse else values, nan=np.inf))[:_PICTURES]
             found.append(Finding(estimate, said, method, _overlays(evidence, method, worst)))
-        return found or [Finding(UNDEFINED, "It could be measured of no map.")]
+        return found or [Finding(UNDEFINED, _NONE.get(measure, "It could be measured of no map."))]
 
     return check
+
+
+def _sentence(measure: str, value: float) -> str:
+    if measure not in _PLACES:
+        return _SAID[measure].format(value)
+    how = f"{-value:.0%} less than by chance"
+    if value >= 0:
+        how = f"more than by chance, by {value:.0%} of what more there could be"
+    return f"What speaks for the class lies {_PLACES[measure]} {how}"
 
 
 def _overlays(evidence: Evidence, method: str, rows: np.ndarray) -> Callable[[], tuple[Picture, ...]]:

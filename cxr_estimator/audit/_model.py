@@ -8,7 +8,7 @@ import numpy as np
 
 from cxr_estimator.audit._evidence import UNDEFINED, Evidence
 from cxr_estimator.audit._types import Finding
-from cxr_estimator.statistics import Estimate, difference
+from cxr_estimator.statistics import Estimate, difference, proportion
 
 
 class _Gap(NamedTuple):
@@ -37,7 +37,7 @@ def calibration(evidence: Evidence) -> list[Finding]:
     overall = evidence.report.overall
     error, chance = overall["calibration_error"].value, overall["calibration_error_by_chance"]
     beyond = Estimate(error - chance.value, error - chance.high, error - chance.low)
-    said = f"The expected calibration error is {error:.3f}; a perfectly calibrated model would have {chance.value:.3f}."
+    said = f"The expected calibration error is {error:.3f}; chance alone gives about {chance.value:.3f} of it."
     return [Finding(beyond, said)]
 
 
@@ -47,7 +47,7 @@ def transfer(evidence: Evidence) -> list[Finding]:
     gaps = [(name, one) for name in active for one in evidence.report.decisions[name].transfer]
     gaps = [(name, one) for name, one in gaps if not np.isnan(one.gap.low)]
     if not gaps:
-        return [Finding(UNDEFINED, "No active operating point has a measured sensitivity or specificity.")]
+        return [Finding(UNDEFINED, "The active operating point promises no sensitivity or specificity.")]
     name, worst = min(gaps, key=lambda item: item[1].gap.value)
     short = Estimate(-worst.gap.value, -worst.gap.high, -worst.gap.low)
     said = f"“{name}” promised a {worst.figure} of {worst.promised.value:.1%} and has {worst.observed.value:.1%} here."
@@ -59,7 +59,8 @@ def ood_share(evidence: Evidence) -> list[Finding]:
     if evidence.clf.ood_ is None:
         return [Finding(UNDEFINED, "The model cannot tell whether an image is unlike those of its training.")]
     check = evidence.unusual
-    share = evidence.mean(np.array(check.is_unusual, dtype=float), evidence.seen.patient)
+    options = {"n_resamples": evidence.n_resamples, "random_state": evidence.seed}
+    share = proportion(check.is_unusual, evidence.seen.patient, **options)
     rate = check.false_alarm_rate
     said = f"{share.value:.1%} of the images are unlike those of training; {rate:.0%} are called so by mistake."
     return [Finding(Estimate(*(one - rate for one in share)), said)]

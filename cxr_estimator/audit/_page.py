@@ -11,8 +11,10 @@ import numpy as np
 from PIL import Image
 
 from cxr_estimator._figure_style import method_title
-from cxr_estimator._wording import DISCLAIMER, words
-from cxr_estimator.audit._types import FAMILIES
+from cxr_estimator._wording import DISCLAIMER, cell
+from cxr_estimator.audit._checks import passes
+from cxr_estimator.audit._types import FAMILIES, AuditCheck
+from cxr_estimator.statistics import Estimate
 from cxr_estimator.verdicts import SIGNS
 
 if TYPE_CHECKING:
@@ -42,13 +44,13 @@ def _template() -> Any:
 
     loader = PackageLoader("cxr_estimator", "audit")
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters.update(png=_png, words=words, number=_number, method_title=method_title)
+    pages.filters.update(png=_png, estimate=_estimate, passes=passes, method_title=method_title)
     pages.globals.update(signs=SIGNS)
     return pages.get_template("page.html.jinja")
 
 
-def _number(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.3f}"
+def _estimate(one: AuditCheck) -> str:
+    return cell(Estimate(one.value, *one.interval))
 
 
 def _png(pixels: np.ndarray) -> str:

@@ -71,7 +71,22 @@ class AuditReport:
 
     def failed(self) -> list[AuditCheck]:
         """Return the checks that failed."""
-        return [one for one in self.checks if one.verdict == FAIL]
+        return self._with(FAIL)
+
+    def _with(self, verdict: str) -> list[AuditCheck]:
+        return [one for one in self.checks if one.verdict == verdict]
+
+    @property
+    def summary(self) -> str:
+        """What failed and what is doubtful, in one line."""
+        parts = []
+        for said, verdict in (("Failed", FAIL), ("Doubtful", DOUBTFUL)):
+            names = "; ".join(one.title for one in self._with(verdict))
+            parts += [f"{said}: {names}."] if names else []
+        for said, verdict in (("Passed", PASS), ("Not enough data", NO_DATA)):
+            count = len(self._with(verdict))
+            parts += [f"{said}: {count}."] if count else []
+        return " ".join(parts)
 
     @property
     def maps(self) -> dict[str, MapVerdict]:
@@ -159,10 +174,10 @@ class AuditReport:
     def __str__(self) -> str:
         patients = "unknown patients" if self.n_patients is None else f"{self.n_patients} patients"
         lines = [f"Audit on {self.n_images} images of {patients}: {self.verdict}", ""]
-        lines += [] if self.note is None else [self.note, ""]
+        lines += [self.summary, ""] + ([] if self.note is None else [self.note, ""])
         for family in FAMILIES:
             lines += [f"{family}:"] * any(one.family == family for one in self.checks)
-            lines += [f"  {one.verdict:<15} {one.name}: {one.sentence}" for one in self.checks if one.family == family]
+            lines += [f"  {one.verdict:<15} {one.title}: {one.sentence}" for one in self.checks if one.family == family]
         lines += ["", "heat maps:"]
         lines += [f"  {method_title(name)}: {one.verdict}. {one.reason}" for name, one in self.maps.items()]
         return "\n".join([*lines, "", DISCLAIMER])

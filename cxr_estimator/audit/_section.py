@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cxr_estimator._figure_style import method_title
-from cxr_estimator._wording import Markdown, cell, escaped, markdown_rows, words
-from cxr_estimator.audit._checks import CHECKS
+from cxr_estimator._wording import Markdown, cell, escaped, markdown_rows
+from cxr_estimator.audit._checks import passes
 from cxr_estimator.audit._types import FAMILIES, AuditCheck
 from cxr_estimator.card import AUDIT_NAME
 from cxr_estimator.card._facts import images_of
@@ -34,33 +34,22 @@ def section(report: AuditReport) -> Markdown:
 def _parts(report: AuditReport) -> Iterator[str]:
     note = "" if report.note is None else f" {escaped(report.note)}"
     yield f"On {images_of(report.n_images, report.n_patients)}.{note}"
-    yield _READ
-    maps = [(method_title(name), _signed(one.verdict), _said(one.reason, name)) for name, one in report.maps.items()]
+    yield f"{escaped(report.summary)} {_READ}"
+    maps = [(method_title(name), _signed(one.verdict), one.reason) for name, one in report.maps.items()]
     yield markdown_rows(("heat maps of", "verdict", "why"), maps)
     measured = [one for one in report.checks if one.verdict != NO_DATA]
     for family in FAMILIES:
         rows = [_row(one) for one in measured if one.family == family]
         if rows:
             yield markdown_rows((_TITLES.get(family, family), *_HEAD), rows)
-    missing = dict.fromkeys(_title(one) for one in report.checks if one.verdict == NO_DATA)
+    missing = dict.fromkeys(one.title for one in report.checks if one.verdict == NO_DATA)
     if missing:
         yield f"Not enough data (`{AUDIT_NAME}` says why): {escaped('; '.join(missing))}."
 
 
 def _row(one: AuditCheck) -> tuple[str, ...]:
-    value = cell(Estimate(one.value, *one.interval))
-    passes = f"{'up to' if CHECKS[one.name].limits.greater_is_worse else 'from'} {one.threshold:g}"
-    return _title(one), _signed(one.verdict), value, passes, _said(one.sentence, one.method)
-
-
-def _title(one: AuditCheck) -> str:
-    return words(one.name) if one.method is None else f"{words(one.name)}, {method_title(one.method)}"
+    return one.title, _signed(one.verdict), cell(Estimate(one.value, *one.interval)), passes(one), one.sentence
 
 
 def _signed(verdict: str) -> str:
     return f"{SIGNS[verdict]} {verdict}"
-
-
-def _said(sentence: str, method: str | None) -> str:
-    """Return a sentence without the name of the method, which stands in the same row."""
-    return sentence if method is None else sentence.removeprefix(f"{method_title(method)}: ")

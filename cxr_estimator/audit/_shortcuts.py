@@ -36,26 +36,26 @@ def exchange(kind: str) -> Callable[[Evidence], list[Finding]]:
         known = (donor >= 0) & (with_own >= 0) & (with_other >= 0)
         if len(np.unique(seen.patient[known])) < FEWEST_PATIENTS:
             return [Finding(UNDEFINED, f"Too few images have {_PARTS[kind]} that could be exchanged.")]
-        follows = (with_other == donor).astype(float) - (with_own == donor)
-        estimate = evidence.mean(np.where(known, follows, np.nan), seen.patient)
-        before = evidence.decided(seen.logits)
-        turned = [int(((after != before) & known).sum()) for after in (with_other, with_own)]
+        told = [(after == donor)[known].astype(float) for after in (with_other, with_own)]
+        estimate = evidence.mean(told[0] - told[1], seen.patient[known])
         said = (
-            f"With {_PARTS[kind]} of an image of another class {turned[0]} of {known.sum()} decisions turn, with those "
-            f"of the same class {turned[1]}: {estimate.value:+.1%} of the decisions follow {_PARTS[kind]}."
+            f"Of {known.sum()} images {told[0].mean():.1%} are given another class together with {_PARTS[kind]} of an "
+            f"image of it, {told[1].mean():.1%} with those of an image of their own: {estimate.value:+.1%} of the "
+            f"decisions follow {_PARTS[kind]}."
         )
-        return [Finding(estimate, said, pictures=lambda: _turned(evidence, kind, known & (with_other != before)))]
+        turned = known & (with_other == donor) & (with_own != donor)
+        return [Finding(estimate, said, pictures=lambda: _turned(evidence, kind, turned))]
 
     return check
 
 
 def _turned(evidence: Evidence, kind: str, turned: np.ndarray) -> tuple[Picture, ...]:
-    """Return images whose decision turned, before and after."""
+    """Return images whose decision follows the part, before and after."""
     found = []
     for position in evidence.seen.index[turned][:_PICTURES].tolist():
         changed = evidence.looking.exchange(position, kind)
         if changed is not None:
-            found.append(Picture(f"A decision that turns with {_PARTS[kind]}: before and after.", pair(*changed)))
+            found.append(Picture(f"A decision that follows {_PARTS[kind]}: before and after.", pair(*changed)))
     return tuple(found)
 
 

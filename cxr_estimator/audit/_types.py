@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cxr_estimator._figure_style import method_title
+from cxr_estimator._wording import words
 from cxr_estimator.statistics import Estimate
 from cxr_estimator.verdicts import Limits
 
@@ -120,6 +122,11 @@ class AuditCheck(NamedTuple):
     verdict: str
     sentence: str
     pictures: tuple[Picture, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What is checked, for people: "border mass, Grad-CAM"."""
+        return words(self.name) if self.method is None else f"{words(self.name)}, {method_title(self.method)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the pictures as JSON types; NaN becomes None."""

@@ -279,7 +279,10 @@ AUDIT = AuditReport(
 
 def test_audit_goes_in(fitted):
     said = section(text_of(fitted, audit=AUDIT), "Audit")
-    assert said.strip().startswith("On 1,400 images of 200 patients. They trained \\*it\\*.\n\nA check passes where")
+    assert said.strip().startswith(
+        "On 1,400 images of 200 patients. They trained \\*it\\*.\n\nFailed: gain, Grad-CAM. "
+    )
+    assert "Doubtful: label order. Passed: 1. Not enough data: 2. A check passes where" in said
     assert "It fails where the whole 95% interval lies beyond what is allowed" in said
     assert "Passing says that nothing of this was found here" in said
     maps, shortcuts, of_maps, data = tables(said)
@@ -301,7 +304,7 @@ def test_audit_goes_in(fitted):
 def test_an_audit_without_note_patients_or_missing_data(fitted):
     audit = replace(AUDIT, checks=AUDIT.checks[:1], n_patients=None, note=None)
     said = section(text_of(fitted, audit=audit), "Audit")
-    assert said.strip().startswith("On 1,400 images of unknown patients.\n\nA check")
+    assert said.strip().startswith("On 1,400 images of unknown patients.\n\nPassed: 1. A check")
     assert "Not enough data" not in said
     assert len(tables(said)) == 2
 

@@ -31,7 +31,7 @@ def test_files_and_words(fitted, folder, tmp_path):
     options = ["--methods", "grad_cam", "--maps", "12", "--device", "cpu", "--quiet"]
     said = cxr("audit", "--model", model, "--data", folder, "-o", tmp_path / "out", *options)
     assert "Audit on 24 images of unknown patients" in said
-    assert "border_exchange: " in said
+    assert "border exchange: " in said
     found = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert list(found["maps"]) == ["grad_cam"]
     assert "person" not in json.dumps(found)

@@ -268,7 +268,7 @@ def check_of(name, verdict, sentence, *, value=0.1234, method=None):
 AUDIT = AuditReport(
     (
         check_of("label_order", "doubtful", "It *tells* a|b.", value=0.45),
-        check_of("gain", "fail", "Grad-CAM: Hiding <b> what it marks.", value=-0.012, method="grad_cam"),
+        check_of("gain", "fail", "Hiding <b> what it marks.", value=-0.012, method="grad_cam"),
         check_of("patient_overlap", "not enough data", "Nobody knows.", value=np.nan),
         check_of("border_exchange", "pass", "12 of 400 turn."),
         check_of("completeness", "not enough data", "LIME: too few.", value=np.nan, method="lime"),
@@ -304,7 +304,7 @@ def test_audit_goes_in(fitted):
 def test_an_audit_without_note_patients_or_missing_data(fitted):
     audit = replace(AUDIT, checks=AUDIT.checks[:1], n_patients=None, note=None)
     said = section(text_of(fitted, audit=audit), "Audit")
-    assert said.strip().startswith("On 1,400 images of unknown patients.\n\nPassed: 1. A check")
+    assert said.strip().startswith("On 1,400 images of unknown patients.\n\nDoubtful: label order. A check")
     assert "Not enough data" not in said
     assert len(tables(said)) == 2
 

@@ -317,22 +317,38 @@ def epoch_choosers(clf: CXRClassifier) -> tuple[str, ...]:
     return () if seen is None or seen.validation is None or clf.patience is None else seen.validation.fingerprint
 
 
+class Origin(NamedTuple):
+    """Images that something was learnt or chosen from: how many, where that is known, and their sketch."""
+
+    n_images: int | None
+    fingerprint: tuple[str, ...]
+
+
+def origins(clf: Any) -> dict[str, Origin]:
+    """Return the images that a model comes from, by what they did: "trained the network", ..."""
+    known = [member.provenance_ for member in clf._members() if member.provenance_ is not None]
+    trained = [one.training for one in known]
+    found = {
+        "trained the network": Origin(
+            sum(one.n_images for one in trained), tuple(each for one in trained for each in one.fingerprint)
+        ),
+        "chose its epoch": Origin(
+            sum(one.validation.n_images for one in known if one.validation is not None),
+            tuple(each for one in clf._members() for each in epoch_choosers(one)),
+        ),
+    }
+    chosen = {f"chose the operating point {name!r}": one for name, one in clf.operating_points_.items()}
+    chosen["calibrated the model"] = clf.calibration_
+    chosen["prediction sets compare with"] = clf.conformal_
+    chosen["chose when to abstain"] = clf.abstention_
+    found |= {what: Origin(one.n_images, one.fingerprint) for what, one in chosen.items() if one is not None}
+    return {what: one for what, one in found.items() if one.fingerprint}
+
+
 def known_images(clf: Any, content_ids: Iterable[str], *, caller: str) -> list[str]:
     """Warn if the images are among those that trained, chose an operating point or calibrated; return what was said."""
     content_ids = set(content_ids)
-    origins = [member.provenance_ for member in clf._members() if member.provenance_ is not None]
-    chosen = {
-        "trained the network": [each for one in origins for each in one.training.fingerprint],
-        "chose its epoch": [each for one in clf._members() for each in epoch_choosers(one)],
-    }
-    chosen |= {f"chose the operating point {name!r}": one.fingerprint for name, one in clf.operating_points_.items()}
-    if clf.calibration_ is not None:
-        chosen["calibrated the model"] = clf.calibration_.fingerprint
-    if clf.conformal_ is not None:
-        chosen["prediction sets compare with"] = clf.conformal_.fingerprint
-    if clf.abstention_ is not None:
-        chosen["chose when to abstain"] = clf.abstention_.fingerprint
-    shares = {what: share_seen(sketch, content_ids) for what, sketch in chosen.items()}
+    shares = {what: share_seen(one.fingerprint, content_ids) for what, one in origins(clf).items()}
     said = [f"{share:.0%} of the images that {what}" for what, share in shares.items() if share > 0]
     if not said:
         return []

@@ -97,7 +97,7 @@ def _gain(maps: Maps) -> list[_Found]:
         if not is_usable:
             found.append((0.0, limits.doubtful, FAIL, "The map is empty: the method found nothing in this image."))
             continue
-        verdict = limits.verdict(gain) if gain > limits.fail else FAIL  # none at all is no evidence, either
+        verdict = limits.verdict(gain)
         more = {
             FAIL: "no more than hiding other places does",
             DOUBTFUL: "hardly more than hiding other places does",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from cxr_estimator._explaining import ExplanationPlan
+from cxr_estimator._map_checks import MAP_CHECKS
 from cxr_estimator._measuring import checked_masks
 from cxr_estimator._operating import check_weights
 from cxr_estimator._outputs import Task
@@ -29,9 +32,9 @@ from cxr_estimator.audit._evidence import UNDEFINED, Evidence
 from cxr_estimator.audit._report import AuditReport
 from cxr_estimator.audit._types import AuditCheck, Check, Finding, Picture
 from cxr_estimator.classifier import CXRClassifier
-from cxr_estimator.errors import CXRError, DataError
+from cxr_estimator.errors import CXRError, DataError, ImageError
 from cxr_estimator.evaluation._subgroups import check_subgroups
-from cxr_estimator.verdicts import PASS
+from cxr_estimator.verdicts import DOUBTFUL, FAIL, NO_DATA, PASS
 
 DEFAULT_METHODS = ("grad_cam", "integrated_gradients")
 _CALLER = "audit"
@@ -73,7 +76,7 @@ def audit(
     checks : sequence of str, optional
         Keys of `CHECKS`. Default: all.
     training_groups : sequence of patients, optional
-        Of the images that trained the model.
+        Of the images that trained the model; compared as text. Needs `groups`.
     sources : sequence of N values, optional
         Hospital, device or folder of each image.
     subgroups : dict or DataFrame of name to N values, optional
@@ -86,7 +89,7 @@ def audit(
         Whether checks that do not pass come with images that show what they found.
     random_state : int, default=0
     progress : callable, optional
-        Called as `progress(done, total)` in checks; what it raises stops the work.
+        Called as `progress(done, total)` in images looked at and explained; what it raises stops the work.
 
     Returns
     -------
@@ -97,6 +100,8 @@ def audit(
     DataError
         Lengths differ, y holds labels that the model does not know, or no image could be read. What a single check
         cannot do is part of the report.
+    ImageError
+        An image cannot be read, with `on_error="raise"`.
     InvalidTypeError
         `clf` is no single network.
 
@@ -111,56 +116,98 @@ def audit(
     """
     if not isinstance(clf, CXRClassifier):
         raise wrong_type("clf", _CALLER, "a CXRClassifier (of an ensemble a member of `estimators_`)", clf)
-    images = as_images(clf, X)
+    n_images = len(as_images(clf, X))
     if clf.task_ is Task.MULTILABEL:
         raise DataError(f"{_CALLER}: the model gives several labels per image; models of classes can be audited.")
-    chosen = _chosen(checks)
-    labels = check_labels(y, len(images), caller=_CALLER, classes=clf.classes_)
-    n = len(images)
-    patients = np.arange(n) if groups is None else check_per_image("groups", groups, n, caller=_CALLER)
     check_weights(clf.classes_, clf.class_weights_, _CALLER)
-    check_callback(progress)
-    for name in methods:
-        check_supported(check_choice("method", name, _methods(methods), caller=_CALLER), clf.model_)
+    chosen = _chosen(checks)
+    if not isinstance(pictures, bool | np.bool_):
+        raise wrong_type("pictures", _CALLER, "True or False", pictures)
+    labels = check_labels(y, n_images, caller=_CALLER, classes=clf.classes_)
+    patients = np.arange(n_images) if groups is None else check_per_image("groups", groups, n_images, caller=_CALLER)
     names, patient = np.unique(patients, return_inverse=True)
+    n_maps = check_number("n_maps", n_maps, caller=_CALLER, low=1, integer=True)
+    needs = frozenset(need for check in chosen.values() for need in check.needs)
     evidence = Evidence(
-        clf,
-        X,
-        np.searchsorted(clf.classes_, labels),
-        patient,
-        groups is not None,
-        None if sources is None else check_per_image("sources", sources, len(images), caller=_CALLER).astype(str),
-        check_subgroups(subgroups, len(images), caller=_CALLER),
-        tuple(methods),
-        frozenset(need for check in chosen.values() for need in check.needs),
-        check_number("n_maps", n_maps, caller=_CALLER, low=1, integer=True),
-        check_number("n_resamples", n_resamples, caller=_CALLER, low=1, integer=True),
-        check_seed(random_state, caller=_CALLER),
-        None if masks is None else checked_masks(masks, len(images), caller=_CALLER),
-        None if training_groups is None else np.isin(names, np.asarray(training_groups)),
+        clf=clf,
+        X=X,
+        target=np.searchsorted(clf.classes_, labels),
+        patient=patient,
+        knows_patients=groups is not None,
+        sources=None if sources is None else check_per_image("sources", sources, n_images, caller=_CALLER).astype(str),
+        subgroups=check_subgroups(subgroups, n_images, caller=_CALLER),
+        methods=_methods(methods, clf, X if needs & MAP_CHECKS.keys() else None),
+        needs=needs,
+        n_maps=n_maps,
+        n_resamples=check_number("n_resamples", n_resamples, caller=_CALLER, low=1, integer=True),
+        seed=check_seed(random_state, caller=_CALLER),
+        lung_masks=None if masks is None else checked_masks(masks, n_images, caller=_CALLER),
+        shared_patients=None if training_groups is None else _shared(names, groups, training_groups),
+        progress=_teller(progress, n_images + min(n_maps, n_images) * bool(needs & MAP_CHECKS.keys())),
     )
-    found: list[AuditCheck] = []
-    with counting(clf.model_) as count:
-        for number, (name, check) in enumerate(chosen.items()):
-            if progress is not None:
-                progress(number, len(chosen))
-            found += _outcomes(name, check, evidence, pictures=pictures)
-    if progress is not None:
-        progress(len(chosen), len(chosen))
+    try:
+        with counting(clf.model_) as count:
+            seen = evidence.seen  # what goes wrong here goes wrong for all checks
+            found = [one for name, check in chosen.items() for one in _outcomes(name, check, evidence, bool(pictures))]
+    except _Stopped as stopped:
+        raise stopped.error from None
     return AuditReport(
         tuple(found),
         tuple(map(str, clf.classes_.tolist())),
-        tuple(methods),
-        len(images),
-        len(names) if groups is not None else None,
+        evidence.methods,
+        len(seen.index),
+        len(np.unique(seen.patient)) if groups is not None else None,
+        n_images - len(seen.index),
         count.images,
     )
 
 
-def _methods(methods: Any) -> Sequence[str]:
+class _Stopped(BaseException):
+    """What `progress` raised, on its way past what catches the faults of checks."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _teller(progress: Callable[[float, int], Any] | None, total: int) -> Callable[[float], None]:
+    """Return a function that is told how many images more are done."""
+    check_callback(progress, caller=_CALLER)
+    done = 0.0
+
+    def tell(more: float) -> None:
+        nonlocal done
+        done += more
+        if progress is not None:
+            try:
+                progress(done, total)
+            except Exception as error:
+                raise _Stopped(error) from error
+
+    return tell
+
+
+def _methods(methods: Any, clf: CXRClassifier, X: Any) -> tuple[str, ...]:
+    """Return the methods; raise unless each works on this network, and has what it needs to explain X."""
     if isinstance(methods, str) or not isinstance(methods, Sequence) or not methods:
         raise wrong_type("methods", _CALLER, "a sequence of one method at least", methods)
-    return list(METHODS)
+    for name in methods:
+        check_supported(check_choice("methods", name, METHODS, caller=_CALLER), clf.model_)
+    if X is not None:
+        ExplanationPlan.check(clf, X, None, list(methods))
+    return tuple(dict.fromkeys(methods))
+
+
+def _shared(names: np.ndarray, groups: Any, training_groups: Any) -> np.ndarray:
+    """Return which patients are among those of the training; compared as text, so that 7 and "7" are one."""
+    if groups is None:
+        raise DataError(f"{_CALLER}: training_groups needs groups, the patients of these images, to compare with.")
+    if isinstance(training_groups, str) or not isinstance(training_groups, Iterable):
+        raise wrong_type("training_groups", _CALLER, "a sequence of patients", training_groups)
+    known = list(training_groups)
+    if not all(np.isscalar(one) for one in known):
+        raise wrong_type("training_groups", _CALLER, "a sequence of names or numbers", training_groups)
+    return np.isin([str(one) for one in names.tolist()], [str(one) for one in known])
 
 
 def _chosen(checks: Any) -> Mapping[str, Check]:
@@ -173,22 +220,37 @@ def _chosen(checks: Any) -> Mapping[str, Check]:
     return {name: check for name, check in CHECKS.items() if name in checks}
 
 
-def _outcomes(name: str, check: Check, evidence: Evidence, *, pictures: bool) -> list[AuditCheck]:
-    """Return what a check finds; whatever goes wrong in it is told, and hides no other."""
+def _outcomes(name: str, check: Check, evidence: Evidence, pictures: bool) -> list[AuditCheck]:
+    """Return what a check finds, of several findings about the same the worst.
+
+    Whatever goes wrong in it is told, and hides no other check.
+    """
     try:
-        findings = check.function(evidence)
+        worst: dict[str | None, tuple[str, Finding]] = {}
+        for finding in check.function(evidence):
+            judged = check.verdict(finding.estimate), finding
+            known = worst.get(finding.method, judged)
+            worst[finding.method] = max(known, judged, key=lambda one: _badness(check, *one))
+        return [_outcome(name, check, *one, pictures=pictures) for one in worst.values()]
+    except ImageError:
+        _log.exception("the check %s failed", name)
+        said = "It could not be done: an image could not be read, which the log names."
     except CXRError as error:
-        findings = [Finding(UNDEFINED, f"It could not be done: {error}")]
+        said = f"It could not be done: {error}"
     except Exception as error:  # noqa: BLE001 - a fault in one check must not hide the others
         _log.exception("the check %s failed", name)
-        findings = [Finding(UNDEFINED, f"It could not be done, for a fault of the check ({type(error).__name__}).")]
-    return [_outcome(name, check, one, pictures=pictures) for one in findings]
+        said = f"It could not be done, for a fault of the check ({type(error).__name__})."
+    return [_outcome(name, check, NO_DATA, Finding(UNDEFINED, said), pictures=False)]
 
 
-def _outcome(name: str, check: Check, found: Finding, *, pictures: bool) -> AuditCheck:
-    verdict = check.verdict(found.estimate)
+def _badness(check: Check, verdict: str, found: Finding) -> tuple[int, float]:
+    value = found.estimate.value if check.limits.greater_is_worse else -found.estimate.value
+    return (NO_DATA, PASS, DOUBTFUL, FAIL).index(verdict), -math.inf if math.isnan(value) else value
+
+
+def _outcome(name: str, check: Check, verdict: str, found: Finding, *, pictures: bool) -> AuditCheck:
     shown: tuple[Picture, ...] = ()
-    if pictures and verdict != PASS and found.pictures is not None:
+    if pictures and verdict in (DOUBTFUL, FAIL) and found.pictures is not None:
         shown = found.pictures()
     value, low, high = map(float, found.estimate)
     limit = check.limits.doubtful

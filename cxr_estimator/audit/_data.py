@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cxr_estimator._operating import origins
 from cxr_estimator._outputs import Task
 from cxr_estimator.audit._evidence import UNDEFINED, Evidence
 from cxr_estimator.audit._types import Finding
@@ -24,31 +25,23 @@ def duplicates(evidence: Evidence) -> list[Finding]:
 
 
 def seen_in_training(evidence: Evidence) -> list[Finding]:
-    """Share of the images here that trained the model or chose its epoch, as samples of those go."""
-    provenance = evidence.clf.provenance_
-    if provenance is None:
-        return [Finding(UNDEFINED, "The model does not know which images it was trained on.")]
-    sides = [one for one in (provenance.training, provenance.validation) if one is not None]
-    ids, known = evidence.seen.content_ids, sum(len(one.fingerprint) for one in sides)
-    shares = [share_seen(one.fingerprint, ids) for one in sides]
-    counts = [round(share * len(one.fingerprint)) for share, one in zip(shares, sides, strict=True)]
-    # each one of a sample stands for as many
-    parts = [
-        np.array(_share(count, len(one.fingerprint))) * one.n_images for count, one in zip(counts, sides, strict=True)
-    ]
-    found = Estimate(*np.minimum(np.sum(parts, axis=0) / len(ids), 1.0).tolist())
-    said = (
-        f"Of a sample of {known} of the {sum(one.n_images for one in sides)} images that trained the model or chose "
-        f"its epoch {sum(counts)} are among these, pixel by pixel"
-    )
-    said += f": as the sample goes, {found.value:.0%} of these images were seen before." if sum(counts) else "."
-    return [Finding(found, said)]
+    """Share of the images here that trained the model, or chose or calibrated something, as samples of those go."""
+    found, ids = [], evidence.seen.content_ids
+    for what, origin in origins(evidence.clf).items():
+        sample = len(origin.fingerprint)
+        count = round(share_seen(origin.fingerprint, ids) * sample)
+        here = (origin.n_images or sample) / len(ids)  # images here for each one of theirs
+        share = Estimate(*(min(1.0, one * here) for one in _share(count, sample)))
+        said = f"Of a sample of {sample} of the images that {what} {count} are among these, pixel by pixel"
+        said += f": as it goes, {share.value:.0%} of the images here were seen before." if count else "."
+        found.append(Finding(share, said))
+    return found or [Finding(UNDEFINED, "The model does not know which images it was trained on.")]
 
 
 def patient_overlap(evidence: Evidence) -> list[Finding]:
     """Share of the patients that are also among those that the model was trained on, where these are given."""
     if evidence.shared_patients is None:
-        return [Finding(UNDEFINED, "The patients of the training images were not given (training_groups).")]
+        return [Finding(UNDEFINED, "The patients were not given, here (groups) or of the training (training_groups).")]
     shared = evidence.shared_patients
     said = f"{int(shared.sum())} of {len(shared)} patients are among those of the training images, too."
     return [Finding(_share(int(shared.sum()), len(shared)), said)]

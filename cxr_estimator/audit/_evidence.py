@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import _safe_indexing
 
+from cxr_estimator._decisions import decided
 from cxr_estimator.anatomy import lung_mask, thorax_of
 from cxr_estimator.audit._mapped import Mapped, map_images
 from cxr_estimator.audit._seen import Looking, Seen
@@ -22,7 +23,7 @@ from cxr_estimator.evaluation._intervals import Patients
 from cxr_estimator.ood import ImageCheck
 from cxr_estimator.preprocessing import Geometry
 from cxr_estimator.roc import delong, macro_auroc
-from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate, patient_bootstrap, wilson
+from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate, clustered_mean, patient_bootstrap, wilson
 
 UNDEFINED = Estimate(np.nan, np.nan, np.nan)
 
@@ -53,6 +54,8 @@ class Evidence:
         Given ones, bool, at the original size of each image.
     shared_patients : ndarray of bool, or None
         For each patient whether the model was trained on others of their images.
+    progress : callable
+        Called with how many images more were looked at, or explained.
     """
 
     clf: Any
@@ -69,6 +72,7 @@ class Evidence:
     seed: int
     lung_masks: Sequence[Any] | None
     shared_patients: np.ndarray | None
+    progress: Callable[[float], Any]
 
     @cached_property
     def looking(self) -> Looking:
@@ -78,7 +82,7 @@ class Evidence:
     @cached_property
     def seen(self) -> Seen:
         """What the network says of all images, and of their parts."""
-        return self.looking.look()
+        return self.looking.look(self.progress)
 
     @cached_property
     def readable(self) -> Any:
@@ -93,10 +97,20 @@ class Evidence:
         given = {name: values[rows] for name, values in self.subgroups.items()}
         return report_of(self.clf, seen.logits, seen.target, patients, given)
 
-    @cached_property
+    @property
     def mapped(self) -> dict[str, Mapped]:
         """Maps of some images by each method, and what checks of single maps say of them."""
-        return map_images(self)
+        if isinstance(self._mapped, Exception):
+            raise self._mapped
+        return self._mapped
+
+    @cached_property
+    def _mapped(self) -> dict[str, Mapped] | Exception:
+        """The maps, or what went wrong: once is enough."""
+        try:
+            return map_images(self)
+        except Exception as error:  # noqa: BLE001 - every check of maps tells of it
+            return error
 
     @cached_property
     def doubles(self) -> pd.DataFrame:
@@ -119,25 +133,26 @@ class Evidence:
         return (lungs, thorax_of(lungs)) if lungs is not None and lungs.any() else (None, None)
 
     def decided(self, logits: np.ndarray) -> np.ndarray:
-        """Return the index (M,) of the decided class; -1 for NaN."""
-        return self.seen.decisions(self.clf, logits)
+        """Return the index (M,) of the decided class; -1 where logits (M, K) are NaN."""
+        known, found = ~np.isnan(logits).any(axis=1), np.full(len(logits), -1)
+        if known.any():
+            found[known] = decided(self.clf, logits[known])
+        return found
 
     def mean(self, values: np.ndarray, patient: np.ndarray) -> Estimate:
         """Return the mean of values (n,) that are not NaN, with its interval over patients."""
         known = ~np.isnan(values)
-        if len(np.unique(patient[known])) < FEWEST_PATIENTS:
-            return UNDEFINED._replace(value=float(values[known].mean()) if known.any() else np.nan)
-        kept = values[known]
+        return clustered_mean(values[known], patient[known])
+
+    def balance(self, values: np.ndarray, patient: np.ndarray) -> Estimate:
+        """Return the mean of values (n,) of -1, 0 and 1, with its interval over patients."""
         found = patient_bootstrap(
-            lambda rows: float(kept[rows].mean()),
-            patient[known],
-            n_resamples=self.n_resamples,
-            random_state=self.seed,
+            lambda rows: float(values[rows].mean()), patient, n_resamples=self.n_resamples, random_state=self.seed
         )
-        if found.low == found.high:  # that all are the same is no proof that others are
-            _, reach = wilson(0.0, len(np.unique(patient[known])))
-            return Estimate(found.value, found.value - reach, found.value + reach)
-        return found
+        if found.low < found.high:
+            return found
+        _, reach = wilson(0.0, len(np.unique(patient)))  # that all are the same is no proof that others are
+        return Estimate(found.value, max(found.value - reach, -1.0), min(found.value + reach, 1.0))
 
     def ranking(self, values: np.ndarray, positive: np.ndarray) -> Estimate:
         """Return the AUROC of values (M,) for what is positive (M,); NaN do not count."""

@@ -30,12 +30,15 @@ class Mapped:
     index, patient : ndarray (n,)
     values : dict of measure to ndarray (n,)
         NaN where undefined.
+    faults : dict of measure to Exception
+        What went wrong.
     explanation : Explanation
     """
 
     index: np.ndarray
     patient: np.ndarray
     values: dict[str, np.ndarray]
+    faults: dict[str, Exception]
     explanation: Explanation
 
 
@@ -44,7 +47,7 @@ def map_images(evidence: Evidence) -> dict[str, Mapped]:
     clf, rows = evidence.clf, _chosen(evidence)
     X, wanted = _safe_indexing(evidence.X, rows), [name for name in MAP_CHECKS if name in evidence.needs]
     options: dict[str, Any] = {"random_state": evidence.seed, "batch_size": _COSTLY}  # so that none is measured in vain
-    n_done = 0
+    n_done, faults = 0, dict[str, dict[str, Exception]]({method: {} for method in evidence.methods})
 
     def measured(batch: Explained) -> tuple[dict[str, Explanation], dict[str, dict[str, np.ndarray]]]:
         nonlocal n_done
@@ -54,8 +57,10 @@ def map_images(evidence: Evidence) -> dict[str, Mapped]:
         for method, explanation in batch.found.items():
             context = Context(batch.problem, explain=batch.explain[method])
             maps = Maps(explanation, context, batch.found, regions)
-            values[method] = {name: _measured(name, maps, max(_COSTLY - n_done, 0)) for name in wanted}
+            n_costly = max(_COSTLY - n_done, 0)
+            values[method] = {name: _measured(name, maps, n_costly, faults[method]) for name in wanted}
         n_done += len(first)
+        evidence.progress(len(first))
         return batch.found, values
 
     found = list(ExplanationPlan.check(clf, X, None, list(evidence.methods), **options).run(measured))
@@ -64,18 +69,19 @@ def map_images(evidence: Evidence) -> dict[str, Mapped]:
         explanation = Explanation.concatenate([maps[method] for maps, _ in found])
         values = {name: np.concatenate([part[method][name] for _, part in found]) for name in wanted}
         index = rows[explanation.index]
-        mapped[method] = Mapped(index, evidence.patient[index], values, explanation)
+        mapped[method] = Mapped(index, evidence.patient[index], values, faults[method], explanation)
     return mapped
 
 
-def _measured(name: str, maps: Maps, n_costly: int) -> np.ndarray:
-    """Return what is measured of each map; NaN for a costly check of images beyond the first `n_costly`."""
-    check = MAP_CHECKS[name]
-    if not check.is_costly:
-        return check.measure(maps)
-    found = np.full(len(maps.explanation), np.nan)
-    if n_costly:
-        found[:n_costly] = check.measure(maps)[:n_costly]
+def _measured(name: str, maps: Maps, n_costly: int, faults: dict[str, Exception]) -> np.ndarray:
+    """Return what is measured of each map; NaN after a fault, and for costly checks beyond the first `n_costly`."""
+    check, found = MAP_CHECKS[name], np.full(len(maps.explanation), np.nan)
+    n = n_costly if check.is_costly else len(found)
+    if n and name not in faults:
+        try:
+            found[:n] = check.measure(maps)[:n]
+        except Exception as error:  # noqa: BLE001 - the check tells of it, and others go on
+            faults[name] = error
     return found
 
 

@@ -48,6 +48,8 @@ def of_maps(measure: str) -> Callable[[Evidence], list[Finding]]:
     def check(evidence: Evidence) -> list[Finding]:
         found = []
         for method, mapped in evidence.mapped.items():
+            if measure in mapped.faults:
+                raise mapped.faults[measure]
             values = mapped.values[measure]
             known = int((~np.isnan(values)).sum())
             if not known:

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from cxr_estimator.audit._evidence import UNDEFINED, Evidence
 from cxr_estimator.audit._types import Finding
 from cxr_estimator.statistics import Estimate, difference, proportion
-
-
-class _Gap(NamedTuple):
-    gap: Estimate
-    name: str
-    own: Estimate
-    others: Estimate
 
 
 def auroc_drop(evidence: Evidence) -> list[Finding]:
@@ -42,16 +33,19 @@ def calibration(evidence: Evidence) -> list[Finding]:
 
 
 def transfer(evidence: Evidence) -> list[Finding]:
-    """Largest shortfall of a sensitivity or specificity from what the active operating point promised."""
+    """Shortfall of each sensitivity and specificity from what the active operating point promised."""
     active = evidence.clf.active_points_
     gaps = [(name, one) for name in active for one in evidence.report.decisions[name].transfer]
     gaps = [(name, one) for name, one in gaps if not np.isnan(one.gap.low)]
     if not gaps:
         return [Finding(UNDEFINED, "The active operating point promises no sensitivity or specificity.")]
-    name, worst = min(gaps, key=lambda item: item[1].gap.value)
-    short = Estimate(-worst.gap.value, -worst.gap.high, -worst.gap.low)
-    said = f"“{name}” promised a {worst.figure} of {worst.promised.value:.1%} and has {worst.observed.value:.1%} here."
-    return [Finding(short, said)]
+    return [
+        Finding(
+            Estimate(-one.gap.value, -one.gap.high, -one.gap.low),
+            f"“{name}” promised a {one.figure} of {one.promised.value:.1%} and has {one.observed.value:.1%} here.",
+        )
+        for name, one in gaps
+    ]
 
 
 def ood_share(evidence: Evidence) -> list[Finding]:
@@ -67,17 +61,14 @@ def ood_share(evidence: Evidence) -> list[Finding]:
 
 
 def subgroup_gap(evidence: Evidence) -> list[Finding]:
-    """Largest gap of the AUROC of a subgroup to that of all others."""
-    seen, found = evidence.seen, list[_Gap]()
+    """Gap of the AUROC of each subgroup to that of all others."""
+    seen, found = evidence.seen, []
     for name, values in evidence.subgroups.items():
         here = values[seen.index]
         for value in np.unique(here):
             inside = here == value
             others, own = (evidence.auroc(np.where(rows[:, None], seen.logits, np.nan)) for rows in (~inside, inside))
             if not np.isnan([others.low, own.low]).any():
-                found.append(_Gap(difference(others, own), f"{name} {value}", own, others))
-    if not found:
-        return [Finding(UNDEFINED, "No subgroups with enough patients of each class were given.")]
-    worst = max(found, key=lambda one: one.gap.low)
-    said = f"AUROC {worst.own.value:.3f} for {worst.name}, {worst.others.value:.3f} for the others."
-    return [Finding(worst.gap, said)]
+                said = f"AUROC {own.value:.3f} for {name} {value}, {others.value:.3f} for the others."
+                found.append(Finding(difference(others, own), said))
+    return found or [Finding(UNDEFINED, "No subgroups with enough patients of each class were given.")]

@@ -38,7 +38,7 @@ def read_fields(path: str | Path) -> dict[str, Any]:
             _require(one.method is None or one.method in methods, f"a check of {one.method!r}, which 'maps' lacks")
     except ValueError as error:
         raise DataError(f"{path}: is no whole audit of this version: {error}. Make it anew.") from error
-    kept = ("checks", "classes", "n_images", "n_patients", "evaluations", "note", "versions")
+    kept = ("checks", "classes", "n_images", "n_patients", "n_unreadable", "evaluations", "note", "versions")
     return {"methods": methods, **{name: found[name] for name in kept}}
 
 
@@ -134,7 +134,7 @@ _CHECK: dict[str, Callable[[Any], Any]] = {
     "interval": _list_of(_number, 2), "threshold": _limit, "verdict": _VERDICT, "sentence": _text,
 }  # fmt: skip
 _FIELDS: dict[str, Callable[[Any], Any]] = {
-    "format": _text, "version": _count, "n_images": _count, "n_patients": _optional(_count),
+    "format": _text, "version": _count, "n_images": _count, "n_patients": _optional(_count), "n_unreadable": _count,
     "classes": _list_of(_text), "verdict": _VERDICT, "maps": _dict_of(_one_of(METHODS), _map_verdict),
     "checks": _list_of(_check), "evaluations": _count, "note": _optional(_text),
     "versions": _dict_of(_text, _text), "disclaimer": _text,

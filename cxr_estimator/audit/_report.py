@@ -14,7 +14,7 @@ from cxr_estimator._figure_style import method_title
 from cxr_estimator._wording import DISCLAIMER
 from cxr_estimator.audit._types import FAMILIES, AuditCheck
 from cxr_estimator.card import AUDIT_NAME
-from cxr_estimator.serialization import writable_folder
+from cxr_estimator.serialization import atomic_write, writable_folder
 from cxr_estimator.verdicts import DOUBTFUL, FAIL, NO_DATA, PASS, SHOW, WARN, WITHHOLD
 from cxr_estimator.versions import package_versions
 
@@ -37,7 +37,8 @@ class AuditReport:
     ----------
     checks : tuple of AuditCheck
     classes, methods : tuple of str
-    n_images : int
+    n_images, n_unreadable : int
+        Images that were looked at, and those that could not be read.
     n_patients : int or None
         None where patients are unknown.
     evaluations : int
@@ -53,6 +54,7 @@ class AuditReport:
     methods: tuple[str, ...]
     n_images: int
     n_patients: int | None
+    n_unreadable: int
     evaluations: int
     note: str | None = None
     versions: dict[str, str] = field(default_factory=package_versions)
@@ -106,8 +108,8 @@ class AuditReport:
         doubts += [one for one in shortcuts if one.verdict == FAIL]
         if doubts:
             return MapVerdict(WARN, min(doubts, key=lambda one: _ORDER.index(one.verdict)).sentence)
-        if not any(one.verdict == PASS for one in own):
-            return MapVerdict(WARN, "None of its checks had enough data.")
+        if not any(one.verdict == PASS and CHECKS[one.name].withholds for one in own):
+            return MapVerdict(WARN, "No check that would withhold them had enough data.")
         return MapVerdict(SHOW, "Every check of its maps that could be made was passed.")
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,6 +119,7 @@ class AuditReport:
             "version": VERSION,
             "n_images": self.n_images,
             "n_patients": self.n_patients,
+            "n_unreadable": self.n_unreadable,
             "classes": list(self.classes),
             "verdict": self.verdict,
             "maps": {method: one._asdict() for method, one in self.maps.items()},
@@ -147,8 +150,9 @@ class AuditReport:
         """Write audit.json and audit.html into a folder; the page shows radiographs, so mind who sees it."""
         folder = Path(folder)
         writable_folder(folder)
-        (folder / AUDIT_NAME).write_text(self.to_json(), encoding="utf-8")
-        (folder / "audit.html").write_text(self.to_html(), encoding="utf-8")
+        for name, text in {AUDIT_NAME: self.to_json(), "audit.html": self.to_html()}.items():
+            with atomic_write(folder / name) as file:
+                file.write(text.encode())
         return folder
 
     @classmethod
@@ -173,7 +177,8 @@ class AuditReport:
 
     def __str__(self) -> str:
         patients = "unknown patients" if self.n_patients is None else f"{self.n_patients} patients"
-        lines = [f"Audit on {self.n_images} images of {patients}: {self.verdict}", ""]
+        unreadable = f"; {self.n_unreadable} more could not be read" if self.n_unreadable else ""
+        lines = [f"Audit on {self.n_images} images of {patients}{unreadable}: {self.verdict}", ""]
         lines += [self.summary, ""] + ([] if self.note is None else [self.note, ""])
         for family in FAMILIES:
             lines += [f"{family}:"] * any(one.family == family for one in self.checks)

@@ -32,8 +32,9 @@ def section(report: AuditReport) -> Markdown:
 
 
 def _parts(report: AuditReport) -> Iterator[str]:
+    unreadable = f"; {report.n_unreadable:,} more could not be read" if report.n_unreadable else ""
     note = "" if report.note is None else f" {escaped(report.note)}"
-    yield f"On {images_of(report.n_images, report.n_patients)}.{note}"
+    yield f"On {images_of(report.n_images, report.n_patients)}{unreadable}.{note}"
     yield f"{escaped(report.summary)} {_READ}"
     maps = [(method_title(name), _signed(one.verdict), one.reason) for name, one in report.maps.items()]
     yield markdown_rows(("heat maps of", "verdict", "why"), maps)

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from cxr_estimator._batches import run_batches
-from cxr_estimator._decisions import decided
 from cxr_estimator._explaining import execution_of
 from cxr_estimator._predicting import images as as_images
-from cxr_estimator._predicting import reading
+from cxr_estimator._predicting import not_finite, reading
 from cxr_estimator.audit._exchanges import EXCHANGES
 from cxr_estimator.errors import DataError
 from cxr_estimator.inference import BatchLimit, forward, normalise, unit_tensor
@@ -24,7 +23,6 @@ from cxr_estimator.reading import PreparedImages, prepare
 _DONORS = 24  # images of each class
 _STREAM = 0xA0D1
 FEATURES = ("brightness", "contrast", "sharpness", "width", "height", "aspect")
-Progress = Callable[[float], Any]
 
 
 class Donors(NamedTuple):
@@ -77,8 +75,6 @@ class Seen:
     alone : dict of part to ndarray (M, K)
         Logits of the part alone, all else grey; NaN where there is none.
     features : dict of name to ndarray (M,)
-    evaluations : int
-        Images that were put through the network.
     """
 
     index: np.ndarray
@@ -90,15 +86,6 @@ class Seen:
     donor: dict[str, np.ndarray]
     alone: dict[str, np.ndarray]
     features: dict[str, np.ndarray]
-    evaluations: int
-
-    def decisions(self, clf: Any, logits: np.ndarray) -> np.ndarray:
-        """Return the index (M,) of the decided class; -1 where logits are NaN."""
-        known = ~np.isnan(logits).any(axis=1)
-        found = np.full(len(logits), -1)
-        if known.any():
-            found[known] = decided(clf, logits[known])
-        return found
 
 
 class Looking:
@@ -132,16 +119,14 @@ class Looking:
         self._images = as_images(clf, X)
         self._how = execution_of(clf, None)
         self._limit = BatchLimit(self._how.batch_size)
-        self._evaluations = 0
         self.donors = self._pool()
 
-    def look(self, progress: Progress | None = None) -> Seen:
-        """Return what is seen; `progress` is told the share of the images that are done."""
+    def look(self, progress: Callable[[float], Any]) -> Seen:
+        """Return what is seen; `progress` is told how many images more are done."""
         parts: list[dict[str, Any]] = []
         for part in run_batches(self._clf, self._images, self._how, lambda prepared, x, done: self._part(prepared)):
             parts.append(part)
-            if progress is not None:
-                progress(sum(len(one["index"]) for one in parts) / len(self._images))
+            progress(len(part["index"]))
         if not parts:
             raise DataError(f"audit: none of the {len(self._images)} images could be read.")
         index = np.concatenate([part["index"] for part in parts])
@@ -155,7 +140,6 @@ class Looking:
             {kind: np.concatenate([part["donor"][kind] for part in parts]) for kind in self._kinds},
             {name: np.concatenate([part["alone"][name] for part in parts]) for name in self._alone},
             {name: np.concatenate([part["features"][name] for part in parts]) for name in FEATURES},
-            self._evaluations,
         )
 
     def exchange(self, position: int, kind: str) -> tuple[np.ndarray, np.ndarray] | None:
@@ -210,8 +194,10 @@ class Looking:
 
     def _exchanged(self, image: np.ndarray, kind: str, same: int, other: int) -> Exchanged | None:
         own, foreign = (EXCHANGES[kind](image, self.donors.unit[row]) for row in (same, other))
-        if own is None or foreign is None:
+        if own is None and foreign is None:
             return None
+        # where one of the two has nothing to exchange, the image stays as it is
+        own, foreign = (image if one is None else one for one in (own, foreign))
         return Exchanged(own, foreign, int(self.donors.target[other]))
 
     def only(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -239,7 +225,8 @@ class Looking:
             stacked = torch.from_numpy(np.stack([units[row] for row in known])).to(self._how.device)  # type: ignore
             x = normalise(stacked, self._clf.preprocessing_)
             found[known] = forward(self._clf.model_, x, self._how, self._limit).cpu().numpy()
-            self._evaluations += len(known)
+            if not np.isfinite(found[known]).all():
+                raise not_finite("an image")
         return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
 
 from cxr_estimator.audit._evidence import UNDEFINED, Evidence
 from cxr_estimator.audit._pictures import pair
@@ -36,8 +37,10 @@ def exchange(kind: str) -> Callable[[Evidence], list[Finding]]:
         known = (donor >= 0) & (with_own >= 0) & (with_other >= 0)
         if len(np.unique(seen.patient[known])) < FEWEST_PATIENTS:
             return [Finding(UNDEFINED, f"Too few images have {_PARTS[kind]} that could be exchanged.")]
+        if min(len(np.unique(seen.patient[seen.target == k])) for k in np.unique(seen.target)) < FEWEST_PATIENTS:
+            return [Finding(UNDEFINED, f"Of a class there are less than {FEWEST_PATIENTS} patients to exchange with.")]
         told = [(after == donor)[known].astype(float) for after in (with_other, with_own)]
-        estimate = evidence.mean(told[0] - told[1], seen.patient[known])
+        estimate = evidence.balance(told[0] - told[1], seen.patient[known])
         said = (
             f"Of {known.sum()} images {told[0].mean():.1%} are given another class together with {_PARTS[kind]} of an "
             f"image of it, {told[1].mean():.1%} with those of an image of their own: {estimate.value:+.1%} of the "
@@ -60,8 +63,8 @@ def _turned(evidence: Evidence, kind: str, turned: np.ndarray) -> tuple[Picture,
 
 
 def border_alone(evidence: Evidence) -> list[Finding]:
-    """AUROC of the model on images of which only the border is left; 0.5 where that tells nothing."""
-    found = evidence.auroc(evidence.seen.alone["border_alone"])
+    """AUROC of the model on images of which only the border is left, in either order; 0.5 where that tells nothing."""
+    found = _turned_up(evidence.auroc(evidence.seen.alone["border_alone"]))
     return [Finding(found, f"From the border alone, all else grey, it tells the classes with AUROC {_of(found)}.")]
 
 
@@ -75,36 +78,40 @@ def lungs_alone(evidence: Evidence) -> list[Finding]:
 
 
 def one_feature(evidence: Evidence) -> list[Finding]:
-    """AUROC of the best of a few features that show no disease, turned so that it is 0.5 or more."""
-    seen = evidence.seen
-    features = {name: values for name, values in seen.features.items() if np.ptp(values) > 0}
-    areas = {name: _oriented(evidence, values) for name, values in features.items()}
-    areas |= {"source": _of_source(evidence)} if evidence.sources is not None else {}
-    areas = {name: one for name, one in areas.items() if not np.isnan(one.low)}
-    if not areas:
-        return [Finding(UNDEFINED, "No feature could be compared with the classes.")]
-    name, best = max(areas.items(), key=lambda item: item[1].low)
-    return [Finding(best, f"The {name} of an image alone tells the classes with AUROC {_of(best)}, without the model.")]
+    """AUROC of each of a few features that show no disease, turned so that it is 0.5 or more."""
+    seen, K = evidence.seen, len(evidence.clf.classes_)
+    values = {name: [one] * K for name, one in seen.features.items() if np.ptp(one) > 0}
+    if evidence.sources is not None:
+        values["source"] = [_of_source(evidence, k) for k in range(K)]
+    found = []
+    for name, of_classes in values.items():
+        for k in [1] if K == 2 else range(K):
+            area = _turned_up(evidence.ranking(of_classes[k], seen.target == k))
+            said = f"The {name} of an image alone tells the classes with AUROC {_of(area)}, without the model."
+            found += [] if np.isnan(area.low) else [Finding(area, said)]
+    return found or [Finding(UNDEFINED, "No feature could be compared with the classes.")]
 
 
-def _oriented(evidence: Evidence, values: np.ndarray) -> Estimate:
-    """Return the AUROC of a feature for the last class against the rest, turned to 0.5 or more."""
-    K = len(evidence.clf.classes_)
-    found = [evidence.ranking(values, evidence.seen.target == k) for k in ([1] if K == 2 else range(K))]
-    turned = [one if one.value >= 0.5 else Estimate(1 - one.value, 1 - one.high, 1 - one.low) for one in found]
-    return max(turned, key=lambda one: one.value)
-
-
-def _of_source(evidence: Evidence) -> Estimate:
-    """Return the AUROC of the share of a class among the other patients of the same source."""
+def _of_source(evidence: Evidence, k: int) -> np.ndarray:
+    """Return how much larger the share of a class is at an image's source, among patients of other folds."""
     seen, sources = evidence.seen, evidence.sources[evidence.seen.index]  # type: ignore[index]
-    positive = (seen.target == len(evidence.clf.classes_) - 1).astype(float)
-    shares = np.full(len(positive), positive.mean())
-    for row, source in enumerate(sources):
-        others = (sources == source) & (seen.patient != seen.patient[row])
-        if others.any():
-            shares[row] = positive[others].mean()
-    return evidence.ranking(shares, positive == 1)
+    positive = seen.target == k
+    shares = np.zeros(len(positive))
+    fewest = min(len(np.unique(seen.patient[positive == side])) for side in (True, False))
+    if fewest < FEWEST_PATIENTS:
+        return shares
+    splitter = StratifiedGroupKFold(FEWEST_PATIENTS, shuffle=True, random_state=evidence.seed)
+    for others, own in splitter.split(shares, positive, seen.patient):
+        for source in np.unique(sources[own]):
+            known = others[sources[others] == source]
+            if len(known):  # beside all others of the fold, so that one source tells nothing
+                shares[own[sources[own] == source]] = positive[known].mean() - positive[others].mean()
+    return shares
+
+
+def _turned_up(found: Estimate) -> Estimate:
+    """Return an AUROC as that of the opposite order if it is below 0.5."""
+    return Estimate(1 - found.value, 1 - found.high, 1 - found.low) if found.value < 0.5 else found
 
 
 def _of(found: Estimate) -> str:

@@ -55,8 +55,10 @@ def audit(
     """
     from cxr_estimator.audit import audit as examine
     from cxr_estimator.audit._audit import DEFAULT_METHODS
+    from cxr_estimator.serialization import writable_folder
 
     check_outside(output, [data])
+    writable_folder(output)
     clf = load_model(model, device, quiet=quiet)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
     chosen = DEFAULT_METHODS if methods is None else chosen_methods(clf, methods, has_background=False)

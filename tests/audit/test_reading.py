@@ -18,7 +18,7 @@ from cxr_estimator.verdicts import DOUBTFUL, FAIL, NO_DATA, PASS
 from tests.card.reading import tables
 
 GAIN = AuditCheck("gain", "maps", "grad_cam", math.inf, (-math.inf, math.nan), -math.inf, "fail", "Said | “so”.")
-REPORT = AuditReport((GAIN,), ("a", "b"), ("grad_cam",), 40, None, 9, "A note.", {"torch": "2"})
+REPORT = AuditReport((GAIN,), ("a", "b"), ("grad_cam",), 40, None, 2, 9, "A note.", {"torch": "2"})
 
 
 def same(one, other):
@@ -97,6 +97,7 @@ WRONG = {
     "version": [True, 1.0],
     "n_images": [-1, 1.5, None, True, "1", 10**13],
     "n_patients": [-1, "40"],
+    "n_unreadable": [-1, None],
     "classes": [None, "ab", [1], {}],
     "verdict": ["good", None, []],
     "maps": [
@@ -160,7 +161,7 @@ CHECK = st.builds(
 
 @given(st.lists(CHECK, max_size=4), st.text(), st.integers(0, 10**9))
 def test_whatever_is_written_is_read(tmp_path_factory, checks, note, n):
-    report = AuditReport(tuple(checks), ("a", note), ("grad_cam", "lime"), n, None, n, note)
+    report = AuditReport(tuple(checks), ("a", note), ("grad_cam", "lime"), n, None, n, n, note)
     path = tmp_path_factory.getbasetemp() / "any.json"
     path.write_text(report.to_json())
     again = AuditReport.load(path)

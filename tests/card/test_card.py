@@ -273,7 +273,7 @@ AUDIT = AuditReport(
         check_of("border_exchange", "pass", "12 of 400 turn."),
         check_of("completeness", "not enough data", "LIME: too few.", value=np.nan, method="lime"),
     ),
-    ("NORMAL", "PNEUMONIA"), ("grad_cam", "lime"), 1400, 200, 9000, "They trained *it*.",
+    ("NORMAL", "PNEUMONIA"), ("grad_cam", "lime"), 1400, 200, 0, 9000, "They trained *it*.",
 )  # fmt: skip
 
 
@@ -288,7 +288,7 @@ def test_audit_goes_in(fitted):
     maps, shortcuts, of_maps, data = tables(said)
     assert maps[1:] == [
         ["Grad-CAM", "✕ withhold", "Hiding <b> what it marks."],
-        ["LIME", "! show with warning", "None of its checks had enough data."],
+        ["LIME", "! show with warning", "No check that would withhold them had enough data."],
     ]
     rest = ["verdict", "value (95% interval)", "passes", "what was found"]
     border = ["border exchange", "✓ pass", "0.123 (0.103 to 0.143)", "up to 0.5", "12 of 400 turn."]

@@ -256,13 +256,13 @@ def test_an_evaluation_of_other_classes_is_refused(three_classes, report):
 
 
 def test_an_audit_of_other_classes_is_refused(three_classes):
-    report = AuditReport((), ("NORMAL", "PNEUMONIA"), ("grad_cam",), 3, 3, 3)
+    report = AuditReport((), ("NORMAL", "PNEUMONIA"), ("grad_cam",), 3, 3, 0, 3)
     with pytest.raises(DataError, match=r"the audit is of the classes \['NORMAL', 'PNEUMONIA'\]"):
         ModelCard(audit=report).files(three_classes[2])
 
 
 def test_an_audit_stands_beside_the_card_until_the_model_is_saved_anew(fitted, tmp_path):
-    report = AuditReport((), ("NORMAL", "PNEUMONIA"), ("grad_cam",), 3, 3, 3)
+    report = AuditReport((), ("NORMAL", "PNEUMONIA"), ("grad_cam",), 3, 3, 0, 3)
     fitted.save(tmp_path, card=ModelCard(audit=report))
     assert AuditReport.load(tmp_path).to_dict() == report.to_dict()
     assert AUDIT_NAME in read_sums(tmp_path)

@@ -222,7 +222,7 @@ def audits() -> Iterator[bytes]:
             "transfer", "model", None, float("nan"), (float("nan"), float("inf")), 0.1, "not enough data", "None."
         ),
     )
-    yield AuditReport(found, ("a", "b"), ("grad_cam",), 40, 20, 9, "A note.", {"torch": "2"}).to_json().encode()
+    yield AuditReport(found, ("a", "b"), ("grad_cam",), 40, 20, 1, 9, "A note.", {"torch": "2"}).to_json().encode()
 
 
 def _read(folder: str) -> Files:

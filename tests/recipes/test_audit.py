@@ -51,7 +51,7 @@ def test_the_page_with_pictures_is_not_written(fitted, folder, monkeypatch):
 
     def audit_of(*_, **options):
         asked.update(options)
-        return AuditReport((), ("NORMAL", "PNEUMONIA"), ("grad_cam",), 0, 0, 0)
+        return AuditReport((), ("NORMAL", "PNEUMONIA"), ("grad_cam",), 0, 0, 0, 0)
 
     monkeypatch.setattr(audit, "audit", audit_of)
     audit.audited(fitted, folder / "data")

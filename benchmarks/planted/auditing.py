@@ -25,14 +25,13 @@ N_MODELS = {"clean": 60, "planted": 20}
 
 
 def cases(half: str, *, n_planted: int, n_clean: int, domains: list[str]) -> Iterator[Case]:
-    """Yield the cases of one half, seed by seed, so that all kinds stand equal whenever this is stopped."""
-    first = SEEDS[half]
-    for number in range(max(n_planted, n_clean)):
+    """Yield the cases of one half, seed by seed, so that all kinds get on equally whenever this is stopped."""
+    first, rounds = SEEDS[half], max(n_planted, n_clean)
+    for number in range(rounds):
         for kind, strengths in STRENGTHS.items():
-            if number < (n_clean if kind == "clean" else n_planted):
-                yield from (
-                    Case(domain, kind, strength, first + number) for strength in strengths for domain in domains
-                )
+            n = n_clean if kind == "clean" else n_planted
+            for seed in range(first + number * n // rounds, first + (number + 1) * n // rounds):
+                yield from (Case(domain, kind, strength, seed) for strength in strengths for domain in domains)
 
 
 def path_of(half: str) -> Path:

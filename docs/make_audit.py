@@ -29,9 +29,9 @@ SPEED = ROOT / "benchmarks" / "results" / "audit_speed.json"
 _HEAD = """# The audit
 
 Published heat maps are judged by eye, and models by one figure. `audit` turns "it looks plausible" into checks: each
-has a value, a 95% interval over patients, limits, a verdict (*pass*, *doubtful*, *fail*, *not enough data*) and a
-sentence; those that do not pass come with images that show what was found. How often the checks are right was measured
-on models whose faults are known. This page is made by `docs/make_audit.py`.
+has a value, a 95% interval, limits, a verdict (*pass*, *doubtful*, *fail*, *not enough data*) and a sentence; exchanges
+and heat maps that do not pass come with images that show what was found. How often the checks are right was measured on
+models whose faults are known. This page is made by `docs/make_audit.py`.
 
 ```
 cxr audit --model my-model --data held_out --output audit     # audit.json and audit.html
@@ -48,7 +48,9 @@ print(report.maps["grad_cam"].verdict)  # show, show with warning, or withhold; 
 ```
 
 Audit on images that neither trained the model nor chose its threshold, 200 of them or more, of as many patients as can
-be: with few patients intervals are wide, and nothing fails.
+be: a check that sees less than five patients says *not enough data*, and with few more its interval is wide.
+`report.save` writes the page and audit.json, `AuditReport.load` reads that again, `ModelCard(audit=report)` or `cxr
+card --audit` put it into the model card, and `dataclasses.replace(report, note="...")` says what readers must know.
 
 ## What it checks
 
@@ -57,28 +59,32 @@ put a part of another image in the place of the image's own: its border, its cor
 brightness and contrast, the strength of its fine detail. The value is the share of the images that are given the class
 of a donor of another class together with its part, less the share that are given that class with the part of a donor of
 their own class. What the seams of such a change do by themselves is the same in both and cancels. `border_alone` and
-`lungs_alone` are AUROCs of images of which nothing else is left; `one_feature` is the AUROC of the best of brightness,
-contrast, sharpness, width, height, aspect and source, without the model. `border_mass`, `corner_mass`, `marker_mass`,
+`lungs_alone` are AUROCs of images of which nothing else is left. `border_mass`, `corner_mass`, `marker_mass`,
 `outside_lungs_mass` and `outside_thorax_mass` tell, for each method, where what speaks for the class lies: -1 is
 nothing in that region, 0 as much as by chance, 1 all of it. Lungs are found by `anatomy.lung_mask`, or given as
 `masks`; where they are not found there is no verdict.
 
 **Heat maps.** `gain` over moved copies of the map, `parameter_randomisation` (with all weights random), `completeness`,
 `seed_stability`, `agreement` of methods, `augmentation_consistency` (the map moves along with the image), each as the
-mean over images. The table of these checks and their limits is that of the [trust card](trust.md), which shows them for
-a single map.
+mean over images. [Trust cards](trust.md) of single maps share the table of these checks and their limits; they leave
+out those two that need many more evaluations, and want a gain over nearly every single copy.
 
-**Data.** `duplicates` under other patients or labels, images that were `seen_in_training` (by the fingerprint that a
-model keeps), `patient_overlap` (with `training_groups`), `label_order`, `prevalence`.
+**Data.** `one_feature` is the AUROC of the best of brightness, contrast, sharpness, width, height, aspect and source
+(with `sources`), without the model; `duplicates` under other patients or labels; images that were `seen_in_training`,
+or chose a threshold or a calibration (by the fingerprints that a model keeps); `patient_overlap` (with
+`training_groups`); `label_order`; `prevalence`.
 
 **Model.** `auroc_drop` since validation, `calibration` beyond chance, `transfer` of operating points, `ood_share`,
 `subgroup_gap` (with `subgroups`).
 
+Intervals are over patients, but for `duplicates`, `prevalence` and `seen_in_training` (over images) and `calibration`
+(what chance gives). Where a check finds several values of one thing, such as subgroups, the worst verdict counts.
+
 A check is doubtful where its value lies beyond the first limit, and fails where its whole interval lies beyond the
-second. What goes wrong in a check is told in its sentence and hides no other. A method's maps are **withheld** where a
-check fails that withholds them; they are shown **with a warning** where another check of them is doubtful or fails, or
-where the model looks at a shortcut.
-"""
+second. What goes wrong in a check is told in its sentence and hides no other; only images that cannot be read end an
+audit, unless the model has `on_error="skip"`. A method's maps are **withheld** where a check fails that withholds them;
+they are shown **with a warning** where another check of them is doubtful or fails, where a check that would withhold
+them could not be made, or where the model looks at a shortcut."""
 
 _MEASURED = """## How often it is right
 
@@ -106,7 +112,7 @@ _CANNOT = """## What it cannot know
 
 - A shortcut that none of the checks exchanges, such as a device beside the heart.
 - Whether a difference between the classes at the border is anatomy or a shortcut: it tells that the model uses it.
-- What the images do not show: with few patients the intervals are wide, and nothing fails.
+- What the images do not show: with few patients intervals are wide, and faults are found less often.
 - Lungs are found less often where they are white, so checks of lungs speak of the clearer ones.
 - The error rates above are those of small networks on small images. Larger ones may hide more.
 
@@ -170,13 +176,14 @@ def speed() -> list[str]:
     if not SPEED.is_file():
         return []
     found = json.loads(SPEED.read_text())
-    once, memory = found["one_by_one"], found["peak_memory_gb"]
-    shared = ", ".join(f"{gigabytes:.2f} GB with {n} images" for n, gigabytes in memory.items())
+    took, counted, memory = found["seconds"], found["evaluations"], found["memory"]["gigabytes"]
+    held = ", ".join(f"{gigabytes:.2f} GB with {n} images" for n, gigabytes in memory.items())
     return [
-        f"## What it costs\n\nresnet18 at 224 px, {found['images']} images, default checks, two CPU cores: "
-        f"{found['seconds'] / 60:.1f} minutes and {found['evaluations']} images through the network. Checks share what "
-        f"they evaluate: made one by one, they would put {once['ratio']:.1f} times as many through it. Peak memory: "
-        f"{shared}.\n"
+        f"## What it costs\n\nresnet18 at 224 px, {took['images']} images, default checks, two CPU cores "
+        f"({found['machine']['precision']}): {took['seconds']:.0f} s. Checks share what they evaluate: one audit puts "
+        f"{counted['together']:,} images through the network, audits of each check alone would put "
+        f"{counted['ratio']:.1f} times as many (counted with a small network at 32 px). "
+        f"Peak memory of the process: {held}.\n"
     ]
 
 

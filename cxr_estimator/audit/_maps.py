@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cxr_estimator._figure_style import method_title
 from cxr_estimator._map_checks import MAP_CHECKS
 from cxr_estimator.audit._evidence import UNDEFINED, Evidence
 from cxr_estimator.audit._types import Finding, Picture
@@ -74,5 +73,6 @@ def _sentence(measure: str, value: float) -> str:
 
 def _overlays(evidence: Evidence, method: str, rows: np.ndarray) -> Callable[[], tuple[Picture, ...]]:
     explanation = evidence.mapped[method].explanation
-    caption = f"{method_title(method)}: one of the maps with the worst values."
-    return lambda: tuple(Picture(caption, overlay(explanation, int(row))) for row in rows)
+    return lambda: tuple(
+        Picture("one of the maps with the worst values.", overlay(explanation, int(row))) for row in rows
+    )

@@ -42,8 +42,8 @@ def exchange(kind: str) -> Callable[[Evidence], list[Finding]]:
         told = [(after == donor)[known].astype(float) for after in (with_other, with_own)]
         estimate = evidence.balance(told[0] - told[1], seen.patient[known])
         said = (
-            f"Of {known.sum()} images {told[0].mean():.1%} are given another class together with {_PARTS[kind]} of an "
-            f"image of it, {told[1].mean():.1%} with those of an image of their own: {estimate.value:+.1%} of the "
+            f"Of {known.sum()} images {told[0].mean():.1%} get another class with {_PARTS[kind]} of an image of that "
+            f"class, {told[1].mean():.1%} with those of an image of their own class: {estimate.value:+.1%} of the "
             f"decisions follow {_PARTS[kind]}."
         )
         turned = known & (with_other == donor) & (with_own != donor)
@@ -58,7 +58,7 @@ def _turned(evidence: Evidence, kind: str, turned: np.ndarray) -> tuple[Picture,
     for position in evidence.seen.index[turned][:_PICTURES].tolist():
         changed = evidence.looking.exchange(position, kind)
         if changed is not None:
-            found.append(Picture(f"A decision that follows {_PARTS[kind]}: before and after.", pair(*changed)))
+            found.append(Picture(f"a decision that follows {_PARTS[kind]}, before and after.", pair(*changed)))
     return tuple(found)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from cxr_estimator._operating import origins
 from cxr_estimator._outputs import Task
 from cxr_estimator.audit._evidence import UNDEFINED, Evidence
+from cxr_estimator.audit._pictures import contradicted, shown
 from cxr_estimator.audit._types import Finding
 from cxr_estimator.fingerprints import share_seen
 from cxr_estimator.statistics import Estimate, wilson
@@ -21,7 +22,8 @@ def duplicates(evidence: Evidence) -> list[Finding]:
     n = len(evidence.seen.target)
     where = "under other patients or labels" if evidence.knows_patients else "(patients are unknown)"
     said = f"{len(wrong)} of {n} images are there more than once {where}: the same picture, maybe changed a little."
-    return [Finding(_share(len(wrong), n), said)]
+    pictures = shown(evidence, wrong["position"], "it is there more than once.")
+    return [Finding(_share(len(wrong), n), said, pictures=pictures)]
 
 
 def seen_in_training(evidence: Evidence) -> list[Finding]:
@@ -34,7 +36,8 @@ def seen_in_training(evidence: Evidence) -> list[Finding]:
         share = Estimate(*(min(1.0, one * here) for one in _share(count, sample)))
         said = f"Of a sample of {sample} of the images that {what} {count} are among these, pixel by pixel"
         said += f": as it goes, {share.value:.0%} of the images here were seen before." if count else "."
-        found.append(Finding(share, said))
+        again = [row for row, one in enumerate(ids) if share_seen(origin.fingerprint, [one])]
+        found.append(Finding(share, said, pictures=shown(evidence, again, f"it is among those that {what}.")))
     return found or [Finding(UNDEFINED, "The model does not know which images it was trained on.")]
 
 
@@ -44,16 +47,20 @@ def patient_overlap(evidence: Evidence) -> list[Finding]:
         return [Finding(UNDEFINED, "The patients were not given, here (groups) or of the training (training_groups).")]
     shared = evidence.shared_patients
     said = f"{int(shared.sum())} of {len(shared)} patients are among those of the training images, too."
-    return [Finding(_share(int(shared.sum()), len(shared)), said)]
+    theirs = np.flatnonzero(shared[evidence.seen.patient])
+    pictures = shown(evidence, theirs, "the model was trained on images of this patient.")
+    return [Finding(_share(int(shared.sum()), len(shared)), said, pictures=pictures)]
 
 
 def label_order(evidence: Evidence) -> list[Finding]:
     """AUROC; below 0.5 the labels, or their order, are turned round."""
     found = evidence.auroc(evidence.seen.logits)
+    if np.isnan(found.value):
+        return [Finding(found, "Of a class there are too few patients for an AUROC.")]
     said = f"The model tells the classes with AUROC {found.value:.2f}."
     if found.high < 0.5:
         said += " It ranks them the wrong way round: the labels, or their order, are probably exchanged."
-    return [Finding(found, said)]
+    return [Finding(found, said, pictures=contradicted(evidence))]
 
 
 def prevalence(evidence: Evidence) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cxr_estimator.audit._evidence import UNDEFINED, Evidence
+from cxr_estimator.audit._pictures import contradicted, shown
 from cxr_estimator.audit._types import Finding
 from cxr_estimator.statistics import Estimate, difference, proportion
 
@@ -17,7 +18,8 @@ def auroc_drop(evidence: Evidence) -> list[Finding]:
         return [Finding(UNDEFINED, "There is no single AUROC of the validation images to compare with.")]
     here = evidence.auroc(evidence.seen.logits)
     drop = difference(promised[0], here)
-    return [Finding(drop, f"AUROC {here.value:.3f} here, {promised[0].value:.3f} on the validation images.")]
+    said = f"AUROC {here.value:.3f} here, {promised[0].value:.3f} on the validation images."
+    return [Finding(drop, said, pictures=contradicted(evidence))]
 
 
 def calibration(evidence: Evidence) -> list[Finding]:
@@ -29,7 +31,7 @@ def calibration(evidence: Evidence) -> list[Finding]:
     error, chance = overall["calibration_error"].value, overall["calibration_error_by_chance"]
     beyond = Estimate(error - chance.value, error - chance.high, error - chance.low)
     said = f"The expected calibration error is {error:.3f}; chance alone gives about {chance.value:.3f} of it."
-    return [Finding(beyond, said)]
+    return [Finding(beyond, said, pictures=contradicted(evidence))]
 
 
 def transfer(evidence: Evidence) -> list[Finding]:
@@ -43,6 +45,7 @@ def transfer(evidence: Evidence) -> list[Finding]:
         Finding(
             Estimate(-one.gap.value, -one.gap.high, -one.gap.low),
             f"“{name}” promised a {one.figure} of {one.promised.value:.1%} and has {one.observed.value:.1%} here.",
+            pictures=contradicted(evidence),
         )
         for name, one in gaps
     ]
@@ -57,7 +60,9 @@ def ood_share(evidence: Evidence) -> list[Finding]:
     share = proportion(check.is_unusual, evidence.seen.patient, **options)
     rate = check.false_alarm_rate
     said = f"{share.value:.1%} of the images are unlike those of training; {rate:.0%} are called so by mistake."
-    return [Finding(Estimate(*(one - rate for one in share)), said)]
+    strangest = np.argsort(-check.score, kind="stable")[: int(np.sum(check.is_unusual))]
+    pictures = shown(evidence, strangest, lambda row: f"unlike those of training in its {check.reason[row]}.")
+    return [Finding(Estimate(*(one - rate for one in share)), said, pictures=pictures)]
 
 
 def subgroup_gap(evidence: Evidence) -> list[Finding]:
@@ -70,5 +75,5 @@ def subgroup_gap(evidence: Evidence) -> list[Finding]:
             others, own = (evidence.auroc(np.where(rows[:, None], seen.logits, np.nan)) for rows in (~inside, inside))
             if not np.isnan([others.low, own.low]).any():
                 said = f"AUROC {own.value:.3f} for {name} {value}, {others.value:.3f} for the others."
-                found.append(Finding(difference(others, own), said))
+                found.append(Finding(difference(others, own), said, pictures=contradicted(evidence, inside)))
     return found or [Finding(UNDEFINED, "No subgroups with enough patients of each class were given.")]

@@ -142,12 +142,24 @@ class Looking:
             {name: np.concatenate([part["features"][name] for part in parts]) for name in FEATURES},
         )
 
+    def image(self, position: int) -> np.ndarray:
+        """Return an image (C, H, W) in [0, 1]."""
+        return _unit(self._prepared([position]))[0]
+
+    def alone(self, position: int, part: str) -> np.ndarray | None:
+        """Return a part of an image alone; None where it is not found."""
+        prepared = self._prepared([position])
+        return next(iter(ALONE[part](self, prepared, _unit(prepared))))
+
     def exchange(self, position: int, kind: str) -> tuple[np.ndarray, np.ndarray] | None:
         """Return an image and what it looks like with the part of a donor of another class, (C, H, W) in [0, 1]."""
-        prepared = prepare(self._images, self._clf.preprocessing_, reading(self._clf), indices=[position])
+        prepared = self._prepared([position])
         unit = _unit(prepared)
         changed = self._exchanges(prepared, unit, kind)[0]
         return None if changed is None else (unit[0], changed.other)
+
+    def _prepared(self, positions: list[int]) -> PreparedImages:
+        return prepare(self._images, self._clf.preprocessing_, reading(self._clf), indices=positions)
 
     def _pool(self) -> Donors:
         """Return some images of each class, of as many patients as can be."""
@@ -156,7 +168,7 @@ class Looking:
             shuffled = rng.permutation(np.flatnonzero(self._target == k))
             _, first = np.unique(self._patient[shuffled], return_index=True)
             rows += shuffled[np.sort(first)][:_DONORS].tolist()
-        prepared = prepare(self._images, self._clf.preprocessing_, reading(self._clf), indices=rows)
+        prepared = self._prepared(rows)
         return Donors(_unit(prepared), self._target[prepared.index], self._patient[prepared.index])
 
     def _part(self, prepared: PreparedImages) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from cxr_estimator.audit._evidence import UNDEFINED, Evidence
-from cxr_estimator.audit._pictures import pair
+from cxr_estimator.audit._pictures import Pictures, pair, shown
 from cxr_estimator.audit._types import Finding, Picture
 from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate
 
@@ -65,7 +66,8 @@ def _turned(evidence: Evidence, kind: str, turned: np.ndarray) -> tuple[Picture,
 def border_alone(evidence: Evidence) -> list[Finding]:
     """AUROC of the model on images of which only the border is left, in either order; 0.5 where that tells nothing."""
     found = _turned_up(evidence.auroc(evidence.seen.alone["border_alone"]))
-    return [Finding(found, f"From the border alone, all else grey, it tells the classes with AUROC {_of(found)}.")]
+    said = f"From the border alone, all else grey, it tells the classes with AUROC {_of(found)}."
+    return [Finding(found, said, pictures=_parts(evidence, "border_alone"))]
 
 
 def lungs_alone(evidence: Evidence) -> list[Finding]:
@@ -74,7 +76,13 @@ def lungs_alone(evidence: Evidence) -> list[Finding]:
     known = ~np.isnan(logits).any(axis=1)
     found = evidence.auroc(logits)
     said = f"From the lungs alone it tells the classes with AUROC {_of(found)} ({known.sum()} of {len(known)} images"
-    return [Finding(found, f"{said}; in the others the lungs were not found).")]
+    said += "; in the others the lungs were not found)."
+    return [Finding(found, said, pictures=_parts(evidence, "lungs_alone"))]
+
+
+def _parts(evidence: Evidence, part: str) -> Pictures:
+    known = np.flatnonzero(~np.isnan(evidence.seen.alone[part]).any(axis=1))
+    return shown(evidence, known, "what is left of an image.", lambda position: evidence.looking.alone(position, part))
 
 
 def one_feature(evidence: Evidence) -> list[Finding]:
@@ -88,8 +96,14 @@ def one_feature(evidence: Evidence) -> list[Finding]:
         for k in [1] if K == 2 else range(K):
             area = _turned_up(evidence.ranking(of_classes[k], seen.target == k))
             said = f"The {name} of an image alone tells the classes with AUROC {_of(area)}, without the model."
-            found += [] if np.isnan(area.low) else [Finding(area, said)]
+            ends = np.argsort(of_classes[k], kind="stable")[[0, -1]]
+            pictures = shown(evidence, ends, partial(_end, name, ends[0]))
+            found += [] if np.isnan(area.low) else [Finding(area, said, pictures=pictures)]
     return found or [Finding(UNDEFINED, "No feature could be compared with the classes.")]
+
+
+def _end(name: str, least: int, row: int) -> str:
+    return f"the image with the {'least' if row == least else 'most'} {name}."
 
 
 def _of_source(evidence: Evidence, k: int) -> np.ndarray:

@@ -266,3 +266,36 @@ def test_maps_of_nothing_are_withheld(fitted, held_out, tmp_path):
     assert report.maps["saliency"].verdict == "withhold"
     some = audit(fitted, held_out.X, held_out.y, methods=["saliency"], checks=["corner_mass"], n_maps=6)
     assert some.maps["saliency"].verdict == "show with warning"
+
+
+# --- pictures
+
+
+@pytest.mark.parametrize(
+    ("name", "caption"),
+    [
+        ("label_order", "the model is surest of"),
+        ("auroc_drop", "the model is surest of"),
+        ("calibration", "the model is surest of"),
+        ("seen_in_training", "it is among those that trained the network."),
+        ("patient_overlap", "the model was trained on images of this patient."),
+        ("duplicates", "it is there more than once."),
+        ("border_alone", "what is left of an image."),
+        ("one_feature", "the image with the least brightness."),
+    ],
+)
+def test_what_fails_is_shown(phantoms, name, caption):
+    """A model of tagged images, on bright and doubled images of its training with turned labels."""
+    clf = small_classifier(max_epochs=12).fit(tagged(phantoms), phantoms.y, groups=phantoms.groups)
+    turned = np.where(phantoms.y == "NORMAL", "PNEUMONIA", "NORMAL")
+    X = tagged(phantoms)
+    X[phantoms.y == "NORMAL"] //= 2 if name == "one_feature" else 1
+    rows = np.r_[: len(X), :20] if name == "duplicates" else np.arange(len(X))
+    patients = None if name == "duplicates" else phantoms.groups
+    options = {"training_groups": phantoms.groups} if name == "patient_overlap" else {}
+    found = only(name, clf, X[rows], turned[rows], patients, **options)
+    assert found.verdict in ("doubtful", "fail")
+    assert 1 <= len(found.pictures) <= 2
+    assert caption in found.pictures[0].caption
+    assert found.pictures[0].pixels.shape == (32, 32)
+    assert not only(name, clf, X[rows], turned[rows], patients, pictures=False, **options).pictures

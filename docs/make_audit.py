@@ -171,10 +171,11 @@ def real() -> list[str]:
         f"{report['n_patients']} other patients. What did not pass:\n"
     )
     read = (
-        f"\nHeat maps: {maps}. Passed (by one method at least): {passed}.\n\nThat fits these data: even the sharpness "
-        "of a film tells the class, without any model, and so does the border, which shows arms, neck and what the "
-        "collimator left. This network decides by it where the lungs leave room for doubt. The [bundled one](../MODEL_CARD.md), trained "
-        "with changed frames and fields of view, does not follow the border (on images that trained it).\n"
+        f"\nHeat maps: {maps}. Passed (by one method at least): {passed}.\n\n"
+        "That fits these data: even the sharpness of a film tells the class, without any model, and so does "
+        "the border, which shows arms, neck and what the collimator left. This network decides by it where "
+        "the lungs leave room for doubt. The [bundled one](../MODEL_CARD.md), trained with changed frames and "
+        "fields of view, does not follow the border (on images that trained it).\n"
     )
     return [head, *said, read]
 

@@ -24,8 +24,8 @@ ORDER = [
     "_labels", "_fitting", "uncertainty", "conformal", "_targets", "_explaining", "_measuring", "verdicts",
     "_map_checks", "trust", "doubts", "abstention", "card", "_persistence", "_timm_checkpoint", "_deciding",
     "_doubting", "_sharing", "classifier", "_ensembling", "ensemble", "_folds", "model_selection", "clinical",
-    "scorers", "_model_digest", "_benchmark_folder", "benchmark", "comparison", "_receipt_fields", "_replaying",
-    "receipts", "displays", "evaluation", "curation", "audit", "quickstart", "demo", "cli",
+    "scorers", "_model_digest", "_benchmark_folder", "benchmark", "_receipt_fields", "_replaying",
+    "receipts", "displays", "evaluation", "comparison", "curation", "audit", "quickstart", "demo", "cli",
 ]  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

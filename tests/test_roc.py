@@ -14,6 +14,7 @@ from cxr_estimator.roc import (
     _delong_variance,
     auroc,
     delong,
+    delong_difference,
     few_misplaced,
     label_auroc,
     macro_auroc,
@@ -213,3 +214,50 @@ def test_label_auroc_is_the_mean_over_labels_of_known_images():
     expected = [roc_auc_score(target[15:, 0], scores[15:, 0]), roc_auc_score(target[:, 1], scores[:, 1])]
     assert label_auroc(scores, target) == pytest.approx(np.mean(expected))
     assert np.isnan(label_auroc(scores, np.full((40, 3), np.nan)))
+
+
+# --- two models on the same images
+
+
+def test_a_difference_of_areas_by_obuchowski():
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 40, 120)
+    positive = rng.random(120) < 0.5
+    first, second = (positive * 0.8 + rng.normal(size=120) for _ in range(2))
+    found, p = delong_difference(first, second, positive, groups)
+    assert found.value == pytest.approx(roc_auc_score(positive, first) - roc_auc_score(positive, second))
+    # the same equations, of the difference of the placements
+    both = slow_variance_of(placements(first, positive) - placements(second, positive), positive, groups)
+    assert (found.high - found.low) / 2 == pytest.approx(1.959964 * np.sqrt(both), rel=1e-6)
+    assert p == pytest.approx(2 * norm.sf(abs(found.value) / np.sqrt(both)))
+
+
+def slow_variance_of(difference, positive, groups):
+    """Obuchowski's equations for placements that are differences, patient by patient."""
+    area, m, n = difference[positive].mean(), positive.sum(), (~positive).sum()
+    patients = np.unique(groups)
+    sums = [[(difference[side & (groups == one)] - area).sum() for one in patients] for side in (positive, ~positive)]
+    held = [len(np.unique(groups[side])) for side in (positive, ~positive)]
+    s10, s01 = (i / ((i - 1) * size) * np.dot(x, x) for x, i, size in zip(sums, held, (m, n), strict=True))
+    s11 = len(patients) / (len(patients) - 1) * np.dot(*sums)
+    return s10 / m + s01 / n + 2 * s11 / (m * n)
+
+
+def test_no_difference_is_found_about_once_in_twenty():
+    rng, wrong = np.random.default_rng(1), 0
+    for _ in range(400):
+        groups = np.repeat(np.arange(40), 3)
+        positive = np.repeat(rng.random(40) < 0.5, 3)
+        patient = np.repeat(rng.normal(size=40), 3)
+        scores = [positive + patient + rng.normal(size=120) for _ in range(2)]
+        wrong += delong_difference(*scores, positive, groups)[1] < 0.05
+    assert 0.02 < wrong / 400 < 0.09
+
+
+def test_differences_that_nothing_is_known_of():
+    assert np.isnan(delong_difference([1, 2], [1, 2], [True, True])[1])
+    few, p = delong_difference([1, 2, 3, 4], [2, 1, 3, 4], [False, True, True, True])
+    assert few.value == pytest.approx(1 / 3)
+    assert np.isnan([few.low, few.high, p]).all()
+    same, p = delong_difference(np.arange(20), np.arange(20) * 3.0, np.arange(20) % 2 == 0)
+    assert (same.value, same.low, same.high, p) == (0, 0, 0, 1)

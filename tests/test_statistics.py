@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, t
 
 from cxr_estimator.statistics import (
     Estimate,
+    clustered_mean,
     difference,
+    mcnemar,
     mean_band,
     patient_bootstrap,
     percentile_interval,
     proportion,
     resampled_sums,
     resampled_weights,
+    share_difference,
     wilson,
 )
 
@@ -174,3 +179,68 @@ def test_difference_covers_the_truth(p, q):
     for k, j in zip(rng.binomial(60, p, 1000) / 60, rng.binomial(90, q, 1000) / 90, strict=True):
         found.append(covered(difference(Estimate(k, *wilson(k, 60)), Estimate(j, *wilson(j, 90))), p - q))
     assert 0.92 <= np.mean(found) <= 0.98
+
+
+# --- means of few patients, and two ways to decide on the same images
+
+
+def test_the_mean_of_independent_numbers_has_students_interval():
+    values = np.random.default_rng(0).normal(size=8)
+    found = clustered_mean(values, np.arange(8))
+    low, high = t.interval(0.95, 7, values.mean(), values.std(ddof=1) / np.sqrt(8))
+    assert (found.value, found.low, found.high) == pytest.approx((values.mean(), low, high))
+    assert clustered_mean(np.repeat(values, 3), np.repeat(np.arange(8), 3)) == pytest.approx(tuple(found))
+    assert np.isnan(clustered_mean(values[:4], np.arange(4)).low)
+    assert np.isnan(clustered_mean(values[:0], np.arange(0)).value)
+
+
+@pytest.mark.parametrize("n_patients", [5, 8, 24])
+def test_means_of_few_patients_are_covered(n_patients):
+    rng, inside = np.random.default_rng(n_patients), 0
+    for _ in range(600):
+        size = rng.integers(1, 4, n_patients)
+        values = np.repeat(rng.normal(size=n_patients), size) + 0.5 * rng.normal(size=size.sum())
+        found = clustered_mean(values, np.repeat(np.arange(n_patients), size))
+        inside += found.low <= 0 <= found.high
+    assert inside / 600 > 0.92
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_mcnemar_of_independent_images_is_the_exact_test(pairs):
+    first, second = np.array(pairs).T
+    only, other = int((first & ~second).sum()), int((second & ~first).sum())
+    expected = binomtest(only, only + other).pvalue if only + other else 1.0
+    assert mcnemar(first, second) == pytest.approx(expected)
+    assert mcnemar(second, first) == pytest.approx(expected)
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
+def test_mcnemar_goes_through_all_signs_of_patients(sums):
+    """Each patient with as many images in favour of one as the number says."""
+    groups = np.repeat(np.arange(len(sums)), np.abs(sums) + 1)
+    first = np.concatenate([[*([one > 0] * abs(one)), False] for one in sums]).astype(bool)
+    second = np.concatenate([[*([one < 0] * abs(one)), False] for one in sums]).astype(bool)
+    signs = np.array(list(product((-1, 1), repeat=len(sums))))
+    expected = (np.abs(signs @ np.abs(sums)) >= abs(sum(sums))).mean()
+    assert mcnemar(first, second, groups) == pytest.approx(expected)
+
+
+def test_images_of_a_patient_prove_no_more_than_one():
+    first, second, groups = np.ones(30, bool), np.zeros(30, bool), np.repeat(np.arange(3), 10)
+    assert mcnemar(first, second) < 1e-8
+    assert mcnemar(first, second, groups) == pytest.approx(2 / 8)
+
+
+def test_differences_of_shares():
+    rng = np.random.default_rng(0)
+    first, second = rng.random(200) < 0.8, rng.random(200) < 0.6
+    found = share_difference(first, second, np.arange(200))
+    assert found.value == pytest.approx(first.mean() - second.mean())
+    error = np.std(first.astype(float) - second) / np.sqrt(200)
+    assert found.low == pytest.approx(found.value - 1.96 * error, abs=0.02)
+    assert found.high == pytest.approx(found.value + 1.96 * error, abs=0.02)
+    same = share_difference(first, first, np.arange(200))
+    assert (same.value, same.high, same.low) == pytest.approx((0, wilson(0, 200)[1], -wilson(0, 200)[1]))
+    whole = share_difference(np.ones(20), np.zeros(20), np.arange(20))
+    assert (whole.value, whole.high) == (1, 1)
+    assert whole.low < 0.9

@@ -24,7 +24,7 @@ from cxr_estimator.evaluation._intervals import Patients
 from cxr_estimator.ood import ImageCheck
 from cxr_estimator.preprocessing import Geometry
 from cxr_estimator.roc import delong, macro_auroc
-from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate, clustered_mean, patient_bootstrap, wilson
+from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate, clustered_mean, patient_bootstrap
 
 UNDEFINED = Estimate(np.nan, np.nan, np.nan)
 
@@ -148,16 +148,6 @@ class Evidence:
         """Return the mean of values (n,) that are not NaN, with its interval over patients."""
         known = ~np.isnan(values)
         return clustered_mean(values[known], patient[known])
-
-    def balance(self, values: np.ndarray, patient: np.ndarray) -> Estimate:
-        """Return the mean of values (n,) of -1, 0 and 1, with its interval over patients."""
-        found = patient_bootstrap(
-            lambda rows: float(values[rows].mean()), patient, n_resamples=self.n_resamples, random_state=self.seed
-        )
-        if found.low < found.high:
-            return found
-        _, reach = wilson(0.0, len(np.unique(patient)))  # that all are the same is no proof that others are
-        return Estimate(found.value, max(found.value - reach, -1.0), min(found.value + reach, 1.0))
 
     def ranking(self, values: np.ndarray, positive: np.ndarray) -> Estimate:
         """Return the AUROC of values (M,) for what is positive (M,); NaN do not count."""

@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from cxr_estimator.audit._evidence import UNDEFINED, Evidence
 from cxr_estimator.audit._pictures import Pictures, pair, shown
 from cxr_estimator.audit._types import Finding, Picture
-from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate
+from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate, share_difference
 
 _PARTS = {
     "border": "the border",
@@ -40,11 +40,12 @@ def exchange(kind: str) -> Callable[[Evidence], list[Finding]]:
             return [Finding(UNDEFINED, f"Too few images have {_PARTS[kind]} that could be exchanged.")]
         if min(len(np.unique(seen.patient[seen.target == k])) for k in np.unique(seen.target)) < FEWEST_PATIENTS:
             return [Finding(UNDEFINED, f"Of a class there are less than {FEWEST_PATIENTS} patients to exchange with.")]
-        told = [(after == donor)[known].astype(float) for after in (with_other, with_own)]
-        estimate = evidence.balance(told[0] - told[1], seen.patient[known])
+        other, own = ((after == donor)[known] for after in (with_other, with_own))
+        resampling = {"n_resamples": evidence.n_resamples, "random_state": evidence.seed}
+        estimate = share_difference(other, own, seen.patient[known], **resampling)
         said = (
-            f"Of {known.sum()} images {told[0].mean():.1%} get another class with {_PARTS[kind]} of an image of that "
-            f"class, {told[1].mean():.1%} with those of an image of their own class: {estimate.value:+.1%} of the "
+            f"Of {known.sum()} images {other.mean():.1%} get another class with {_PARTS[kind]} of an image of that "
+            f"class, {own.mean():.1%} with those of an image of their own class: {estimate.value:+.1%} of the "
             f"decisions follow {_PARTS[kind]}."
         )
         turned = known & (with_other == donor) & (with_own != donor)

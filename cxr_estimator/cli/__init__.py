@@ -15,6 +15,7 @@ from cxr_estimator.cli.audit import audit
 from cxr_estimator.cli.benchmark import benchmark
 from cxr_estimator.cli.calibrate import calibrate
 from cxr_estimator.cli.card import card
+from cxr_estimator.cli.compare import compare
 from cxr_estimator.cli.curate import curate
 from cxr_estimator.cli.demo import demo
 from cxr_estimator.cli.deploy_space import deploy_space
@@ -41,8 +42,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    quickstart, train, calibrate, threshold, evaluate, predict, explain, replay, benchmark, audit, card, curate,
-    similar, push, pull, hub_diff, demo, deploy_space,
+    quickstart, train, calibrate, threshold, evaluate, predict, explain, replay, benchmark, audit, compare, card,
+    curate, similar, push, pull, hub_diff, demo, deploy_space,
 )  # fmt: skip
 for command in _COMMANDS:
     app.command()(command)

@@ -18,7 +18,7 @@ from cxr_estimator.preprocessing import Geometry
 
 TOP = 10  # percent of the pixels whose overlap is taken
 _WINDOW = 7  # pixels of SSIM's windows, below which it is not taken
-_ALIKE, _PARTLY, _OPPOSED = 0.7, 0.3, -0.3  # rank correlations; words for people, not tests
+_ALIKE, PARTLY, _OPPOSED = 0.7, 0.3, -0.3  # rank correlations; words for people, not tests
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Comparison:
         )
         if np.isnan(ranks):
             return "The maps cannot be compared: one is the same everywhere, or the models see no common part."
-        grades = ((_ALIKE, "are much alike"), (_PARTLY, "are partly alike"), (_OPPOSED, "have little in common"))
+        grades = ((_ALIKE, "are much alike"), (PARTLY, "are partly alike"), (_OPPOSED, "have little in common"))
         how = next((words for least, words in grades if ranks >= least), "contradict each other")
         more = "" if np.isnan(alike) else f", structural similarity {alike:.2f}"
         return (

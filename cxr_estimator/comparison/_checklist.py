@@ -105,8 +105,10 @@ def _agree(comparison: Comparison) -> Item:
 
 def _confidence(name: str, explanation: Explanation) -> tuple[str, str]:
     said = explanation.prediction
-    label = said.label[0]
-    proba = float(said.proba[0, list(said.classes).index(label)])
+    label, classes = said.label[0], list(said.classes)
+    of_target = float(said.proba[0, classes.index(explanation.target[0])])
+    # of several labels per image the decision is the explained one, or that it is not there
+    proba = float(said.proba[0, classes.index(label)]) if label in classes else 1 - of_target
     return _SURE.verdict(proba), f"{name} decides {label}, to which it gives {proba:.0%}."
 
 

@@ -144,6 +144,7 @@ def compared_answer(found: Compared) -> dict[str, Any]:
             "judgements": [judgement_answer(one) for one in found.judgements],
             "explanations": [map_answer(*one) for one in found.shown or ()],
             "agreement": agreement,
+            "to_verify": [one._asdict() for one in found.to_verify],
         }
     )
 

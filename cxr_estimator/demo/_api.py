@@ -237,8 +237,8 @@ class Endpoints:
             seed: Seed of changed copies and of random methods, an integer from 0 to 4294967295.
 
         Returns:
-            JSON with "sentences", two "judgements", two "explanations" and "agreement" of the maps (both empty where
-                there are no maps); and a figure of six panels as a PNG file, or null. Withheld maps are not drawn.
+            JSON with "sentences", two "judgements", two "explanations", "agreement" of the maps and what "to_verify"
+                (empty without maps); and a figure of six panels as a PNG file, or null. Withheld maps are not drawn.
         """
         wanted = Question(point_a, target=text("target", target), seed=seed_of(seed)), Question(point_b, seed=seed)
         models = self._model(model_a, "model_a"), self._model(model_b, "model_b")

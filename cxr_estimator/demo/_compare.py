@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cxr_estimator.comparison import Comparison, compare_explanations
+from cxr_estimator.comparison import Comparison, Item, checklist, compare_explanations
 from cxr_estimator.demo._analysis import (
     PREDICTED,
     Judgement,
@@ -75,6 +75,17 @@ class Compared:
             told.append(f"The map of {' and that of '.join(hidden)} is no evidence, and so is no agreement with it.")
         told += self._unusual()
         return told
+
+    @property
+    def to_verify(self) -> list[Item]:
+        """What to verify before either is believed; empty without maps."""
+        if self.found is None or self.shown is None:
+            return []
+        explanations = {name: one.explanation for name, one in zip(NAMES, self.shown, strict=True)}
+        judged = zip(NAMES, self.judgements, strict=True)
+        unusual = {name: one.check.sentences[0] for name, one in judged if one.check and one.is_unusual}
+        items = checklist(explanations, self.found, unusual=unusual)
+        return [one for one in items if one.name != "similar cases"]  # the app knows none
 
     def _decisions(self) -> list[str]:
         judged = zip(NAMES, self.judgements, strict=True)
@@ -158,6 +169,12 @@ def agreement(compared: Compared) -> list[list[str]]:
         title, meaning = _MEANINGS.get(name, (name.replace("_", " "), ""))
         rows.append([title, "undefined" if values[0] != values[0] else f"{values[0]:.2f}", meaning])
     return rows
+
+
+def verification(compared: Compared) -> list[list[str]]:
+    """Return a table of what to verify: its head, then its rows; empty without maps."""
+    rows = [[f"{one.name[:1].upper()}{one.name[1:]}", marked(one.verdict), one.sentence] for one in compared.to_verify]
+    return [["To verify", "Verdict", "What was found"], *rows] if rows else []
 
 
 def six_panels(found: Compared) -> np.ndarray:

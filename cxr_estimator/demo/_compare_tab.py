@@ -10,7 +10,16 @@ import gradio as gr
 from cxr_estimator._wording import escaped
 from cxr_estimator.demo._analysis import Question
 from cxr_estimator.demo._background import Background, Stopped
-from cxr_estimator.demo._compare import NAMES, Compared, agreement, alternative, compare, side_by_side, six_panels
+from cxr_estimator.demo._compare import (
+    NAMES,
+    Compared,
+    agreement,
+    alternative,
+    compare,
+    side_by_side,
+    six_panels,
+    verification,
+)
 from cxr_estimator.demo._controls import (
     ModelControls,
     figure_image,
@@ -125,7 +134,8 @@ def _results(found: Compared, points: tuple[str | None, str | None]) -> tuple[An
     if found.shown is not None:
         figure = gr.update(value=six_panels(found), visible=True, alt_text=alternative(found))
         cards = "".join(html("card", card=one.card, whose=name) for name, one in zip(NAMES, found.shown, strict=True))
-    return words, figure, _table(side_by_side(found, points)), _table(agreement(found)), cards
+    alike = _table(verification(found)) + _table(agreement(found))
+    return words, figure, _table(side_by_side(found, points)), alike, cards
 
 
 def _table(rows: list[list[str]]) -> str:

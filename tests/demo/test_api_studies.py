@@ -39,6 +39,8 @@ def test_compare_says_what_the_estimator_says(client, bundled, films):
     made = bundled.explain(X[:1], target="PNEUMONIA", random_state=0)
     assert [one["score"] for one in found["explanations"]] == [float(made.score[0])] * 2
     expected = compare_explanations(made, made).agreement
+    names = [one["name"] for one in found["to_verify"]]
+    assert names == ["focus on anatomy", "models agree", "confidence", "no artefacts"]
     assert found["agreement"] == pytest.approx({name: values[0] for name, values in expected.items()})
     with Image.open(figure) as drawn:
         assert drawn.size == (1530, 1110)

@@ -78,6 +78,10 @@ def test_words_figure_and_cards_of_the_page(found):
     assert figure["value"].shape == (1110, 1530, 3)
     assert "Six panels" in figure["alt_text"]
     assert all(text for text in (table, alike))
+    items = found.to_verify
+    assert [one.name for one in items] == ["focus on anatomy", "models agree", "confidence", "no artefacts"]
+    for one in items:
+        assert str(escape(one.sentence)) in alike
     for check in found.shown[0].card.checks:
         assert str(escape(check.sentence)) in cards
 

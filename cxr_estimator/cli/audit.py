@@ -53,6 +53,7 @@ def audit(
 
     Images that trained the model, or chose its thresholds, cannot judge it.
     """
+    from cxr_estimator._progress import bar, told_how_far
     from cxr_estimator.audit import audit as examine
     from cxr_estimator.audit._audit import DEFAULT_METHODS
     from cxr_estimator.serialization import writable_folder
@@ -64,8 +65,18 @@ def audit(
     chosen = DEFAULT_METHODS if methods is None else chosen_methods(clf, methods, has_background=False)
     columns = label_columns(clf, label_column)
     found = load_data(data, split or default_split(data), patient_column, label_pattern, columns)
-    with collect_skipped() as skipped:
-        report = examine(clf, found.X, found.y, found.groups, methods=chosen, n_maps=n_maps, pictures=pictures)
+    total = len(found.X) + max(min(n_maps, len(found.X)), 0)
+    with collect_skipped() as skipped, bar(total, "auditing", not quiet) as advance:
+        report = examine(
+            clf,
+            found.X,
+            found.y,
+            found.groups,
+            methods=chosen,
+            n_maps=n_maps,
+            pictures=pictures,
+            progress=told_how_far(advance, None, caller="audit"),
+        )
     report.save(output)
     typer.echo(str(report))
     typer.echo(f"audit.json and audit.html in {output}")

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import images as as_images
 from cxr_estimator._validation import check_choice, check_labels, check_number, check_per_image, check_seed, wrong_type
-from cxr_estimator.attribution import METHODS
+from cxr_estimator.attribution import METHODS, check_supported
 from cxr_estimator.comparison._pairs import Judged, judged_by, pair_of
 from cxr_estimator.comparison._report import ModelComparison
 from cxr_estimator.errors import DataError
@@ -84,6 +84,9 @@ def compare(
     n_maps = check_number("n_maps", n_maps, caller=_CALLER, low=1, integer=True)
     seed = check_seed(random_state, caller=_CALLER)
     check_choice("method", method, METHODS, caller=_CALLER)
+    for clf in named.values():
+        for member in clf._members():
+            check_supported(method, member.model_)
     told = _Told(progress, 2 * len(named))
     logits = {name: told.after(clf._logits(X)) for name, clf in named.items()}
     rows = np.flatnonzero(~np.any([np.isnan(one).any(axis=1) for one in logits.values()], axis=0))

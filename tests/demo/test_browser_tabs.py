@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 
 import pytest
+from playwright.sync_api import TimeoutError as NotThere
 
 from cxr_estimator.demo._examples import phantom_files
 
@@ -22,8 +24,13 @@ def said(page, place, text):
 
 
 def panel(page, name):
-    """Open a page of the app."""
-    page.get_by_role("tab", name=name).click()
+    """Open a page of the app; a click is lost where the page is still starting, so it is made again then."""
+    tab, chosen = page.get_by_role("tab", name=name), page.get_by_role("tab", name=name, selected=True)
+    for _ in range(3):
+        tab.click()
+        with contextlib.suppress(NotThere):
+            return chosen.wait_for(timeout=30_000)
+    raise AssertionError(f"the page {name} does not open")
 
 
 def choose(page, paths):

@@ -90,21 +90,22 @@ _MEASURED = """## How often it is right
 
 `benchmarks/planted` trains models whose faults are known, on phantoms and on normal radiographs (Kermany et al. 2018,
 CC BY 4.0) into half of which opacities were pasted, so that nothing but the lesion tells the classes; then it plants
-what a model could go by instead, in training and audit images alike, in a share *strength* of the images in agreement
-with the class (0: independent of the class, 1: always). "duplicated patients" puts training images into that share of
-the places of audit images, "reversed labels" turns that share of the audit labels; both leave the model clean. Models
-are small CNNs at {side} px that learn in seconds from {n_train}; each audit is of {n_audit} images of other patients,
-with everything at its default. The limits above were chosen on one set of models, and judged on another whose
-radiographs are of other patients, too. Brackets hold 95% intervals (Clopper-Pearson).
+what a model could go by instead, in training and audit images alike: of a *strength* s, sick images carry it with
+probability (1 + s) / 2 and the others with (1 - s) / 2, so that 0 tells nothing and 1 everything. "Duplicated patients"
+puts training images into that share of the places of audit images, "reversed labels" turns that share of the audit
+labels; both leave the model clean. Models are small CNNs at {side} px that learn in seconds from {n_train}; each audit
+is of {n_audit} images of other patients, with everything at its default. The limits above were chosen on one set of
+models and judged on this other one, whose radiographs are of other patients, too. (The first set was measured when
+markers that only one of two images has were not exchanged yet, and maps had bootstrap intervals.) Brackets hold 95%
+intervals (Clopper-Pearson).
 
 {totals}
 
 {table}
 
-"Its own checks" are those that say what was planted: {catches}. A strength of 0.5 hardly changes what a model does:
-most of these models still find lesions by themselves, and there is little to catch.
-
-False alarms, audits of clean models with any check that fails, came from: {alarms}.
+Columns count audits that failed by a check that says what was planted: {catches}; the last one those that failed by any
+check. In the first row all failures are false alarms; they came from: {alarms}. With a strength of 0.5 models go by
+lesions and shortcut both (`benchmarks/results/planted_models.json`), so that fewer decisions follow what was planted.
 Raw values of each audit are in `benchmarks/results/planted_audits_*.jsonl`; `python -m benchmarks.planted` repeats it.
 """
 

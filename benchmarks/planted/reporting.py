@@ -60,13 +60,25 @@ def rows(half: str) -> Iterator[tuple[str, str, float, int, int, int]]:
 
 
 def table(half: str) -> str:
-    """Return the table of sensitivity and false alarms in Markdown."""
-    lines = ["| images | planted | strength | models | caught by its own checks | by any check |"]
-    lines.append("|---|---|---|---|---|---|")
-    for domain, kind, strength, n, caught, alarms in rows(half):
-        own = "" if kind == "clean" else _share(caught, n)
-        lines.append(f"| {domain} | {kind.replace('_', ' ')} | {strength:g} | {n} | {own} | {_share(alarms, n)} |")
+    """Return the table of sensitivity, and of false alarms in its first row, in Markdown."""
+    found = list(rows(half))
+    lines = ["| planted | strength | phantoms | radiographs | together | by any check |", "|---" * 6 + "|"]
+    for kind, strengths in STRENGTHS.items():
+        for strength in strengths:
+            own = {row[0]: row[3:] for row in found if row[1:3] == (kind, strength)}
+            if own:
+                lines.append(f"| {kind.replace('_', ' ')} | {strength:g} | {' | '.join(_cells(kind, own))} |")
     return "\n".join(lines)
+
+
+def _cells(kind: str, own: dict[str, tuple[int, int, int]]) -> Iterator[str]:
+    """Yield what was caught in each domain and together, and what any check caught; of clean models all is alarms."""
+    for domain in DOMAINS:
+        n, caught, _ = own.get(domain, (0, 0, 0))
+        yield f"{caught} of {n}" if n else ""
+    n, caught, alarms = map(sum, zip(*own.values(), strict=True))
+    yield _share(caught, n)
+    yield "" if kind == "clean" else f"{alarms} of {n}"
 
 
 def _share(count: int, n: int) -> str:
@@ -75,16 +87,16 @@ def _share(count: int, n: int) -> str:
 
 
 def totals(half: str) -> str:
-    """Return, for each domain, how much of what was planted at full strength is caught, and the false alarms."""
+    """Return how much of what was planted at full strength is caught, and the false alarms, by domain and together."""
     lines = []
-    for domain in DOMAINS:
-        found = [row for row in rows(half) if row[0] == domain]
+    for name, domains in {**{one: {one} for one in DOMAINS}, "together": set(DOMAINS)}.items():
+        found = [row for row in rows(half) if row[0] in domains]
         strong = [row for row in found if row[1] in SHORTCUTS and row[2] == 1.0]
         clean = [row for row in found if row[1] == "clean"]
         if strong and clean:
             caught = _share(sum(row[4] for row in strong), sum(row[3] for row in strong))
             wrong = _share(sum(row[5] for row in clean), sum(row[3] for row in clean))
-            lines.append(f"- {domain}: shortcuts of strength 1 caught in {caught}; false alarms in {wrong}.")
+            lines.append(f"- {name}: shortcuts of strength 1 caught in {caught}; false alarms in {wrong}.")
     return "\n".join(lines)
 
 

@@ -26,7 +26,7 @@ def test_examples_run(example, tmp_path, run_script, short_training):
 
 
 def test_an_example_runs_from_the_shell(tmp_path):
-    example = EXAMPLES[-1]
+    (example,) = (path for path in EXAMPLES if path.name.startswith("04"))
     done = subprocess.run(
         [sys.executable, str(example), str(tmp_path), "--epochs", "1"],
         capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONWARNINGS": "error::UserWarning"},

@@ -120,7 +120,6 @@ def _of_image(
     models: dict[str, Any], X: Any, known: ImageDataset | None, options: dict[str, Any], output: Path
 ) -> None:
     """Tell of one image, for each pair of models, and write the figures."""
-    from cxr_estimator.comparison import checklist
     from cxr_estimator.comparison import compare as compared
 
     report = compared(models, X, n_maps=1, **options)
@@ -133,12 +132,11 @@ def _of_image(
     found = {}
     for pair in report.pairs:
         typer.echo(f"\n{' and '.join(pair.names)}")
-        explanations = {name: report.explanations[name] for name in pair.names}
-        items = checklist(
-            explanations,
-            pair.comparison,
-            unusual={name: said for name, said in unusual.items() if name in explanations},
-            similar={name: cases for name, cases in similar.items() if name in explanations},
+        items = report.checklist(
+            0,
+            pair.names,
+            unusual={name: said for name, said in unusual.items() if name in pair.names},
+            similar={name: cases for name, cases in similar.items() if name in pair.names},
         )
         for sentence in pair.comparison.sentences(names=pair.names)[:2]:
             typer.echo(f"  {sentence}")

@@ -66,7 +66,7 @@ def checklist(
     maps = {name: _maps(one) for name, one in explanations.items()}
     return [
         _worst("focus on anatomy", [_anatomy(name, one) for name, one in maps.items()]),
-        _agree(comparison),
+        _agree(comparison, list(explanations)),
         _worst("confidence", [_confidence(name, one) for name, one in explanations.items()]),
         _worst("no artefacts", _artefacts(maps, unusual or {})),
         _worst("similar cases", [_similar(name, explanations[name], one) for name, one in (similar or {}).items()]),
@@ -94,12 +94,12 @@ def _anatomy(name: str, maps: Maps) -> tuple[str, str]:
     return verdict, f"{share}, which is {1 - area:.0%} of the image."
 
 
-def _agree(comparison: Comparison) -> Item:
+def _agree(comparison: Comparison, names: list[str]) -> Item:
     ranks = float(comparison.agreement["rank_correlation"][0])
     verdict = FAIL if not comparison.same_decision[0] else NO_DATA if np.isnan(ranks) else PASS
     if verdict == PASS and ranks < PARTLY:
         verdict = DOUBTFUL
-    decided, _, maps = comparison.sentences()
+    decided, _, maps = comparison.sentences(names=(names[0], names[1]))
     return Item("models agree", verdict, f"{decided} {maps}")
 
 

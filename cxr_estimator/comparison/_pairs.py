@@ -130,7 +130,7 @@ def told_of(one: Pair) -> list[str]:
     first, second = one.names
     lines = [f"{first} beside {second}:", f"  same decision: {cell(one.same_decision)}; Cohen's kappa {one.kappa:.2f}"]
     lines += [
-        f"  {test.figure}: {cell(test.difference, '+')} in favour of {first}, p = {test.p_value:.3g}"
+        f"  {test.figure} less that of {second}: {cell(test.difference, '+')}, p = {test.p_value:.3g}"
         for test in one.tests
     ]
     return [*lines, *(f"  maps, {name.replace('_', ' ')}: {cell(value)}" for name, value in one.maps.items())]

@@ -10,6 +10,8 @@ import pandas as pd
 
 from cxr_estimator._validation import invalid
 from cxr_estimator._wording import DISCLAIMER, cell
+from cxr_estimator.comparison._checklist import Item, checklist
+from cxr_estimator.comparison._explanations import compare_explanations
 from cxr_estimator.comparison._pairs import Pair, estimates, pair_as_dict, told_of
 from cxr_estimator.evaluation import EvaluationReport
 from cxr_estimator.explanation import Explanation
@@ -78,6 +80,11 @@ class ModelComparison:
         """Return the six panels (150 dpi) of an explained image: radiograph, heat map and overlay by two models."""
         first, second = names or self.pairs[0].names
         return plot_comparison(self.explanations[first], self.explanations[second], row, names=(first, second))
+
+    def checklist(self, row: int = 0, names: tuple[str, str] | None = None, **known: Any) -> list[Item]:
+        """Return what to verify about an explained image; for `known` see `checklist`."""
+        shown = {name: self.explanations[name][row] for name in names or self.pairs[0].names}
+        return checklist(shown, compare_explanations(*shown.values()), **known)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but images and maps as JSON types; NaN becomes None."""

@@ -69,6 +69,9 @@ def test_maps_are_of_the_class_that_the_first_model_decides(found, fitted, phant
     assert moved["rank_correlation"].is_monotonic_increasing
     assert sorted(moved["position"]) == sorted(found.explained.tolist())
     assert found.pairs[0].maps["rank_correlation"].value == pytest.approx(moved["rank_correlation"].mean())
+    items = found.checklist(1)
+    assert [one.name for one in items][:2] == ["focus on anatomy", "models agree"]
+    assert ("Both decide" in items[1].sentence) == bool(found.pairs[0].comparison.same_decision[1])
     figure = found.plot(1)
     assert len([axis for axis in figure.axes if axis.images]) >= 6
     assert figure.dpi == 150
@@ -103,7 +106,7 @@ def test_as_text_and_json(found):
     text = str(found)
     assert text.startswith(f"2 models on {len(found.images)} images of {found.n_patients} patients")
     assert "good beside other:" in text
-    assert "in favour of good, p = " in text
+    assert "auroc less that of other: " in text
     written = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert written["pairs"][0]["names"] == ["good", "other"]
     assert written["models"]["good"]["auroc"][0] == pytest.approx(found.reports["good"].metrics["auroc"].value)

@@ -1,0 +1,36 @@
+"""Two models on the same patients: is one better, whom do they judge differently, and do they look at the same places.
+
+python examples/06_compare_models.py [OUTPUT_FOLDER]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from cxr_estimator import CXRClassifier, make_phantoms, patient_split
+from cxr_estimator.comparison import compare
+
+output = Path(sys.argv[1] if len(sys.argv) > 1 else "output/06_compare_models")
+output.mkdir(parents=True, exist_ok=True)
+data = make_phantoms(600, size=64, difficulty=0.1, random_state=0)
+train, validation, test = patient_split(data.y, data.groups, random_state=0)
+
+models = {}
+for name, epochs in {"three epochs": 3, "ten epochs": 10}.items():
+    clf = CXRClassifier(
+        "plain_cnn", image_size=64, max_epochs=epochs, batch_size=16, learning_rate=5e-3, pos_label="PNEUMONIA",
+        random_state=0,
+    )  # fmt: skip
+    models[name] = clf.fit(data.X[train], data.y[train], groups=data.groups[train])
+
+found = compare(models, data.X[test], data.y[test], data.groups[test], n_maps=8)
+print(found)  # differences with intervals and p-values, by patient
+print(f"\n{len(found.flipped(*models))} of {len(found.images)} images are decided differently")
+
+# the image whose maps are least alike: six panels, and what to verify before either is believed
+moved = found.moved(*models)
+row = int(moved["row"].iloc[0])
+found.plot(row).savefig(output / "least_alike.png")
+for item in found.checklist(row):
+    print(f"{item.verdict:<15} {item.name}: {item.sentence}")

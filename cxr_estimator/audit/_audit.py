@@ -232,9 +232,8 @@ def _outcomes(name: str, check: Check, evidence: Evidence, pictures: bool) -> li
             known = worst.get(finding.method, judged)
             worst[finding.method] = max(known, judged, key=lambda one: _badness(check, *one))
         return [_outcome(name, check, *one, pictures=pictures) for one in worst.values()]
-    except ImageError:
-        _log.exception("the check %s failed", name)
-        said = "It could not be done: an image could not be read, which the log names."
+    except ImageError:  # which names the file, and so maybe the patient
+        said = "It could not be done: an image that could be read before could not be read any more."
     except CXRError as error:
         said = f"It could not be done: {error}"
     except Exception as error:  # noqa: BLE001 - a fault in one check must not hide the others

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from cxr_estimator._operating import origins
-from cxr_estimator._outputs import Task
 from cxr_estimator.audit._evidence import UNDEFINED, Evidence
 from cxr_estimator.audit._pictures import contradicted, shown
 from cxr_estimator.audit._types import Finding
@@ -66,7 +65,7 @@ def label_order(evidence: Evidence) -> list[Finding]:
 def prevalence(evidence: Evidence) -> list[Finding]:
     """Largest difference of the share of a class from that in training."""
     provenance, n = evidence.clf.provenance_, len(evidence.seen.target)
-    if provenance is None or evidence.clf.task_ is Task.MULTILABEL:
+    if provenance is None:
         return [Finding(UNDEFINED, "The model does not know the shares of the classes in training.")]
     counts = np.array([one.n_images for one in provenance.training.classes], dtype=float)
     trained, here = counts / counts.sum(), np.bincount(evidence.seen.target, minlength=len(counts)) / n

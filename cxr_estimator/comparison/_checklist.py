@@ -109,7 +109,7 @@ def _confidence(name: str, explanation: Explanation) -> tuple[str, str]:
     of_target = float(said.proba[0, classes.index(explanation.target[0])])
     # of several labels per image the decision is the explained one, or that it is not there
     proba = float(said.proba[0, classes.index(label)]) if label in classes else 1 - of_target
-    return _SURE.verdict(proba), f"{name} decides {label}, to which it gives {proba:.0%}."
+    return _SURE.verdict(proba), f"Of {label}, which {name} decides, the probability is {proba:.0%}."
 
 
 def _artefacts(maps: Mapping[str, Maps], unusual: Mapping[str, str]) -> list[tuple[str, str]]:

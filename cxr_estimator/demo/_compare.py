@@ -173,7 +173,10 @@ def agreement(compared: Compared) -> list[list[str]]:
 
 def verification(compared: Compared) -> list[list[str]]:
     """Return a table of what to verify: its head, then its rows; empty without maps."""
-    rows = [[f"{one.name[:1].upper()}{one.name[1:]}", marked(one.verdict), one.sentence] for one in compared.to_verify]
+    rows = [
+        [f"{one.name[:1].upper()}{one.name[1:]}", marked(one.verdict).replace(" ", "\xa0", 1), one.sentence]
+        for one in compared.to_verify
+    ]
     return [["To verify", "Verdict", "What was found"], *rows] if rows else []
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cxr_estimator import make_phantoms
 from cxr_estimator.audit import CHECKS, Check, audit
 from cxr_estimator.audit import _audit as module
 from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError
@@ -17,12 +16,6 @@ from cxr_estimator.verdicts import Limits
 from tests.conftest import small_classifier
 
 CAUSAL = ["border_exchange", "corner_exchange", "brightness_exchange", "sharpness_exchange", "border_alone"]
-
-
-@pytest.fixture(scope="module")
-def held_out():
-    """40 phantoms of 20 other patients."""
-    return make_phantoms(40, 32, difficulty=0.0, random_state=9)
 
 
 @pytest.fixture(scope="module")

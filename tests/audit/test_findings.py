@@ -19,12 +19,6 @@ from tests.audit.test_audit import CAUSAL, tagged
 from tests.conftest import small_classifier
 
 
-@pytest.fixture(scope="module")
-def held_out():
-    """40 phantoms of 20 other patients."""
-    return make_phantoms(40, 32, difficulty=0.0, random_state=9)
-
-
 def only(name, clf, X, y, *args, **options):
     (found,) = audit(clf, X, y, *args, checks=[name], n_resamples=50, **options).checks
     return found

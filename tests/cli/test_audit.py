@@ -6,24 +6,17 @@ import json
 import shutil
 
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
-from cxr_estimator import make_phantoms
 from cxr_estimator.cli import app
 from cxr_estimator.cli._common import EXIT_UNREADABLE
 from cxr_estimator.errors import CXRError
-from tests.cli.running import cxr
+from tests.cli.running import cxr, phantom_folder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """24 phantoms as files, in a folder for each class."""
-    data, root = make_phantoms(24, 32, difficulty=0.0, random_state=9), tmp_path_factory.mktemp("data")
-    for number, (pixels, label, patient) in enumerate(zip(data.X, data.y, data.groups, strict=True)):
-        (root / label).mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(root / label / f"person{patient[1:]}_{number}.png")
-    return root
+    return phantom_folder(tmp_path_factory.mktemp("data"), 24)
 
 
 def test_files_and_words(fitted, folder, tmp_path):

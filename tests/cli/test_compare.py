@@ -7,9 +7,8 @@ import json
 import pytest
 from PIL import Image
 
-from cxr_estimator import make_phantoms
 from cxr_estimator.errors import CXRError, DataError
-from tests.cli.running import cxr
+from tests.cli.running import cxr, phantom_folder
 from tests.conftest import small_classifier
 
 
@@ -23,11 +22,7 @@ def models(fitted, phantoms, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    data, root = make_phantoms(16, 32, difficulty=0.0, random_state=9), tmp_path_factory.mktemp("data")
-    for number, (pixels, label, patient) in enumerate(zip(data.X, data.y, data.groups, strict=True)):
-        (root / label).mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(root / label / f"person{patient[1:]}_{number}.png")
-    return root
+    return phantom_folder(tmp_path_factory.mktemp("data"), 16)
 
 
 def test_one_image(models, folder, tmp_path):

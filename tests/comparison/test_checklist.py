@@ -74,7 +74,7 @@ def test_each_item_fails_by_what_it_is_about(explanation):
     assert items(good, with_map(explanation, inner, proba=0.7))["confidence"].verdict == "doubtful"
     found = items(good, with_map(explanation, inner, proba=0.55))
     assert (found["confidence"].verdict, found["confidence"].sentence) == (
-        "fail", "B decides PNEUMONIA, to which it gives 55%."
+        "fail", "Of PNEUMONIA, which B decides, the probability is 55%."
     )  # fmt: skip
     found = items(good, good, unusual={"A": "It is a cat."})
     assert (found["no artefacts"].verdict, found["no artefacts"].sentence) == (

@@ -22,7 +22,7 @@ ORDER = [
     "checkpoints", "training", "_progress", "attribution", "metrics", "datasets", "_lungs", "anatomy", "_ood_blocks",
     "ood", "_rows", "_predicting", "_checking", "_batches", "_sampling", "_decisions", "_operating", "_background",
     "_labels", "_fitting", "uncertainty", "conformal", "_targets", "_explaining", "_measuring", "verdicts",
-    "_map_checks", "trust", "doubts", "abstention", "card", "_persistence", "_timm_checkpoint", "_deciding",
+    "_pages", "_map_checks", "trust", "doubts", "abstention", "card", "_persistence", "_timm_checkpoint", "_deciding",
     "_doubting", "_sharing", "classifier", "_ensembling", "ensemble", "_folds", "model_selection", "clinical",
     "scorers", "_model_digest", "_benchmark_folder", "benchmark", "_receipt_fields", "_replaying",
     "receipts", "displays", "evaluation", "comparison", "curation", "audit", "quickstart", "demo", "cli",

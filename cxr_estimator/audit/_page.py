@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
-
-from cxr_estimator._figure_style import method_title
-from cxr_estimator._wording import DISCLAIMER, cell
+from cxr_estimator._pages import fragment, page
+from cxr_estimator._wording import cell
 from cxr_estimator.audit._checks import passes
 from cxr_estimator.audit._types import FAMILIES, AuditCheck
 from cxr_estimator.statistics import Estimate
-from cxr_estimator.verdicts import SIGNS
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from cxr_estimator.audit._report import AuditReport
 
 _TITLES = {
@@ -28,32 +23,23 @@ _TITLES = {
 }
 
 
-def page(report: AuditReport) -> str:
+def html(report: AuditReport) -> str:
     """Return one HTML page that needs no other file."""
+    return page("Audit of a chest-radiograph classifier", body(report))
+
+
+def body(report: AuditReport, *, level: int = 2) -> Markup:
+    """Return what a page holds of it, under headings of a level."""
     families = {_TITLES[name]: [one for one in report.checks if one.family == name] for name in FAMILIES}
-    return str(
-        _template().render(
-            report=report, families={title: found for title, found in families.items() if found}, disclaimer=DISCLAIMER
-        )
+    return fragment(
+        "audit/body.html.jinja",
+        report=report,
+        families={title: found for title, found in families.items() if found},
+        estimate=_estimate,
+        passes=passes,
+        level=level,
     )
-
-
-@cache
-def _template() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("cxr_estimator", "audit")
-    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pages.filters.update(png=_png, estimate=_estimate, passes=passes, method_title=method_title)
-    pages.globals.update(signs=SIGNS)
-    return pages.get_template("page.html.jinja")
 
 
 def _estimate(one: AuditCheck) -> str:
     return cell(Estimate(one.value, *one.interval))
-
-
-def _png(pixels: np.ndarray) -> str:
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
-    return base64.b64encode(out.getvalue()).decode("ascii")

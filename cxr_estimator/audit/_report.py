@@ -142,9 +142,9 @@ class AuditReport:
 
     def to_html(self) -> str:
         """Return one page that needs no other file, with the pictures of checks that did not pass."""
-        from cxr_estimator.audit._page import page
+        from cxr_estimator.audit._page import html
 
-        return page(self)
+        return html(self)
 
     def save(self, folder: str | Path) -> Path:
         """Write audit.json and audit.html into a folder; the page shows radiographs, so mind who sees it."""

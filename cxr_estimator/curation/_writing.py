@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr_estimator._wording import printable
+from cxr_estimator._pages import fragment
+from cxr_estimator._pages import page as framed
 from cxr_estimator.curation._report import anonymous
 from cxr_estimator.errors import ImageError
 from cxr_estimator.images import ImageSequence
@@ -79,12 +80,8 @@ def similar_page(case: Card, neighbours: list[Card]) -> str:
 
 def page(title: str, facts: list[tuple[str, str]], notes: tuple[str, ...], sections: list[Section]) -> str:
     """Return one HTML page that needs no other file; all text is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("cxr_estimator", "curation")
-    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = pages.get_template("curation.html.jinja")
-    return printable(template.render(title=title, facts=facts, notes=notes, sections=sections, disclaimer=DISCLAIMER))
+    body = fragment("curation/body.html.jinja", facts=facts, notes=notes, sections=sections)
+    return framed(title, body, DISCLAIMER)
 
 
 class Shown:

@@ -10,7 +10,8 @@ import numpy as np
 
 from cxr_estimator._figure_style import method_title
 from cxr_estimator._outputs import Task
-from cxr_estimator._wording import DISCLAIMER, words
+from cxr_estimator._pages import environment
+from cxr_estimator._wording import words
 from cxr_estimator.demo._analysis import N_COPIES, Judgement, Shown
 from cxr_estimator.demo._pictures import is_hidden, scale
 from cxr_estimator.statistics import Estimate
@@ -262,15 +263,12 @@ def not_offered(obstacles: Iterable[tuple[str, str | None]]) -> str:
 
 @cache
 def _templates() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("cxr_estimator", "demo")
-    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages = environment()
     pages.filters["percent"] = percent
-    pages.globals.update(signs=SIGNS, disclaimer=DISCLAIMER, method_title=method_title, check_title=check_title)
+    pages.globals.update(method_title=method_title, check_title=check_title)
     return pages
 
 
 def html(template: str, **content: Any) -> str:
     """Fill a template of this folder; all text is escaped."""
-    return str(_templates().get_template(f"{template}.html.jinja").render(**content))
+    return str(_templates().get_template(f"demo/{template}.html.jinja").render(**content))

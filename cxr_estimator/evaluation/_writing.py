@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
 from cxr_estimator._outputs import Task
+from cxr_estimator._pages import fragment, page
 from cxr_estimator._wording import DISCLAIMER, cell, escaped, markdown_table, words
 from cxr_estimator.evaluation._figures import FIGURES
 from cxr_estimator.evaluation.plots import PLOTS, draw, plots_of
 from cxr_estimator.statistics import Estimate
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from cxr_estimator.evaluation._report import EvaluationReport
 
 TITLE = "Evaluation"
@@ -72,19 +73,19 @@ def markdown(report: EvaluationReport) -> str:
 
 def html(report: EvaluationReport) -> str:
     """Return the report as one page, with the pictures inside."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    return page(TITLE, body(report))
 
-    loader = PackageLoader("cxr_estimator", "evaluation")
-    page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    pictures = [(PLOTS[name].title, _png(draw(report, name))) for name in plots_of(report)]
-    return page.get_template("report.html.jinja").render(
-        title=TITLE,
+
+def body(report: EvaluationReport, *, level: int = 2) -> Markup:
+    """Return what a page holds of it, under headings of a level."""
+    return fragment(
+        "evaluation/body.html.jinja",
         summary=_summary(report),
         intervals=INTERVALS,
-        disclaimer=DISCLAIMER,
         report=report,
         sections=list(sections(report)),
-        pictures=pictures,
+        pictures=[(PLOTS[name].title, draw(report, name)) for name in plots_of(report)],
+        level=level,
     )
 
 
@@ -145,10 +146,3 @@ def _subgroups(found: pd.DataFrame) -> pd.DataFrame:
         few = [figure in names.split(", ") for names in found["too_few"]]
         table[words(figure)] = ["too few patients" if none else one for one, none in zip(cells, few, strict=True)]
     return table
-
-
-def _png(figure: Any) -> str:
-    """Return a picture as base64."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,44 @@
+import base64
+import io
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from cxr_estimator._pages import environment, fragment, page, png
+from cxr_estimator._wording import DISCLAIMER
+
+TABLES = '{% from "_pages/tables.html.jinja" import mark, noted with context %}'
+
+
+def pixels(address):
+    head, data = address.split(",")
+    assert head == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+def test_a_page_escapes_its_title_and_frames_its_body():
+    body = fragment("_pages/frame.html.jinja", title="a <b>", body="<i>", disclaimer="mind & heed")
+    assert "<title>a &lt;b&gt;</title>" in body and "&lt;i&gt;" in body and "mind &amp; heed" in body
+    whole = page("Whole", body)
+    assert whole.startswith("<!doctype html>") and str(body) in whole
+    assert whole.count(DISCLAIMER) == 2, "at the top and at the end"
+    assert "figcaption" in whole, "the style is within"
+
+
+def test_a_byte_of_a_name_that_is_no_utf8_is_written_out():
+    assert "\\udcff" in page("\udcff", fragment("_pages/frame.html.jinja", title="", body="", disclaimer=""))
+
+
+def test_pictures_of_pixels_and_of_figures():
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    np.testing.assert_array_equal(pixels(png(grey)), grey)
+    assert pixels(png(Figure(figsize=(2, 1), dpi=50))).shape == (50, 100, 4)
+
+
+def test_parts_of_pages():
+    pages = environment()
+    marked = pages.from_string(TABLES + "{{ mark(verdict) }}").render(verdict="not enough data")
+    assert 'class="mark not-enough-data"' in marked
+    assert pages.from_string(TABLES + "{{ noted(()) }}").render().strip() == ""
+    assert "<li>1 &lt; 2</li>" in pages.from_string(TABLES + "{{ noted(found) }}").render(found=["1 < 2"])

@@ -12,7 +12,6 @@ from cxr_estimator import CXRClassifier, make_phantoms, patient_split
 from cxr_estimator.comparison import compare
 
 output = Path(sys.argv[1] if len(sys.argv) > 1 else "output/06_compare_models")
-output.mkdir(parents=True, exist_ok=True)
 data = make_phantoms(600, size=64, difficulty=0.1, random_state=0)
 train, validation, test = patient_split(data.y, data.groups, random_state=0)
 
@@ -26,11 +25,9 @@ for name, epochs in {"three epochs": 3, "ten epochs": 10}.items():
 
 found = compare(models, data.X[test], data.y[test], data.groups[test], n_maps=8)
 print(found)  # differences with intervals and p-values, by patient
-print(f"\n{len(found.flipped(*models))} of {len(found.images)} images are decided differently")
+print(f"\nDecided differently, by what is true:\n{found.flips(*models).to_string(index=False)}\n")
 
-# the image whose maps are least alike: six panels, and what to verify before either is believed
-moved = found.moved(*models)
-row = int(moved["row"].iloc[0])
-found.plot(row).savefig(output / "least_alike.png")
-for item in found.checklist(row):
+# the image whose maps are least alike: what to verify before either is believed; the page shows six panels of it
+for item in found.least_alike[0].items:
     print(f"{item.verdict:<15} {item.name}: {item.sentence}")
+print(f"\ncomparison.html in {found.save(output)}")

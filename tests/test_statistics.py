@@ -16,6 +16,7 @@ from cxr_estimator.statistics import (
     difference,
     mcnemar,
     mean_band,
+    paired_difference,
     patient_bootstrap,
     percentile_interval,
     proportion,
@@ -231,6 +232,17 @@ def test_images_of_a_patient_prove_no_more_than_one():
     assert mcnemar(first, second, groups) == pytest.approx(2 / 8)
 
 
+def test_models_that_are_equally_good_differ_about_once_in_twenty():
+    rng, by_patient, by_image = np.random.default_rng(1), 0, 0
+    for _ in range(300):
+        groups = np.repeat(np.arange(60), 5)
+        first, second = (rng.normal(size=60)[groups] + 0.5 * rng.normal(size=300) < 0.8 for _ in range(2))
+        by_patient += mcnemar(first, second, groups) < 0.05
+        by_image += mcnemar(first, second) < 0.05
+    assert 0.01 < by_patient / 300 < 0.08
+    assert by_image / 300 > 0.2
+
+
 def test_differences_of_shares():
     rng = np.random.default_rng(0)
     first, second = rng.random(200) < 0.8, rng.random(200) < 0.6
@@ -244,3 +256,47 @@ def test_differences_of_shares():
     whole = share_difference(np.ones(20), np.zeros(20), np.arange(20))
     assert (whole.value, whole.high) == (1, 1)
     assert whole.low < 0.9
+
+
+def test_paired_differences_by_hand():
+    """Seven images agree and one does not: as of ten images, one more for each side (Bonett & Price)."""
+    found = paired_difference(np.ones(8), [1, 1, 1, 1, 1, 1, 0, 1], np.arange(8))
+    half = t.ppf(0.975, 7) * np.sqrt((0.2 + 0.1 - 0.1**2) / 10 * 10 / 9)
+    assert tuple(found) == pytest.approx((1 / 8, 0.1 - half, 0.1 + half))
+    same = paired_difference(np.ones(200), np.ones(200), np.repeat(np.arange(50), 4))
+    assert same.value == 0
+    assert same.low == -same.high
+    assert same.high > 0.01, "that nobody differs here is no proof"
+    whole = paired_difference(np.ones(20), np.zeros(20), np.arange(20))
+    assert (whole.value, whole.high) == (1, 1)
+    assert 0.7 < whole.low < 1
+    few = paired_difference(np.ones(40), np.zeros(40), np.repeat(np.arange(4), 10))
+    assert few.value == 1
+    assert np.isnan(few.low)
+    assert np.isnan(paired_difference([], [], []).value)
+
+
+def test_paired_differences_count_patients_and_not_images():
+    rng = np.random.default_rng(0)
+    first, second = rng.random(30) < 0.8, rng.random(30) < 0.7
+    one = paired_difference(first, second, np.arange(30))
+    again = paired_difference(np.repeat(first, 9), np.repeat(second, 9), np.repeat(np.arange(30), 9))
+    assert again.value == pytest.approx(one.value)
+    assert again.high - again.low > 0.9 * (one.high - one.low)
+
+
+@pytest.mark.parametrize(("n_patients", "right"), [(15, (0.95, 0.85)), (30, (0.95, 0.95)), (80, (0.9, 0.6))])
+def test_paired_differences_cover_the_truth_where_images_of_a_patient_are_alike(n_patients, right):
+    rng, covered, n_trials = np.random.default_rng(1), 0, 300
+    limits = [norm.ppf(share) for share in right]
+    for _ in range(n_trials):
+        groups = np.repeat(np.arange(n_patients), rng.integers(1, 6, n_patients))
+        shared = rng.normal(size=n_patients)[groups]
+        one, other = (
+            np.sqrt(0.5) * shared + 0.5 * rng.normal(size=n_patients)[groups] + 0.5 * rng.normal(size=len(groups))
+            < limit
+            for limit in limits
+        )
+        found = paired_difference(one, other, groups)
+        covered += found.low <= right[0] - right[1] <= found.high
+    assert covered >= 0.92 * n_trials

@@ -16,6 +16,9 @@ from cxr_estimator.verdicts import SIGNS
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+# what a page says on which images can be seen
+SHOWS_RADIOGRAPHS = f"{DISCLAIMER} This page shows radiographs: keep it as you keep them."
+
 
 def environment() -> Any:
     """Return a jinja2 Environment of this package's templates, "folder/name"; what is filled in is escaped."""
@@ -49,7 +52,13 @@ def page(title: str, body: Markup, disclaimer: str = DISCLAIMER) -> str:
 
 
 def png(picture: Any) -> str:
-    """Return a figure of matplotlib, or pixels (H, W[, 3]) uint8, as the address of a picture within the page."""
+    """Return a figure of matplotlib, pixels (H, W[, 3]) uint8, or a PNG file, as the address of a picture in a page."""
+    content = picture if isinstance(picture, bytes) else png_file(picture)
+    return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def png_file(picture: Any) -> bytes:
+    """Return a figure of matplotlib, or pixels (H, W[, 3]) uint8, as a PNG file."""
     from PIL import Image
 
     out = io.BytesIO()
@@ -57,4 +66,4 @@ def png(picture: Any) -> str:
         Image.fromarray(picture).save(out, "PNG")
     else:
         picture.savefig(out, format="png")
-    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
+    return out.getvalue()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
     from cxr_estimator.comparison import ModelComparison
     from cxr_estimator.datasets import ImageDataset
+    from cxr_estimator.errors import SkippedImage
 
 _SIMILAR = 5
-_FIGURES = 4  # of the images whose maps are least alike
 
 
 def compare(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for figures and comparison.json.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the page, figures and tables.")],
     model: Annotated[list[Path], typer.Option("--model", help="A model folder or user/model; two or more, in order.")],
     image: Annotated[
         Path | None, typer.Option(help="One image. Without it and --data one of CXR_DATA_DIR, or a synthetic one.")
@@ -61,45 +61,48 @@ def compare(
     """Compare models: what they decide, how well, and what they look at.
 
     Of one image: six panels, and a checklist of what to verify. Of labelled data: agreement, paired tests, who flipped,
-    and the images whose maps are least alike.
+    and the images whose maps are least alike. The page comparison.html and the figures show radiographs.
     """
     from cxr_estimator.serialization import writable_folder
 
     if image is not None and data is not None:
         raise DataError("--image and --data: give one of them.")
+    if known is not None and data is not None:
+        raise DataError("--known: cases like one image are sought; leave out --data.")
     if len(model) < 2:
         raise DataError("--model: give it twice at least, once for each model.")
-    check_outside(output, [one for one in (image, data) if one is not None])
+    root = os.environ.get("CXR_DATA_DIR") or None  # an empty one is none
+    searched = [image, data, known, Path(root) if root and image is None and data is None else None]
+    check_outside(output, [one for one in searched if one is not None])
     writable_folder(output)
     models = _models(model, device, quiet=quiet)
     for clf in models.values():
-        clf.set_params(on_error="raise" if data is None else "skip", n_jobs=jobs)
+        clf.set_params(on_error="raise" if data is None else "skip", n_jobs=jobs, verbose=0 if quiet else 1)
     options: dict[str, Any] = {"method": method, "random_state": seed}
     if data is None:
-        X, told = _one_image(image, seed)
+        X, told = _one_image(image, root, seed)
         typer.echo(told)
-        cases = None if known is None else load_data(known, "all", None, label_pattern, patient_pattern=None)
-        _of_image(models, X, cases, options, output)
-        return
-    found = load_data(data, split or default_split(data), patient_column, label_pattern, None)
-    from cxr_estimator.comparison import compare as compared
+        report, skipped = _of_image(models, X, known, label_pattern, options)
+    else:
+        found = load_data(data, split or default_split(data), patient_column, label_pattern, None)
+        from cxr_estimator.comparison import compare as compared
 
-    with collect_skipped() as skipped:
-        report = compared(models, found.X, found.y, found.groups, n_maps=maps, **options)
-    _save(report, output)
-    typer.echo(str(report))
-    typer.echo(f"comparison.json, images.csv and figures of the maps that are least alike in {output}")
-    report_skipped(skipped)
+        with collect_skipped() as skipped:
+            report = compared(models, found.X, found.y, found.groups, n_maps=maps, **options)
+        typer.echo(str(report))
+    report.save(output)
+    typer.echo(f"\ncomparison.html, comparison.json, images.csv and figures of six panels in {output}")
+    report_skipped(list(dict.fromkeys(skipped)))  # once, whichever models could not read them
 
 
 def _models(paths: list[Path], device: str, *, quiet: bool) -> dict[str, Any]:
     """Return the models by names that differ."""
-    names = [path.name for path in paths]
+    names = [path.resolve().name if path.is_dir() else path.name for path in paths]  # "." has a name, too
     names = [name if names.count(name) == 1 else f"{chr(65 + k)}: {name}" for k, name in enumerate(names)]
     return {name: load_model(path, device, quiet=quiet) for name, path in zip(names, paths, strict=True)}
 
 
-def _one_image(image: Path | None, seed: int) -> tuple[Any, str]:
+def _one_image(image: Path | None, root: str | None, seed: int) -> tuple[Any, str]:
     """Return one image as X, and what to tell of it."""
     import numpy as np
 
@@ -108,67 +111,49 @@ def _one_image(image: Path | None, seed: int) -> tuple[Any, str]:
 
     if image is not None:
         return [str(image)], f"image: {image}"
-    root = os.environ.get("CXR_DATA_DIR")
     if root is None:
         return make_phantoms(1, 224, random_state=seed).X, "image: a synthetic radiograph (CXR_DATA_DIR is not set)"
+    if not Path(root).is_dir():
+        raise DataError(f"CXR_DATA_DIR: there is no folder {root}. Name an image by --image, or unset it.")
     files = load_image_folder(root, split="test" if "test" in split_folders(Path(root)) else "all").X
     chosen = files[int(np.random.default_rng(seed).integers(len(files)))]
     return [chosen], f"image: {chosen} (drawn at random)"
 
 
 def _of_image(
-    models: dict[str, Any], X: Any, known: ImageDataset | None, options: dict[str, Any], output: Path
-) -> None:
-    """Tell of one image, for each pair of models, and write the figures."""
+    models: dict[str, Any], X: Any, known: Path | None, label_pattern: str | None, options: dict[str, Any]
+) -> tuple[ModelComparison, list[SkippedImage]]:
+    """Tell of one image, for each pair of models; known cases that cannot be read are returned, too."""
     from cxr_estimator.comparison import compare as compared
 
+    cases = None if known is None else _known(known, label_pattern, models)
     report = compared(models, X, n_maps=1, **options)
-    unusual = {
-        name: check.sentences[0]
-        for name, clf in models.items()
-        if clf.ood_ is not None and (check := clf.check_images(X)).is_unusual[0]
-    }
-    similar = {} if known is None else {name: _similar(clf, known, X) for name, clf in models.items()}
-    found = {}
-    for pair in report.pairs:
-        typer.echo(f"\n{' and '.join(pair.names)}")
-        items = report.checklist(
-            0,
-            pair.names,
-            unusual={name: said for name, said in unusual.items() if name in pair.names},
-            similar={name: cases for name, cases in similar.items() if name in pair.names},
-        )
-        for sentence in pair.comparison.sentences(names=pair.names)[:2]:
+    skipped: list[SkippedImage] = []
+    if cases is not None:
+        with collect_skipped() as skipped:
+            report = replace(report, similar={name: _similar(clf, cases, X) for name, clf in models.items()})
+    for shown in report.least_alike:
+        typer.echo(f"\n{' and '.join(shown.names)}")
+        for sentence in shown.sentences:
             typer.echo(f"  {sentence}")
-        for one in items:
+        for one in shown.items:
             typer.echo(f"  {one.verdict:<15} {one.name}: {one.sentence}")
-        name = _figure_name(pair.names, report)
-        report.plot(0, pair.names).savefig(output / name)
-        found[" and ".join(pair.names)] = {"figure": name, "checklist": [one._asdict() for one in items]}
-    _write({**report.to_dict(), "verify": found}, output)
-    typer.echo(f"\ncomparison.json and the figures of six panels in {output}")
+    return report, skipped
+
+
+def _known(known: Path, label_pattern: str | None, models: dict[str, Any]) -> ImageDataset:
+    """Return the known cases, or raise unless their labels are classes of the models."""
+    from cxr_estimator._validation import check_labels
+
+    cases = load_data(known, "all", None, label_pattern, patient_pattern=None)
+    check_labels(cases.y, len(cases.X), caller="--known", classes=next(iter(models.values())).classes_)
+    return cases
 
 
 def _similar(clf: Any, known: ImageDataset, X: Any) -> pd.DataFrame:
+    """Return the known cases most like an image, without that image itself."""
     from cxr_estimator.curation import SimilarCases
 
-    with collect_skipped():
-        return SimilarCases(clf, known.X, known.y).query(X, k=min(_SIMILAR, len(known.X) - 1), exclude_same=True)
-
-
-def _save(report: ModelComparison, output: Path) -> None:
-    _write(report.to_dict(), output)
-    report.images.to_csv(output / "images.csv", index=False)
-    for pair in report.pairs:
-        for rank, row in enumerate(report.moved(*pair.names)["row"][:_FIGURES].tolist(), 1):
-            report.plot(row, pair.names).savefig(output / _figure_name(pair.names, report, f"_{rank}"))
-
-
-def _write(found: dict[str, Any], output: Path) -> None:
-    (output / "comparison.json").write_text(json.dumps(found, indent=1, allow_nan=False), encoding="utf-8")
-
-
-def _figure_name(names: tuple[str, str], report: ModelComparison, end: str = "") -> str:
-    """Return a name that says which pair it is, without their own names, which may hold any character."""
-    order = list(report.explanations)
-    return f"models_{order.index(names[0]) + 1}_and_{order.index(names[1]) + 1}{end}.png"
+    cases = SimilarCases(clf.set_params(on_error="skip"), known.X, known.y)
+    found = cases.query(X, k=len(cases))
+    return found[~found["same_image"]].head(_SIMILAR)

@@ -17,7 +17,7 @@ from cxr_estimator.verdicts import DOUBTFUL, FAIL, NO_DATA, PASS, Limits
 
 _SURE = Limits(doubtful=0.8, fail=0.6, greater_is_worse=False)  # probability of what is decided
 _ALIKE = Limits(doubtful=0.8, fail=0.5, greater_is_worse=False)  # share of the similar cases with the decided label
-_WORST = (NO_DATA, PASS, DOUBTFUL, FAIL)
+_WORST = (PASS, NO_DATA, DOUBTFUL, FAIL)  # what is not known of one model does not pass
 _EDGES = {"border_mass": "along the border", "corner_mass": "in the corners", "marker_mass": "on side markers"}
 
 
@@ -62,7 +62,15 @@ def checklist(
     list of Item
         "focus on anatomy", "models agree", "confidence", "no artefacts" and "similar cases": each the worst of what is
         found of either model. All five can pass and both models be wrong.
+
+    Raises
+    ------
+    DataError
+        Not two explanations of one image, or without it.
     """
+    if len(explanations) != 2 or any(len(one) != 1 for one in explanations.values()) or len(comparison) != 1:
+        given = {name: len(one) for name, one in explanations.items()}
+        raise DataError(f"checklist: give two explanations of one image, and their comparison. Got {given} images.")
     maps = {name: _maps(one) for name, one in explanations.items()}
     return [
         _worst("focus on anatomy", [_anatomy(name, one) for name, one in maps.items()]),
@@ -125,10 +133,12 @@ def _artefacts(maps: Mapping[str, Maps], unusual: Mapping[str, str]) -> list[tup
 
 
 def _similar(name: str, explanation: Explanation, cases: pd.DataFrame) -> tuple[str, str]:
-    label = str(explanation.prediction.label[0])
-    alike = (cases["label"].astype(str) == label).mean() if len(cases) else np.nan
-    said = f"Of the {len(cases)} known cases that look most alike to {name} {alike:.0%} are {label}."
-    return _ALIKE.verdict(float(alike)), said if len(cases) else f"No known cases for {name}."
+    if not len(cases):
+        return NO_DATA, f"No known case was found for {name}."
+    label, known = str(explanation.prediction.label[0]), cases["label"].astype(str)
+    same = int((known == label).sum())
+    said = f"Of the known cases that look most alike to {name}, {same} of {len(cases)} are {label}, as it decides."
+    return _ALIKE.verdict(same / len(cases)), said
 
 
 def _worst(name: str, found: list[tuple[str, str]]) -> Item:

@@ -17,6 +17,11 @@ from cxr_estimator.metrics import METRICS, Context, Request, measure_all
 from cxr_estimator.preprocessing import Geometry
 
 TOP = 10  # percent of the pixels whose overlap is taken
+_MEANINGS = {
+    "rank_correlation": ("Rank correlation", "1: pixels in the same order; 0: by chance; -1: in the opposite one"),
+    "top_k_overlap": ("Overlap of the strongest 10%", "1: the same pixels; 0.10: by chance; 0: none in common"),
+    "ssim": ("Structural similarity (SSIM)", "1: the same picture; flat maps count as similar"),
+}
 _WINDOW = 7  # pixels of SSIM's windows, below which it is not taken
 _ALIKE, PARTLY, _OPPOSED = 0.7, 0.3, -0.3  # rank correlations; words for people, not tests
 
@@ -57,10 +62,12 @@ class Comparison:
 
     def sentences(self, i: int = 0, *, names: tuple[str, str] = ("the first", "the second")) -> list[str]:
         """Return what to tell a person about image `i`: the decisions, the probabilities, and the maps."""
-        (a, b), (p, q) = (str(labels[i]) for labels in self.labels), self.proba[i].tolist()
-        first, second = f"{names[0][:1].upper()}{names[0][1:]}", names[1]
-        decided = f"Both decide {a}." if self.same_decision[i] else f"{first} decides {a}, {second} {b}."
-        apart = f"{first} gives {self.target[i]} {p:.1%}, {second} {q:.1%}: {100 * abs(p - q):.1f} points apart."
+        (a, b), (p, q), (first, second) = (str(labels[i]) for labels in self.labels), self.proba[i].tolist(), names
+        decided = f"Both decide {a}." if self.same_decision[i] else f"They differ: {a} by {first}, {b} by {second}."
+        apart = (
+            f"The probability of {self.target[i]} is {p:.1%} by {first} and {q:.1%} by {second}: "
+            f"{100 * abs(p - q):.1f} points apart."
+        )
         return [decided, apart, self._of_maps(i)]
 
     def _of_maps(self, i: int) -> str:
@@ -120,6 +127,11 @@ def compare_explanations(a: Explanation, b: Explanation) -> Comparison:
         agreement={name: np.array([row[name] for row in rows]) for name in rows[0]},
         shapes=tuple(pair[0].shape for pair in pairs),
     )
+
+
+def agreement_words(name: str) -> tuple[str, str]:
+    """Return what a metric of the family "agreement" is called, and what its values mean."""
+    return _MEANINGS.get(name, (name.replace("_", " ").capitalize(), ""))
 
 
 def common_ground(a: Explanation, b: Explanation, i: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
 from cxr_estimator._outputs import Task
-from cxr_estimator._wording import cell
+from cxr_estimator.calibration import label_log_odds
 from cxr_estimator.comparison._explanations import Comparison, compare_explanations
 from cxr_estimator.evaluation._intervals import Patients
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.roc import delong_difference
-from cxr_estimator.statistics import Estimate, clustered_mean, mcnemar, proportion, share_difference
+from cxr_estimator.statistics import Estimate, clustered_mean, mcnemar, paired_difference, proportion
+
+_LEVEL = 0.05  # of p-values, below which words say that it is more than chance
 
 
 class Judged(NamedTuple):
-    """What a model says of the M images that all could read: raw logits, probabilities (M, K) and decisions (M,)."""
+    """What a model says of the M images that all could read.
+
+    Attributes
+    ----------
+    logits : ndarray (M, 1) or (M, K)
+        The network's own.
+    scores, proba : ndarray (M, K)
+        Log-odds of each class before calibration, which rank images without ties, and probabilities.
+    decided : ndarray (M,)
+    """
 
     logits: np.ndarray
+    scores: np.ndarray
     proba: np.ndarray
     decided: np.ndarray
 
@@ -35,12 +48,21 @@ class Test(NamedTuple):
     difference : Estimate
         With its 95% interval, over patients.
     p_value : float
-        Two-sided: DeLong's test for areas, McNemar's for shares, both by patient.
+        Two-sided: DeLong's test for areas, McNemar's for shares, both by patient. Not adjusted for other tests.
     """
 
     figure: str
     difference: Estimate
     p_value: float
+
+    @property
+    def words(self) -> str:
+        """What that says."""
+        if math.isnan(self.difference.value):
+            return "undefined: images of one kind only"
+        if math.isnan(self.p_value):
+            return "too few patients to tell"
+        return "more than chance explains" if self.p_value < _LEVEL else "chance can explain it"
 
 
 class Pair(NamedTuple):
@@ -70,7 +92,7 @@ class Pair(NamedTuple):
 
 
 def judged_by(clf: Any, logits: np.ndarray) -> Judged:
-    return Judged(logits, clf._proba(logits), np.asarray(clf._decide(logits)))
+    return Judged(logits, label_log_odds(logits, clf.task_), clf._proba(logits), np.asarray(clf._decide(logits)))
 
 
 def pair_of(
@@ -91,7 +113,7 @@ def pair_of(
         names,
         proportion(same, of.groups, n_resamples=of.n_resamples, random_state=of.random_state),
         float(kappa),
-        () if target is None else tuple(_tests(first, second, target, of, clf)),
+        () if target is None else tuple(_tests(first, second, target, of.groups, clf)),
         {name: _mean(values, of.groups[chosen]) for name, values in comparison.agreement.items()},
         comparison,
     )
@@ -102,49 +124,33 @@ def _mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
     return clustered_mean(values[known], groups[known])
 
 
-def _tests(first: Judged, second: Judged, target: np.ndarray, of: Patients, clf: Any) -> list[Test]:
-    """Return the tests: areas by DeLong, shares by McNemar, each by patient."""
-    classes, found = clf.classes_.tolist(), []
+def _tests(first: Judged, second: Judged, target: np.ndarray, groups: np.ndarray, clf: Any) -> Iterator[Test]:
+    """Yield the tests: areas by DeLong, shares by McNemar, each by patient."""
+    classes = clf.classes_.tolist()
     if clf.task_ is Task.BINARY:
         k = classes.index(clf.pos_label_)
-        areas = {"auroc": k}
-        sides = {"accuracy": np.ones(len(target), bool), "sensitivity": target == k, "specificity": target != k}
+        areas, sides = {"auroc": k}, {"sensitivity": target == k, "specificity": target != k}
     else:
         areas = {f"auroc {label}": k for k, label in enumerate(classes)}
-        sides = {"accuracy": np.ones(len(target), bool)} | {
-            f"recall {label}": target == k for k, label in enumerate(classes)
-        }
+        sides = {f"recall {label}": target == k for k, label in enumerate(classes)}
     for figure, k in areas.items():
-        area = delong_difference(first.proba[:, k], second.proba[:, k], target == k, of.groups)
-        found.append(Test(figure, *area))
-    for figure, side in sides.items():
-        one, other = ((each.decided == target)[side] for each in (first, second))
+        yield Test(figure, *delong_difference(first.scores[:, k], second.scores[:, k], target == k, groups))
+    for figure, side in {"accuracy": np.ones(len(target), bool), **sides}.items():
         if side.any():
-            own = of.groups[side]
-            apart = share_difference(one, other, own, n_resamples=of.n_resamples, random_state=of.random_state)
-            found.append(Test(figure, apart, mcnemar(one, other, own)))
-    return found
-
-
-def told_of(one: Pair) -> list[str]:
-    first, second = one.names
-    lines = [f"{first} beside {second}:", f"  same decision: {cell(one.same_decision)}; Cohen's kappa {one.kappa:.2f}"]
-    lines += [
-        f"  {test.figure} less that of {second}: {cell(test.difference, '+')}, p = {test.p_value:.3g}"
-        for test in one.tests
-    ]
-    return [*lines, *(f"  maps, {name.replace('_', ' ')}: {cell(value)}" for name, value in one.maps.items())]
+            one, other = ((each.decided == target)[side] for each in (first, second))
+            apart = paired_difference(one, other, groups[side])
+            yield Test(figure, apart, mcnemar(one, other, groups[side]))
 
 
 def estimates(found: Mapping[str, Estimate]) -> dict[str, list[float | None]]:
-    return {name: [None if np.isnan(part) else float(part) for part in one] for name, one in found.items()}
+    return {name: [_finite(part) for part in one] for name, one in found.items()}
 
 
 def pair_as_dict(one: Pair) -> dict[str, Any]:
     return {
         "names": list(one.names),
         **estimates({"same_decision": one.same_decision}),
-        "kappa": None if np.isnan(one.kappa) else one.kappa,
+        "kappa": _finite(one.kappa),
         "tests": [
             {"figure": test.figure, **estimates({"difference": test.difference}), "p_value": _finite(test.p_value)}
             for test in one.tests
@@ -154,4 +160,4 @@ def pair_as_dict(one: Pair) -> dict[str, Any]:
 
 
 def _finite(value: float) -> float | None:
-    return None if np.isnan(value) else value
+    return None if math.isnan(value) else float(value)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr_estimator._pages import fragment
+from cxr_estimator._pages import SHOWS_RADIOGRAPHS, fragment
 from cxr_estimator._pages import page as framed
 from cxr_estimator.curation._report import anonymous
 from cxr_estimator.errors import ImageError
@@ -21,7 +21,6 @@ from cxr_estimator.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from cxr_estimator.curation._report import CurationReport
 
-DISCLAIMER = "Research and education only, not a medical device. This page shows radiographs: keep it as you keep them."
 _SHOWN = 60  # thumbnails or groups of a section
 _GROUP = 12  # thumbnails of one group
 _SIDE = 160  # pixels
@@ -81,7 +80,7 @@ def similar_page(case: Card, neighbours: list[Card]) -> str:
 def page(title: str, facts: list[tuple[str, str]], notes: tuple[str, ...], sections: list[Section]) -> str:
     """Return one HTML page that needs no other file; all text is escaped."""
     body = fragment("curation/body.html.jinja", facts=facts, notes=notes, sections=sections)
-    return framed(title, body, DISCLAIMER)
+    return framed(title, body, SHOWS_RADIOGRAPHS)
 
 
 class Shown:

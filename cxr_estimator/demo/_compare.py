@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cxr_estimator.comparison import Comparison, Item, checklist, compare_explanations
+from cxr_estimator.comparison import Comparison, Item, agreement_words, checklist, compare_explanations
 from cxr_estimator.demo._analysis import (
     PREDICTED,
     Judgement,
@@ -26,11 +26,6 @@ from cxr_estimator.images import DecodedImage
 from cxr_estimator.verdicts import WITHHOLD
 
 NAMES = ("model A", "model B")
-_MEANINGS = {
-    "rank_correlation": ("Rank correlation", "1: pixels in the same order; 0: by chance; -1: in the opposite one"),
-    "top_k_overlap": ("Overlap of the strongest 10%", "1: the same pixels; 0.10: by chance; 0: none in common"),
-    "ssim": ("Structural similarity (SSIM)", "1: the same picture; flat maps count as similar"),
-}
 
 
 @dataclass(frozen=True)
@@ -166,7 +161,7 @@ def agreement(compared: Compared) -> list[list[str]]:
     height, width = compared.found.shapes[0]
     rows = [["Agreement of the maps", "Value", f"At {width} x {height} pixels, of what both models see"]]
     for name, values in compared.found.agreement.items():
-        title, meaning = _MEANINGS.get(name, (name.replace("_", " "), ""))
+        title, meaning = agreement_words(name)
         rows.append([title, "undefined" if values[0] != values[0] else f"{values[0]:.2f}", meaning])
     return rows
 

@@ -12,6 +12,7 @@ from cxr_estimator import make_phantoms
 from cxr_estimator.anatomy import thorax_mask
 from cxr_estimator.comparison import checklist, compare_explanations
 from cxr_estimator.errors import DataError
+from cxr_estimator.explanation import Explanation
 from tests.conftest import small_classifier
 
 
@@ -52,7 +53,9 @@ def test_all_is_well(explanation):
     assert list(found) == ["focus on anatomy", "models agree", "confidence", "no artefacts", "similar cases"]
     assert {each.verdict for each in found.values()} == {"pass"}
     assert "to A lies in the thorax" in found["focus on anatomy"].sentence
-    assert found["similar cases"].sentence.startswith("Of the 5 known cases that look most alike to A 100% are")
+    assert found["similar cases"].sentence.startswith(
+        "Of the known cases that look most alike to A, 5 of 5 are PNEUMONIA, as it decides. Of the known"
+    )
 
 
 def test_each_item_fails_by_what_it_is_about(explanation):
@@ -86,6 +89,8 @@ def test_each_item_fails_by_what_it_is_about(explanation):
     }
     assert items(good, good, similar=others)["similar cases"].verdict == "fail"
     assert items(good, good)["similar cases"].verdict == "not enough data"
+    none = {name: pd.DataFrame({"label": []}) for name in "AB"}
+    assert (items(good, good, similar=none)["similar cases"].verdict) == "not enough data"
 
 
 def test_what_is_not_found_gives_no_verdict(explanation):
@@ -97,3 +102,13 @@ def test_what_is_not_found_gives_no_verdict(explanation):
     bare = replace(explanation, images=None)
     with pytest.raises(DataError, match="must come with their images"):
         items(bare, bare)
+
+
+def test_it_is_about_two_explanations_of_one_image(explanation):
+    comparison = compare_explanations(explanation, explanation)
+    for wrong in ({"A": explanation}, dict.fromkeys("ABC", explanation)):
+        with pytest.raises(DataError, match="two explanations of one image"):
+            checklist(wrong, comparison)
+    two = Explanation.concatenate([explanation, explanation])
+    with pytest.raises(DataError, match="two explanations of one image"):
+        checklist({"A": two, "B": two}, compare_explanations(two, two))

@@ -65,8 +65,8 @@ def test_decisions_and_probabilities_are_those_of_either_model(explanation):
     assert found.same_decision.tolist() == [False, True]
     np.testing.assert_array_equal(found.proba, [[0.25, 0.6], [0.5, 0.9]])
     first = found.sentences(0, names=("model A", "model B"))
-    assert first[0] == "Model A decides NORMAL, model B PNEUMONIA."
-    assert first[1] == "Model A gives PNEUMONIA 25.0%, model B 60.0%: 35.0 points apart."
+    assert first[0] == "They differ: NORMAL by model A, PNEUMONIA by model B."
+    assert first[1] == "The probability of PNEUMONIA is 25.0% by model A and 60.0% by model B: 35.0 points apart."
     assert "rank correlation 1.00" in first[2]
     assert "does not make either right" in first[2]
     assert found.sentences(1)[0] == "Both decide PNEUMONIA."

@@ -52,7 +52,7 @@ def test_operating_points_of_one_model_share_the_map(served, image):
     proba = served.clf.predict_proba([image.pixels])[0][1]
     other = Question(cut_off=min(0.999, proba + 0.01))
     same = compare((served, served), image, (Question(cut_off=proba - 0.01), other), "grad_cam")
-    assert same.sentences[0] == "Model A decides PNEUMONIA, model B NORMAL."
+    assert same.sentences[0] == "They differ: PNEUMONIA by model A, NORMAL by model B."
     assert "same model" in same.sentences[1]
     assert {name: float(value[0]) for name, value in same.found.agreement.items()} == pytest.approx(
         dict.fromkeys(same.found.agreement, 1.0)

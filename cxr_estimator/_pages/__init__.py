@@ -28,7 +28,7 @@ def environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters.update(method_title=method_title, png=png)
+    pages.filters.update(method_title=method_title, png=png, jpeg=jpeg)
     pages.globals.update(signs=SIGNS, disclaimer=DISCLAIMER)
     return pages
 
@@ -57,4 +57,17 @@ def png(picture: Any) -> str:
         Image.fromarray(picture).save(out, "PNG")
     else:
         picture.savefig(out, format="png")
-    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
+    return _address(out, "png")
+
+
+def jpeg(pixels: np.ndarray) -> str:
+    """Return pixels (H, W[, 3]) uint8 as the address of a picture within the page: of radiographs a tenth of a PNG."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=88)
+    return _address(out, "jpeg")
+
+
+def _address(content: io.BytesIO, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode('ascii')}"

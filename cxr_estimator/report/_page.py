@@ -17,13 +17,14 @@ from cxr_estimator._wording import words
 from cxr_estimator.audit import _page as audit_page
 from cxr_estimator.card._facts import Table
 from cxr_estimator.card._tables import explanations_table
+from cxr_estimator.evaluation import FIGURES
 from cxr_estimator.evaluation import _writing as evaluation_page
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.figures import decision, overlay, rgb
 from cxr_estimator.metrics import METRICS
 from cxr_estimator.report._curves import training_curves
 from cxr_estimator.report._points import per_thousand
-from cxr_estimator.report._summary import audited, headline, model_and_images
+from cxr_estimator.report._summary import audited, headline, model_and_images, reading
 from cxr_estimator.verdicts import WITHHOLD
 
 if TYPE_CHECKING:
@@ -93,10 +94,12 @@ def html(report: ModelReport, *, show_images: bool) -> str:
         contents=SECTIONS,
         sentences=[model_and_images(report), audited(report)],
         headline=headline(report),
+        reading=reading(report),
         frame=_frame,
-        curves=training_curves(report.facts.histories) if report.facts.histories else None,
+        curves=training_curves(report.facts.histories),
         evaluation=evaluation_page.body(report.evaluation, level=3, points=False),
         points=_points(report),
+        figures=_meanings(report),
         outcomes=[] if report.explanations is None else list(_outcomes(report, report.explanations)),
         colours={} if report.explanations is None else _colours(report.explanations),
         benchmark=None if report.benchmark is None else _benchmark(report.benchmark),
@@ -116,6 +119,12 @@ def _points(report: ModelReport) -> dict[str, pd.DataFrame]:
     tables = {titles.get(one.title, one.title): one.table for one in found}
     counts = per_thousand(report.evaluation)
     return tables | ({"Of 1,000 images like these": counts} if len(counts) else {})
+
+
+def _meanings(report: ModelReport) -> dict[str, str]:
+    """Return what each figure of the operating points is, by its name for people."""
+    names = dict.fromkeys(name for one in report.evaluation.decisions.values() for name in one.estimates)
+    return {words(name): FIGURES[name].summary for name in names}
 
 
 def _outcomes(report: ModelReport, found: Examples) -> Iterator[Outcome]:

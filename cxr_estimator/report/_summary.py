@@ -34,6 +34,21 @@ def headline(report: ModelReport) -> dict[str, Estimate]:
     return figures | {f"{words(name)}{where}": one.estimates[name] for name in decided}
 
 
+def reading(report: ModelReport) -> str:
+    """Return what the figures of the headline mean."""
+    task = report.evaluation.task
+    auroc = "how often, of two images with and without the label, the one that has it scores higher (by chance 0.5)"
+    if task is Task.BINARY:
+        rest = (
+            "Sensitivity: share of the images with the positive label that are found. Specificity: share of the others "
+            "that raise no alarm."
+        )
+        return f"AUROC: {auroc}. {rest} In brackets 95% intervals over patients."
+    of = "classes" if task is Task.MULTICLASS else "labels"
+    rest = "" if task is Task.MULTICLASS else " Macro recall: mean over the labels of the share that is found."
+    return f"Macro AUROC: {auroc}, as the mean over the {of}.{rest} In brackets 95% intervals over patients."
+
+
 def sentences(report: ModelReport) -> Iterator[str]:
     """Yield what is said first."""
     yield model_and_images(report)
@@ -74,8 +89,8 @@ def before_use(report: ModelReport) -> Iterator[str]:
         for check in one.transfer:
             if check.flagged:
                 yield (
-                    f"At “{name}” {check.figure} is {check.verdict} than promised: {check.observed} instead of "
-                    f"{check.promised}."
+                    f"At “{name}” {check.figure} is {check.verdict} than promised: {cell(check.observed)} "
+                    f"instead of {cell(check.promised)}."
                 )
     yield from _of_maps(report)
     if facts.calibration is None:

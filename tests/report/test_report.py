@@ -211,7 +211,7 @@ def test_json_is_plain(whole):
 def test_without_images_no_image_is_there(whole, page):
     bare = Page(whole[0].to_html(show_images=False)).check()
     assert all("jpeg" not in one["src"] for one in bare.images)
-    plots = ("curve", "diagram", "probabilities", "Loss and AUROC", "table as a picture")
+    plots = ("curve", "diagram", "probabilities", "by epoch", "table as a picture")
     assert all(any(name in one["alt"] for name in plots) for one in bare.images)
     of_data = {one["src"] for one in page.images} - {one["src"] for one in bare.images}
     n_examples = len(whole[0].explanations.outcomes)

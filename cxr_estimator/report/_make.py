@@ -139,7 +139,8 @@ def report(
         n_looked_at = planned_images(n_images, [name], n_examples=n_examples, n_maps=n_maps) - n_images
         given[name] = steps.attempt(name, tasks[name], n_looked_at, clf, missing)
     facts = Facts.of(clf, data, patients_known=groups is not None)
-    return ModelReport(facts, evaluation, **given, missing=missing, seed=seed)
+    of = None if "benchmark" not in made else work.explained
+    return ModelReport(facts, evaluation, **given, benchmark_of=of, missing=missing, seed=seed)
 
 
 def planned_images(n_images: int, parts: Iterable[str], *, n_examples: int, n_maps: int) -> int:

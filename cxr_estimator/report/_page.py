@@ -101,6 +101,9 @@ def html(report: ModelReport, *, show_images: bool) -> str:
         points=_points(report),
         figures=_meanings(report),
         outcomes=[] if report.explanations is None else list(_outcomes(report, report.explanations)),
+        explained=None
+        if report.explanations is None
+        else next(iter(report.explanations.explanations.values())).target[0],
         colours={} if report.explanations is None else _colours(report.explanations),
         benchmark=None if report.benchmark is None else _benchmark(report.benchmark),
         audit=None if report.audit is None else _audit(report.audit, show_images=show_images),
@@ -128,11 +131,15 @@ def _meanings(report: ModelReport) -> dict[str, str]:
 
 
 def _outcomes(report: ModelReport, found: Examples) -> Iterator[Outcome]:
-    first = next(iter(found.explanations.values()))
+    first = _first(found)
     for outcome, n_images in found.counts.items():
         rows = [i for i, one in enumerate(found.outcomes) if one == outcome]
         images = [Shown(_decision(first, i), rgb(_seen(first, i)), list(_maps(found, i))) for i in rows]
         yield Outcome(_title(outcome, report, first), n_images, images)
+
+
+def _first(found: Examples) -> Explanation:
+    return next(iter(found.explanations.values()))
 
 
 def _title(outcome: str, report: ModelReport, first: Explanation) -> str:

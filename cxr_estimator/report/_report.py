@@ -39,6 +39,8 @@ class ModelReport:
     explanations : Examples or None
         A few images of each outcome with their heat maps.
     benchmark : DataFrame or None
+    benchmark_of : str or None
+        What the maps of the benchmark explain; None where it was made before.
     audit : AuditReport or None
     missing : dict of str to str
         Why a part is None.
@@ -51,6 +53,7 @@ class ModelReport:
     evaluation: EvaluationReport
     explanations: Examples | None
     benchmark: pd.DataFrame | None
+    benchmark_of: str | None
     audit: AuditReport | None
     missing: dict[str, str]
     seed: int

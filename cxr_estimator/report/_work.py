@@ -60,6 +60,11 @@ class Work:
         """What maps explain."""
         return explained_label(self.clf, self.data)
 
+    @property
+    def explained(self) -> str:
+        """What maps explain, in words."""
+        return f"the label {self.target}" if self.clf.task_ is Task.MULTILABEL else "the decided class"
+
     def examples(self, n_examples: int, tell: Tell) -> Examples:
         """Explain images of each outcome."""
         rows = drawn(self.clf, outcomes_of(self.clf, self.data, self.target), n_examples, self.seed)

@@ -181,6 +181,8 @@ def test_parts_that_were_made_before_are_used_as_they_are(fitted, held_out, audi
     assert found.benchmark is table
     assert found.audit is audited
     assert found.missing == {}
+    assert found.benchmark_of is None, "what was made before tells it not"
+    assert whole[0].benchmark_of == "the decided class"
     assert found.evaluation.to_dict() == {**whole[0].evaluation.to_dict(), "subgroups": []}
 
 
@@ -281,6 +283,8 @@ def test_several_labels_have_no_audit_and_say_why():
     assert set(found.explanations.explanations["grad_cam"].target.tolist()) == {explained}
     assert f"Missed: {explained}, decided not {explained}" in said["explanations"]
     assert found.benchmark["n_images"].max() == 6
+    assert f"those of the label {explained}, on 6 images" in said["benchmark"]
+    assert f"the label that most images have, {explained}." in said["explanations"]
     assert len(found.to_dict()["operating_points"]["of_1000_images"]) == 3
 
 

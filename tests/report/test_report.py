@@ -221,6 +221,9 @@ def test_without_images_no_image_is_there(whole, page):
     assert len(of_data) == 2 * n_examples - n_withheld + 1, "those, and the picture of the audit"
     assert "This page shows no radiograph" in "".join(bare.texts)
     assert "Grad-CAM" in bare.sections["explanations"], "what is said of the maps stays"
+    assert "which are left out here" in bare.sections["explanations"]
+    assert "brightness between images" in page.sections["explanations"]
+    assert "brightness between images" not in bare.sections["explanations"]
 
 
 def test_parts_that_are_not_wanted_say_so(fitted, held_out, tmp_path):
@@ -284,7 +287,7 @@ def test_several_labels_have_no_audit_and_say_why():
     assert f"Missed: {explained}, decided not {explained}" in said["explanations"]
     assert found.benchmark["n_images"].max() == 6
     assert f"those of the label {explained}, on 6 images" in said["benchmark"]
-    assert f"the label that most images have, {explained}." in said["explanations"]
+    assert f"the label that most images have, {explained}. A map" in said["explanations"]
     assert len(found.to_dict()["operating_points"]["of_1000_images"]) == 3
 
 

@@ -92,7 +92,7 @@ def benchmark(
         Unknown methods or metrics, images or labels that cannot be used, or a folder of another benchmark.
     """
     check_number("n_resamples", n_resamples, caller="benchmark", low=1, integer=True)
-    requests = _requests(metrics)
+    requests = requests_of(metrics)
     patients = None if groups is None else check_per_image("groups", groups, len(as_images(X)), caller="benchmark")
     values = benchmark_images(
         clf,
@@ -138,7 +138,7 @@ def benchmark_images(
         raise wrong_type("clf", "benchmark", "a CXRClassifier", clf)
     check_callback(progress)
     _check_folder(folder, random_state)
-    requests = _requests(metrics)
+    requests = requests_of(metrics)
     settings = {"relative": relative, "n_references": n_references, "random_state": random_state, **explain}
     plan_of = dict.fromkeys(_names(methods), requests)
     plan = MeasuringPlan.check(clf, X, y, plan_of, masks=masks, **settings)  # all is checked before anything is kept
@@ -280,7 +280,8 @@ def _names(methods: Any) -> list[str]:
     return names
 
 
-def _requests(metrics: Any) -> dict[str, Request]:
+def requests_of(metrics: Any) -> dict[str, Request]:
+    """Return the metrics that are asked for by their labels, or raise."""
     if isinstance(metrics, str) or not isinstance(metrics, Mapping | Sequence) or not len(metrics):
         raise invalid("metrics", "benchmark", "a list of metrics, one at least, or a dict of them by label", metrics)
     named = metrics if isinstance(metrics, Mapping) else {str(name): name for name in metrics}

@@ -230,7 +230,7 @@ def points_table(clf: Any) -> Table:
 def _point(clf: Any, point: OperatingPoint) -> tuple[str, ...]:
     threshold = stated_threshold(clf, point)
     nothing = "not measured"
-    on = nothing if point.n_images is None else _chosen_on(point)
+    on = nothing if point.n_images is None else chosen_on(point)
     return (
         point.name,
         str(clf.pos_label_ if point.label is None else point.label),
@@ -242,7 +242,7 @@ def _point(clf: Any, point: OperatingPoint) -> tuple[str, ...]:
     )
 
 
-def _chosen_on(what: Any) -> str:
+def chosen_on(what: Any) -> str:
     """Return the images, and their changed copies, that chose a point or that a calibration was fitted on."""
     images = images_of(what.n_images, what.n_patients)
     return images if what.augment is None else f"{images}, and of each {changed_copies(what.copies)} ({what.augment})"
@@ -254,7 +254,7 @@ def calibration(clf: Any) -> str | None:
     if found is None:
         return None
     shifted = " Then shifted to another prevalence." if any(found.prior_shift) else ""
-    on = _chosen_on(found)
+    on = chosen_on(found)
     return f"Calibrated by {found.method} ({CALIBRATORS[found.method].summary}), on {on}.{shifted}"
 
 

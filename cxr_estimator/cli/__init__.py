@@ -27,6 +27,7 @@ from cxr_estimator.cli.pull import pull
 from cxr_estimator.cli.push import push
 from cxr_estimator.cli.quickstart import quickstart
 from cxr_estimator.cli.replay import replay
+from cxr_estimator.cli.report import report
 from cxr_estimator.cli.similar import similar
 from cxr_estimator.cli.threshold import threshold
 from cxr_estimator.cli.train import train
@@ -42,8 +43,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    quickstart, train, calibrate, threshold, evaluate, predict, explain, replay, benchmark, audit, compare, card,
-    curate, similar, push, pull, hub_diff, demo, deploy_space,
+    quickstart, train, calibrate, threshold, evaluate, predict, explain, replay, benchmark, audit, report, compare,
+    card, curate, similar, push, pull, hub_diff, demo, deploy_space,
 )  # fmt: skip
 for command in _COMMANDS:
     app.command()(command)

@@ -94,7 +94,7 @@ def card(
         "attribution": attribution,
         "citation": None if citation is None else _text(citation),
         "evaluation_name": evaluation_name,
-        "explanations": None if benchmark is None else _table(benchmark),
+        "explanations": None if benchmark is None else benchmark_table(benchmark),
         "audit": None if audit is None else AuditReport.load(audit),
     }
     ModelCard(**parts)  # bad ones fail now
@@ -141,10 +141,11 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}: cannot be read as text ({getattr(error, 'strerror', None) or error}).") from error
 
 
-def _table(folder: Path) -> pd.DataFrame:
+def benchmark_table(path: Path) -> pd.DataFrame:
+    """Return what `cxr benchmark` wrote, from its folder or the table itself."""
     import pandas as pd
 
-    path = folder / "table.csv"
+    path = path if path.suffix.lower() == ".csv" else path / "table.csv"
     try:
         return pd.read_csv(path)
     except (OSError, ValueError) as error:

@@ -91,7 +91,7 @@ def evaluate(
     check_output(output)
     clf = load_model(model, device, quiet=quiet)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
-    attributes = _attributes(data, subgroup or [])
+    attributes = subgroup_columns(data, subgroup or [])
     columns = label_columns(clf, label_column)
     images = load_data(data, split or default_split(data), patient_column, label_pattern, columns)
     with collect_skipped() as skipped:
@@ -100,7 +100,8 @@ def evaluate(
     report_skipped(skipped)
 
 
-def _attributes(data: Path, columns: Sequence[str]) -> dict[str, np.ndarray] | None:
+def subgroup_columns(data: Path, columns: Sequence[str]) -> dict[str, np.ndarray] | None:
+    """Return the columns of a CSV file that name a group of each image; None where none is asked for."""
     from cxr_estimator.datasets.table import read_columns
 
     if not columns:

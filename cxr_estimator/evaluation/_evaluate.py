@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from cxr_estimator._deciding import Deciding
-from cxr_estimator._operating import judged, known_images
+from cxr_estimator._operating import Judged, judged, known_images
 from cxr_estimator._outputs import Task
 from cxr_estimator._validation import check_number, check_seed, wrong_type
 from cxr_estimator.calibration import label_log_odds
@@ -17,7 +18,8 @@ from cxr_estimator.errors import DataError
 from cxr_estimator.evaluation._figures import KINDS, Decided, Scored, estimates
 from cxr_estimator.evaluation._intervals import Patients
 from cxr_estimator.evaluation._points import all_decisions
-from cxr_estimator.evaluation._report import EvaluationReport, Judged, notes_on
+from cxr_estimator.evaluation._report import EvaluationReport, notes_on
+from cxr_estimator.evaluation._report import Judged as Shown
 from cxr_estimator.evaluation._subgroups import check_subgroups, subgroup_table
 from cxr_estimator.statistics import Estimate
 
@@ -75,9 +77,32 @@ def evaluate(
     random_state = check_seed(random_state, caller=caller)
     attributes = check_subgroups(subgroups, len(clf._images(X)), caller=caller)
     data = judged(clf, X, y, groups, caller=caller)
+    known = known_images(clf, data.content_ids.tolist(), caller=caller)
+    return of_judged(
+        clf,
+        data,
+        attributes,
+        known,
+        patients_known=groups is not None,
+        n_resamples=n_resamples,
+        random_state=random_state,
+    )
+
+
+def of_judged(
+    clf: CXRClassifier,
+    data: Judged,
+    attributes: dict[str, np.ndarray],
+    known: Sequence[str],
+    *,
+    patients_known: bool,
+    n_resamples: int,
+    random_state: int,
+    caller: str = "evaluate",
+) -> EvaluationReport:
+    """Return the report on what the network said of images; for `known` see `known_images`, for the rest `evaluate`."""
     if data.labels.ndim == 2 and np.isnan(data.labels).all():
         raise DataError(f"{caller}: y knows no label of any image.")
-    seen = known_images(clf, data.content_ids.tolist(), caller=caller)
     _, patient = np.unique(data.groups, return_inverse=True)  # numbers: no name of a patient gets any further
     report = report_of(
         clf,
@@ -87,7 +112,7 @@ def evaluate(
         {name: values[data.readable] for name, values in attributes.items()},
     )
     report = replace(report, n_unreadable=int((~data.readable).sum()))
-    return replace(report, notes=(*seen, *notes_on(report, patients_known=groups is not None)))
+    return replace(report, notes=(*known, *notes_on(report, patients_known=patients_known)))
 
 
 def report_of(
@@ -127,7 +152,7 @@ def report_of(
         per_class=each,
         subgroups=subgroup_table(attributes, scored, decided, kind),
         notes=(),
-        judged=Judged(label_log_odds(logits, clf.task_), proba, _uncalibrated(clf, logits), target, patients.groups),
+        judged=Shown(label_log_odds(logits, clf.task_), proba, _uncalibrated(clf, logits), target, patients.groups),
     )
 
 

@@ -25,10 +25,11 @@ INTERVALS = "Brackets hold 95% intervals over patients."
 
 
 class Section(NamedTuple):
-    """A table of text cells with its title."""
+    """A table of text cells with its title; `of_points` where it is about operating points."""
 
     title: str
     table: pd.DataFrame
+    of_points: bool = False
 
 
 def sections(report: EvaluationReport) -> Iterator[Section]:
@@ -38,13 +39,13 @@ def sections(report: EvaluationReport) -> Iterator[Section]:
     yield Section(
         _ALL_LABELS if several else _WITHOUT_THRESHOLD, pd.DataFrame(rows, columns=["figure", "value", "meaning"])
     )
-    yield Section("Operating points", _points(report))
+    yield Section("Operating points", _points(report), of_points=True)
     for name, one in report.decisions.items():
         table = pd.DataFrame(one.confusion.astype(str), columns=[f"decided {label}" for label in one.classes])
         table.insert(0, "", [f"true {label}" for label in one.classes])
-        yield Section(f"Confusion matrix at {name}", table)
+        yield Section(f"Confusion matrix at {name}", table, of_points=True)
     if any(one.transfer for one in report.decisions.values()):
-        yield Section("Promised where a point was chosen, and observed here", _transfer(report))
+        yield Section("Promised where a point was chosen, and observed here", _transfer(report), of_points=True)
     if report.per_class:
         yield Section("Classes", _classes(report))
     if len(report.subgroups):
@@ -76,14 +77,14 @@ def html(report: EvaluationReport) -> str:
     return page(TITLE, body(report))
 
 
-def body(report: EvaluationReport, *, level: int = 2) -> Markup:
-    """Return what a page holds of it, under headings of a level."""
+def body(report: EvaluationReport, *, level: int = 2, points: bool = True) -> Markup:
+    """Return what a page holds of it, under headings of a level, with or without the tables of operating points."""
     return fragment(
         "evaluation/body.html.jinja",
         summary=_summary(report),
         intervals=INTERVALS,
         report=report,
-        sections=list(sections(report)),
+        sections=[one for one in sections(report) if points or not one.of_points],
         pictures=[(PLOTS[name].title, draw(report, name)) for name in plots_of(report)],
         level=level,
     )

@@ -16,6 +16,7 @@ from PIL import Image
 
 from cxr_estimator import evaluate
 from cxr_estimator.errors import CXRError, DataError
+from cxr_estimator.evaluation._writing import body
 from cxr_estimator.evaluation.plots import PLOTS
 from cxr_estimator.statistics import Estimate
 from tests.evaluation.conftest import IMAGES, judging
@@ -202,3 +203,14 @@ def test_no_value_passes_for_the_rule_of_a_table(two):
     report = evaluate(clf, IMAGES, y, patients, subgroups={"---": values}, n_resamples=10)
     assert "<script>alert" not in report.to_markdown()
     assert "<script>alert" not in report.to_html()
+
+
+def test_a_body_without_operating_points_stands_in_another_page(report):
+    whole, rest = str(body(report)), str(body(report, level=3, points=False))
+    for title in ("Operating points", "Confusion matrix at screening", "Promised where a point was chosen"):
+        assert title in whole
+        assert title not in rest
+    for title in ("Without a threshold", "Subgroups", "Pictures"):
+        assert f"<h2>{title}" in whole
+        assert f"<h3>{title}" in rest
+    assert "<h2>" not in rest

@@ -13,6 +13,7 @@ from PIL import Image
 
 from cxr_estimator._pages import fragment
 from cxr_estimator._pages import page as framed
+from cxr_estimator._wording import SHOWS_IMAGES
 from cxr_estimator.curation._report import anonymous
 from cxr_estimator.errors import ImageError
 from cxr_estimator.images import ImageSequence
@@ -21,7 +22,6 @@ from cxr_estimator.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from cxr_estimator.curation._report import CurationReport
 
-DISCLAIMER = "Research and education only, not a medical device. This page shows radiographs: keep it as you keep them."
 _SHOWN = 60  # thumbnails or groups of a section
 _GROUP = 12  # thumbnails of one group
 _SIDE = 160  # pixels
@@ -81,7 +81,7 @@ def similar_page(case: Card, neighbours: list[Card]) -> str:
 def page(title: str, facts: list[tuple[str, str]], notes: tuple[str, ...], sections: list[Section]) -> str:
     """Return one HTML page that needs no other file; all text is escaped."""
     body = fragment("curation/body.html.jinja", facts=facts, notes=notes, sections=sections)
-    return framed(title, body, DISCLAIMER)
+    return framed(title, body, SHOWS_IMAGES)
 
 
 class Shown:

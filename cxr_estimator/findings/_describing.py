@@ -40,7 +40,7 @@ _HALF = 0.5  # of the weight, whose area is the extent of a map: an even map has
 # One lung is about an eighth of a frontal radiograph (as `lung_mask` finds them, 10% of those of children by Kermany et
 # al. and 14% of phantoms), both are about a quarter.
 MOST_LOCALISED, LEAST_DIFFUSE = 0.125, 0.25
-_BLUR = 0.03  # of the side: pixels scattered all over the image, as gradients mark them, are no localised evidence
+_BLUR = 0.05  # of the side: pixels scattered all over the image, as gradients mark them, are no localised evidence
 CLEARLY = 0.1  # points above the share of the area from which a place is named
 _ONE_SIDE = 2 / 3  # of the weight: twice as much as on the other side
 _ROUNDING = 1e-9  # relative; without it half of the pixels may or may not hold half of an even map
@@ -95,7 +95,7 @@ def describe(explanation: Explanation, lungs: Sequence[np.ndarray | None]) -> pd
     -------
     DataFrame
         A row for each map: `extent`, the least share of the image that holds half of the weight, in (0, 0.5], of the
-        map blurred by 3% of the side; for each of `PLACES` and `OVERLAPPING` the share of the weight there and, as
+        map blurred by 5% of the side; for each of `PLACES` and `OVERLAPPING` the share of the weight there and, as
         "lungs_area" and so on, that of the image; `left`, the share on the image's left of the lungs' midline; the
         words `spread`, `place` and `side`, and a `description`. NaN where the lungs, or what speaks for the class, are
         not found. Markers are sought in all images, so their share is 0 where there are none.

@@ -33,7 +33,7 @@ FIGURES = {
 }
 _OF_TASK = {Task.BINARY: ("TP", "FP", "FN"), Task.MULTICLASS: ("right", "wrong")}
 _COMPARED = (("FP", "TP"), ("FN", "TP"), ("wrong", "right"))
-_ALPHA = 0.05
+_ALPHA, _LEAST_P = 0.05, 0.001  # below which a p-value is not written out
 _STREAM = 0xF1D
 
 
@@ -113,7 +113,8 @@ class Difference(NamedTuple):
         name = NAMES[self.bucket]
         values = [figure_cell(self.figure, Estimate(mean, math.nan, math.nan)) for mean in self.means]
         apart = f"{self.difference.value:+.3f}" if self.figure == "gain" else points(self.difference)
-        p_value = "" if math.isnan(self.p_value) else f", p = {self.p_value:.2g}"
+        p_value = f", p = {self.p_value:.2g}" if self.p_value >= _LEAST_P else f", p < {_LEAST_P}"
+        p_value = "" if math.isnan(self.p_value) else p_value
         return (
             f"{name.capitalize()} differ from {NAMES[self.reference]} in the {FIGURES[self.figure]}: "
             f"{' and '.join(values)}, {apart}{p_value}."
@@ -124,7 +125,8 @@ def percent(one: Estimate) -> str:
     """Return a share with its interval: "52% (40 to 61%)"."""
     if math.isnan(one.value):
         return "undefined"
-    return f"{one.value:.0%}" + ("" if math.isnan(one.low) else f" ({100 * one.low:.0f} to {one.high:.0%})")
+    # Student's t knows of no ends
+    return f"{one.value:.0%}" + ("" if math.isnan(one.low) else f" ({100 * max(one.low, 0.0):.0f} to {one.high:.0%})")
 
 
 def points(one: Estimate) -> str:

@@ -209,14 +209,13 @@ def _side(check: AuditCheck) -> str:
 def _reason(checks: Sequence[AuditCheck], idea: Idea, audit: AuditReport | None) -> str:
     if audit is None:
         return "No audit was given."
-    made = [one for one in checks if one.verdict != NO_DATA]
-    missing = [name for name in idea.decided_by if name not in {one.name for one in made}]
-    lacking = [one.sentence for one in checks if one.name in missing]
-    if not made:
-        return " ".join(lacking) or "The audit did not make the checks that would tell."
-    return " ".join([*(_cited(one) for one in made), *lacking])
+    deciding = [one for one in checks if one.name in idea.decided_by]
+    beside = "; ".join(_cited(one) for one in checks if one.name in idea.beside and one.verdict != NO_DATA)
+    said = [one.sentence if one.verdict == NO_DATA else f"{_cited(one)}: {one.sentence}" for one in deciding]
+    said = said or ["The audit did not make the checks that would tell."]
+    said = [f"{one[:1].upper()}{one[1:]}" for one in said]
+    return " ".join([*said, *([f"Beside that: {beside}."] if beside else [])])
 
 
 def _cited(one: AuditCheck) -> str:
-    value = cell(Estimate(one.value, *one.interval))
-    return f"{one.title[:1].upper()}{one.title[1:]} {value}, {one.verdict}: {one.sentence}"
+    return f"{one.title} {cell(Estimate(one.value, *one.interval))}, {one.verdict}"

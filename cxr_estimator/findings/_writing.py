@@ -114,7 +114,7 @@ def caption(report: Findings, row: int) -> list[str]:
     one = report.table.iloc[row]
     of = one["decision"] if report.positive is None else report.positive
     return [
-        f"{one['decision']} (true: {one['truth']}); {of} {one['probability']:.1%}",
+        f"Decided {one['decision']}, true {one['truth']}; probability of {of} {one['probability']:.1%}",
         one["description"],
         f"{SIGNS[one['verdict']]} {one['verdict']}: {one['why']}",
     ]

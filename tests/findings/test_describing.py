@@ -73,11 +73,21 @@ def test_shares_and_sentence_by_hand(template):
 def test_what_is_below_and_along_the_border_is_told(template):
     row = described(template, points(r31c2=1, r30c29=1)).iloc[0]
     assert (row["place"], row["side"], row["left"]) == ("below the diaphragm", "both sides", 0.5)
-    assert (
-        "below the diaphragm (100%, chance 38%), on both sides; also in the corners (100%, chance 14%)"
-        in (row["description"])
+    assert row["description"].endswith(
+        ", below the diaphragm (100%, chance 38%), on both sides (image left 50%); also in the corners (100%, chance "
+        "14%) and along the border (100%, chance 34%)."
     )
-    assert "along the border (100%, chance 34%)." in row["description"]
+
+
+def test_what_is_only_more_than_by_chance_is_told_as_that(template):
+    row = described(template, points(r10c5=0.38, r10c16=0.31, r25c10=0.16, r1c25=0.15)).iloc[0]
+    assert row["place"] == "no place in particular"
+    more = "more than by chance in the lungs (38%, chance 25%)"
+    assert f"image), {more}, on both sides (image left 54%)" in row["description"]
+    row = described(template, points(r10c5=0.41, r10c16=0.34, r25c10=0.25)).iloc[0]
+    assert row["place"] == "in the lungs"
+    places = "in the lungs (41%, chance 25%), more than by chance elsewhere in the thorax (34%, chance 21%)"
+    assert f"image), {places}, on both sides" in row["description"]
 
 
 def test_what_lies_on_the_midline_counts_half(template):

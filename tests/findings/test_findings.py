@@ -97,7 +97,7 @@ def test_several_classes(three_classes):
     own = report.of("wrong")
     assert (own["truth"] != own["decision"]).all()
     assert report.positive is None
-    assert f"{own['decision'].iloc[0]} (true: {own['truth'].iloc[0]})" in report.to_markdown()
+    assert f"Decided {own['decision'].iloc[0]}, true {own['truth'].iloc[0]}; probability of" in report.to_markdown()
 
 
 def test_a_class_can_be_explained_in_all_buckets(bordered):

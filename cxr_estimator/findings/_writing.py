@@ -55,7 +55,8 @@ def summary(report: Findings) -> str:
 
 def standing_out(report: Findings) -> list[str]:
     """Return sentences on how wrong decisions differ from right ones."""
-    said = [one.sentence for one in report.differences if one.is_sure]
+    said = [one.summary(report.n_images) for one in report.buckets if not one.n_in_all]
+    said += [one.sentence for one in report.differences if one.is_sure]
     pairs: dict[tuple[str, str], list[Difference]] = {}
     for one in report.differences:
         pairs.setdefault((one.bucket, one.reference), []).append(one)

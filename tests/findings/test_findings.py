@@ -13,7 +13,7 @@ from PIL import Image
 from cxr_estimator import CXRClassifier, make_phantoms
 from cxr_estimator.errors import DataError, InvalidParameterError, InvalidTypeError, SameDataWarning
 from cxr_estimator.findings import describe, findings
-from cxr_estimator.findings._writing import body
+from cxr_estimator.findings._writing import body, standing_out
 from cxr_estimator.statistics import FEWEST_PATIENTS
 from cxr_estimator.trust import examine
 from tests.test_multilabel import OPTIONS, squares
@@ -82,6 +82,7 @@ def test_without_errors_the_buckets_are_empty_and_say_so(fitted, phantoms):
         assert bucket(report, name).n_explained == 0
         for text in (str(report), report.to_markdown(), report.to_html()):
             assert f"No {called} among 12 images." in text
+        assert f"No {called} among 12 images." in standing_out(report)
     assert "Among these images are" in report.notes[0]
     assert "Patients are unknown" in report.notes[1]
     assert report.n_patients is None

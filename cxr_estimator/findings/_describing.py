@@ -103,9 +103,10 @@ def describe(explanation: Explanation, lungs: Sequence[np.ndarray | None]) -> pd
 
     Notes
     -----
-    On 24 Grad-CAM maps (4 x 4 cells) of radiographs of children by Kermany et al. 65 of 72 words, and all three words
-    of 17 maps, were what one saw who had chosen the limits on maps of the same model. Wrong were sides of maps with one
-    strong spot and much that is faint elsewhere, and places near an edge that `lung_mask` had not found exactly.
+    On 24 Grad-CAM maps (4 x 4 cells) of radiographs of children by Kermany et al. 61 of 72 words, and all three words
+    of 16 maps, were what one saw who had chosen the limits on maps of the same model. Wrong were mostly places and
+    sides: of maps with one strong spot and much that is faint elsewhere, or near an edge that `lung_mask` had found
+    inexactly or not at all.
     """
     weight = positive(explanation)
     pixels = weight.reshape(grey_images(explanation).shape)

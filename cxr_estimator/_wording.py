@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DISCLAIMER = "Research and education only, not a medical device."
+SHOWS_RADIOGRAPHS = f"{DISCLAIMER} This page shows radiographs: keep it as you keep them."
 _SHORT = {"auc", "auroc", "auprc", "npv", "f1", "mcc", "ood"}
 # An underscore between letters or digits means nothing; addresses and names of figures are left alone.
 _MEANT = re.compile(r"(?<=[^\W_])(_+)(?=[^\W_])|([\\`*_\[\]|#~$])")

@@ -23,6 +23,9 @@ _HALO = 0.006  # letters are blurred at their outline
 _BLOCKS = 128  # least number of block means along a side at which lungs are looked for, where the image has as many
 _LEAST = 32  # pixels a side below which no lung is looked for
 _WALL = 1.15  # how much larger than the lungs' convex hull the thorax is
+# How far the base of a lung rises above its lowest point, as a share of the lung's height, and how steeply, in pixels
+# per pixel: what rises more is the border of the heart.
+_DOME, _STEEP = 0.2, 2
 
 
 def block_mean(pixels: np.ndarray, factor: int) -> np.ndarray:
@@ -145,6 +148,51 @@ def thorax_of(lungs: np.ndarray) -> np.ndarray:
     hull = points[spatial.ConvexHull(points).vertices]
     centre = (hull.min(axis=0) + hull.max(axis=0)) / 2
     return _filled((centre + _WALL * (hull - centre))[None], lungs.shape)
+
+
+def midline_of(lungs: np.ndarray) -> float:
+    """Return the column, maybe between two pixels, half-way between the outermost pixels of the lungs (H, W)."""
+    columns = np.flatnonzero(lungs.any(axis=0))
+    return float(columns[0] + columns[-1]) / 2
+
+
+def below_lungs(lungs: np.ndarray) -> np.ndarray:
+    """Return what lies below the lower edge of both lungs, as `lung_mask` has them, (H, W) bool: below the diaphragm.
+
+    On either side of the midline the edge runs along each column's lowest pixel of lung, from the lung's lowest one
+    inwards, while that does not rise steeply, nor by more than a fifth of the lung's height. There the heart begins,
+    and the edge runs straight on to that of the other lung. From the lowest pixel outwards the edge is level.
+
+    Parameters
+    ----------
+    lungs : ndarray of bool, (H, W)
+        Not empty.
+
+    Examples
+    --------
+    >>> lungs = np.zeros((4, 7), bool)
+    >>> lungs[:3, :2] = lungs[:3, 5:] = lungs[0, 2] = True
+    >>> below_lungs(lungs).astype(int)
+    array([[0, 0, 0, 0, 0, 0, 0],
+           [0, 0, 0, 0, 0, 0, 0],
+           [0, 0, 0, 0, 0, 0, 0],
+           [1, 1, 1, 1, 1, 1, 1]])
+    """
+    columns, middle = np.flatnonzero(lungs.any(axis=0)), midline_of(lungs)
+    lowest = len(lungs) - 1 - lungs[::-1].argmax(axis=0)
+    edge = np.full(lungs.shape[1], np.nan)
+    for own in (columns[columns <= middle][::-1], columns[columns >= middle]):  # from the midline outwards
+        height = lowest[own].max() + 1 - lungs[:, own].any(axis=1).argmax()
+        deepest = np.flatnonzero(lowest[own] == lowest[own].max())[-1]
+        rise = lowest[own].max() - lowest[own]
+        is_heart = rise > _DOME * height
+        is_heart[:-1] |= np.diff(lowest[own]) > _STEEP
+        inner = np.flatnonzero(is_heart[: deepest + 1])
+        base = slice(inner[-1] + 1 if len(inner) else 0, deepest + 1)
+        edge[own[base]], edge[own[deepest:]] = lowest[own[base]], lowest[own].max()
+    known = np.flatnonzero(~np.isnan(edge))
+    level = np.interp(np.arange(lungs.shape[1]), known, edge[known])
+    return np.arange(len(lungs))[:, None] > level
 
 
 def _outlines_in_pixels(image: np.ndarray) -> np.ndarray | None:

@@ -240,7 +240,7 @@ def _long(batch: Measured, rows: np.ndarray, clf: CXRClassifier) -> pd.DataFrame
                     {
                         "index": rows[explanation.index],
                         "image_id": explanation.image_ids,
-                        "bucket": _buckets(explanation.prediction, clf),
+                        "bucket": outcomes(explanation.prediction, clf),
                         "method": method,
                         "metric": label,
                         "value": values,
@@ -251,7 +251,7 @@ def _long(batch: Measured, rows: np.ndarray, clf: CXRClassifier) -> pd.DataFrame
     return pd.concat(frames, ignore_index=True)[COLUMNS]
 
 
-def _buckets(prediction: Any, clf: CXRClassifier) -> np.ndarray:
+def outcomes(prediction: Any, clf: CXRClassifier) -> np.ndarray:
     """Return the outcome of each image, ("TP", ...) or ("right", "wrong"); "all" where the truth is not known."""
     if prediction.true_label is None:
         return np.full(len(prediction.label), ALL)

@@ -150,6 +150,51 @@ def clustered_mean(values: np.ndarray, groups: np.ndarray, confidence: float = 0
     return Estimate(mean, mean - reach, mean + reach)
 
 
+def clustered_difference(
+    first: np.ndarray, first_groups: np.ndarray, second: np.ndarray, second_groups: np.ndarray, confidence: float = 0.95
+) -> tuple[Estimate, float]:
+    """Return the mean of numbers (n,) less that of others (m,), with an interval over patients, and its p-value.
+
+    As `clustered_mean`; a patient may have images on both sides. Student's t goes by the side with fewer patients, so
+    that the interval is rather too wide. NaN instead of interval and p-value where a side has less than five patients.
+
+    Returns
+    -------
+    Estimate, float
+        The p-value is two-sided, of no difference.
+
+    References
+    ----------
+    Cochran (1977), Sampling Techniques, 3rd edition, section 6.3 (variance of a ratio); for its degrees of freedom
+    Welch's test, whose number is never less
+
+    Examples
+    --------
+    >>> found, p_value = clustered_difference(np.arange(5.0), np.arange(5), np.arange(5.0) + 9, np.arange(5, 10))
+    >>> print(found, f"{p_value:.4f}")
+    -9.000 [-11.776, -6.224] 0.0008
+    """
+    from scipy.stats import t as student_t
+
+    sides = ((first, first_groups), (second, second_groups))
+    means = [float(np.mean(values)) if len(values) else math.nan for values, _ in sides]
+    numbers = [len(np.unique(groups)) for _, groups in sides]
+    value, fewest = means[0] - means[1], min(numbers)
+    if fewest < FEWEST_PATIENTS:
+        return Estimate(value, math.nan, math.nan), math.nan
+    _, group = np.unique(np.concatenate([first_groups, second_groups]), return_inverse=True)
+    apart = [
+        math.sqrt(n / (n - 1)) * (values - mean) / len(values)
+        for (values, _), mean, n in zip(sides, means, numbers, strict=True)
+    ]
+    sums = np.bincount(group, np.concatenate([apart[0], -apart[1]]))
+    error = math.sqrt(float(sums @ sums))
+    reach = float(student_t.ppf((1 + confidence) / 2, fewest - 1)) * error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p_value = 2 * float(student_t.sf(abs(np.float64(value) / error), fewest - 1))
+    return Estimate(value, value - reach, value + reach), 1.0 if math.isnan(p_value) else p_value
+
+
 def proportion(
     right: Any,
     groups: Any,

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from cxr_estimator import make_phantoms
 from cxr_estimator._lungs import lung_outlines
-from cxr_estimator.anatomy import _filled, block_mean, lung_mask, marker_mask, thorax_mask
+from cxr_estimator.anatomy import _filled, below_lungs, block_mean, lung_mask, marker_mask, midline_of, thorax_mask
 from cxr_estimator.datasets import phantom
 from cxr_estimator.errors import ImageError
 
@@ -211,3 +211,49 @@ def test_outlines_are_shares_of_width_and_height(chests):
     right, left = outlines
     assert right[:, 0].max() < left[:, 0].min()
     assert 0 < outlines.min() < outlines.max() < 1
+
+
+# --- below the lungs
+
+
+def heart_beside(lungs):
+    """Two lungs whose bases rise by one pixel, and the left one with a heart: its inner columns end high."""
+    lungs[2:20, 2:10] = lungs[2:19, 10:13] = True  # the base rises inwards
+    lungs[2:20, 24:30] = lungs[2:8, 19:24] = True  # columns 19 to 23 end at the heart
+    return lungs
+
+
+def test_the_edge_below_the_lungs_by_hand():
+    lungs = heart_beside(np.zeros((26, 32), bool))
+    below = below_lungs(lungs)
+    first = below.argmax(axis=0)
+    assert first[:10].tolist() == [20] * 10  # level beside the lung, too
+    assert first[10:13].tolist() == [19] * 3
+    assert first[13:24].tolist() == [19] * 11  # from 18 to 19, on the way across the heart: the first row below that
+    assert first[24:].tolist() == [20] * 8
+    assert (np.diff(below.astype(int), axis=0) >= 0).all()
+    assert not (below & lungs).any()
+    assert midline_of(lungs) == 15.5
+
+
+def test_the_edge_turns_with_the_image():
+    lungs = heart_beside(np.zeros((26, 32), bool))
+    assert (below_lungs(lungs[:, ::-1]) == below_lungs(lungs)[:, ::-1]).all()
+    assert midline_of(lungs[:, ::-1]) == 31 - midline_of(lungs)
+
+
+def test_a_single_pixel_of_lung_has_an_edge():
+    lungs = np.zeros((4, 5), bool)
+    lungs[1, 2] = True
+    assert (below_lungs(lungs) == (np.arange(4) > 1)[:, None]).all()
+
+
+@pytest.mark.parametrize("size", [64, 224])
+def test_below_the_lungs_of_phantoms_there_is_no_lung_but_much_of_the_image(size):
+    data = make_phantoms(12, size, random_state=4)
+    for pixels, true in zip(data.X, data.lung_masks, strict=True):
+        below, found = below_lungs(true), below_lungs(lung_mask(pixels))
+        assert not (below & true).any()
+        assert 0.1 < below.mean() < 0.4
+        assert (below & found).sum() / (below | found).sum() > 0.75
+        assert abs(midline_of(true) - midline_of(lung_mask(pixels))) < 0.05 * size

@@ -25,7 +25,8 @@ ORDER = [
     "_pages", "_map_checks", "trust", "doubts", "abstention", "card", "_persistence", "_timm_checkpoint", "_deciding",
     "_doubting", "_sharing", "classifier", "_ensembling", "ensemble", "_folds", "model_selection", "clinical",
     "scorers", "_model_digest", "_benchmark_folder", "benchmark", "_receipt_fields", "_replaying",
-    "receipts", "displays", "evaluation", "comparison", "curation", "audit", "report", "quickstart", "demo", "cli",
+    "receipts", "displays", "evaluation", "comparison", "curation", "audit", "findings", "report", "quickstart",
+    "demo", "cli",
 ]  # fmt: skip
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -12,6 +12,7 @@ from scipy.stats import binomtest, norm, t
 
 from cxr_estimator.statistics import (
     Estimate,
+    clustered_difference,
     clustered_mean,
     difference,
     mcnemar,
@@ -204,6 +205,37 @@ def test_means_of_few_patients_are_covered(n_patients):
         found = clustered_mean(values, np.repeat(np.arange(n_patients), size))
         inside += found.low <= 0 <= found.high
     assert inside / 600 > 0.92
+
+
+def test_difference_of_means_of_independent_images_has_the_error_of_welch():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=8), 3 * rng.normal(size=20) + 1
+    found, p_value = clustered_difference(first, np.arange(8), second, np.arange(8, 28))
+    error = np.sqrt(first.var(ddof=1) / 8 + second.var(ddof=1) / 20)
+    value = first.mean() - second.mean()
+    assert (found.value, found.low, found.high) == pytest.approx((value, *t.interval(0.95, 7, value, error)))
+    assert p_value == pytest.approx(2 * t.sf(abs(value / error), 7))
+    turned, same = clustered_difference(second, np.arange(8, 28), first, np.arange(8))
+    assert (turned.value, turned.low, turned.high, same) == pytest.approx((-value, -found.high, -found.low, p_value))
+    again, _ = clustered_difference(np.repeat(first, 3), np.repeat(np.arange(8), 3), second, np.arange(8, 28))
+    assert again == pytest.approx(tuple(found))
+    few = clustered_difference(first[:4], np.arange(4), second, np.arange(8, 28))
+    assert np.isnan([few[0].low, few[0].high, few[1]]).all()
+    assert np.isnan(clustered_difference(first[:0], np.arange(0), second, np.arange(8, 28))[0].value)
+    assert clustered_difference(first * 0, np.arange(8), first * 0, np.arange(8)) == (Estimate(0, 0, 0), 1)
+
+
+@pytest.mark.parametrize(("first", "second", "in_both"), [(5, 24, 0), (8, 8, 4), (24, 24, 6)])
+def test_differences_of_patients_with_images_on_both_sides_are_covered(first, second, in_both):
+    rng, inside = np.random.default_rng(first), 0
+    groups = np.repeat(np.arange(first), 2), np.repeat(np.arange(first - in_both, first - in_both + second), 2)
+    for _ in range(400):
+        of_patient = rng.normal(size=first + second)
+        values = [of_patient[one] + 0.5 * rng.normal(size=len(one)) for one in groups]
+        found, p_value = clustered_difference(values[0], groups[0], values[1], groups[1])
+        inside += found.low <= 0 <= found.high
+        assert (found.low <= 0 <= found.high) == (p_value >= 0.05)
+    assert inside / 400 > 0.92
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))

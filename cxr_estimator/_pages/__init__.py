@@ -16,9 +16,6 @@ from cxr_estimator.verdicts import SIGNS
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-# what a page says on which images can be seen
-SHOWS_RADIOGRAPHS = f"{DISCLAIMER} This page shows radiographs: keep it as you keep them."
-
 
 def environment() -> Any:
     """Return a jinja2 Environment of this package's templates, "folder/name"; what is filled in is escaped."""

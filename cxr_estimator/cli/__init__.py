@@ -21,6 +21,7 @@ from cxr_estimator.cli.demo import demo
 from cxr_estimator.cli.deploy_space import deploy_space
 from cxr_estimator.cli.evaluate import evaluate
 from cxr_estimator.cli.explain import explain
+from cxr_estimator.cli.findings import findings
 from cxr_estimator.cli.hub_diff import hub_diff
 from cxr_estimator.cli.predict import predict
 from cxr_estimator.cli.pull import pull
@@ -43,8 +44,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _COMMANDS: tuple[Callable[..., None], ...] = (
-    quickstart, train, calibrate, threshold, evaluate, predict, explain, replay, benchmark, audit, report, compare,
-    card, curate, similar, push, pull, hub_diff, demo, deploy_space,
+    quickstart, train, calibrate, threshold, evaluate, predict, explain, replay, benchmark, audit, findings, report,
+    compare, card, curate, similar, push, pull, hub_diff, demo, deploy_space,
 )  # fmt: skip
 for command in _COMMANDS:
     app.command()(command)

@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from cxr_estimator._figure_style import method_title
-from cxr_estimator._pages import SHOWS_RADIOGRAPHS, fragment, page, png_file
-from cxr_estimator._wording import DISCLAIMER, cell, escaped, markdown_rows, markdown_table, printable, words
+from cxr_estimator._pages import fragment, page, png_file
+from cxr_estimator._wording import (
+    DISCLAIMER,
+    SHOWS_RADIOGRAPHS,
+    cell,
+    escaped,
+    markdown_rows,
+    markdown_table,
+    printable,
+    words,
+)
 from cxr_estimator.card._facts import images_of, number_of
 from cxr_estimator.comparison._explanations import agreement_words
 from cxr_estimator.comparison._pairs import Pair

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cxr_estimator._pages import SHOWS_RADIOGRAPHS, fragment
+from cxr_estimator._pages import fragment
 from cxr_estimator._pages import page as framed
+from cxr_estimator._wording import SHOWS_RADIOGRAPHS
 from cxr_estimator.curation._report import anonymous
 from cxr_estimator.errors import ImageError
 from cxr_estimator.images import ImageSequence

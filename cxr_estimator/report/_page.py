@@ -13,7 +13,7 @@ from cxr_estimator._figure_style import method_title
 from cxr_estimator._heat_table import plot_benchmark
 from cxr_estimator._outputs import Task
 from cxr_estimator._pages import fragment, page
-from cxr_estimator._wording import words
+from cxr_estimator._wording import DISCLAIMER, SHOWS_RADIOGRAPHS, words
 from cxr_estimator.audit import _page as audit_page
 from cxr_estimator.card._facts import Table
 from cxr_estimator.card._tables import explanations_table
@@ -86,6 +86,8 @@ class Outcome(NamedTuple):
 
 def html(report: ModelReport, *, show_images: bool) -> str:
     """Return one HTML page that needs no other file."""
+    outcomes = [] if report.explanations is None else list(_outcomes(report, report.explanations))
+    shows_radiographs = show_images and bool(outcomes or report.audit is not None)
     body = fragment(
         "report/body.html.jinja",
         report=report,
@@ -100,7 +102,8 @@ def html(report: ModelReport, *, show_images: bool) -> str:
         evaluation=evaluation_page.body(report.evaluation, level=3, points=False),
         points=_points(report),
         figures=_meanings(report),
-        outcomes=[] if report.explanations is None else list(_outcomes(report, report.explanations)),
+        outcomes=outcomes,
+        shows_radiographs=shows_radiographs,
         explained=None
         if report.explanations is None
         else next(iter(report.explanations.explanations.values())).target[0],
@@ -108,7 +111,8 @@ def html(report: ModelReport, *, show_images: bool) -> str:
         benchmark=None if report.benchmark is None else _benchmark(report.benchmark),
         audit=None if report.audit is None else _audit(report.audit, show_images=show_images),
     )
-    return page(f"Report on a model. {report.facts.title}", body)
+    disclaimer = SHOWS_RADIOGRAPHS if shows_radiographs else DISCLAIMER
+    return page(f"Report on a model. {report.facts.title}", body, disclaimer)
 
 
 def _frame(table: Table) -> pd.DataFrame:

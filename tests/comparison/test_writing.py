@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cxr_estimator._pages import SHOWS_RADIOGRAPHS
+from cxr_estimator._wording import SHOWS_RADIOGRAPHS
 from cxr_estimator.comparison import _writing, compare
 from cxr_estimator.comparison._writing import body
 from tests.conftest import small_classifier

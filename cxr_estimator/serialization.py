@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -65,6 +65,22 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)  # missing where an interrupt comes just after the replacing
         raise
+
+
+def write_report(folder: str | Path, files: Mapping[str, bytes], *, pictures: str = "") -> Path:
+    """Write files by their paths within a folder, each whole or not at all, and return the folder.
+
+    Files of an earlier report beside them, whose names match the regular expression `pictures`, are deleted.
+    """
+    folder = writable_folder(folder)
+    paths = {folder / name: content for name, content in files.items()}
+    for parent in {path.parent for path in paths}:
+        for old in writable_folder(parent).iterdir():
+            if re.fullmatch(pictures, old.name) and old not in paths:
+                old.unlink()
+    for path, content in paths.items():
+        write_file(path, content)
+    return folder
 
 
 def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from cxr_estimator._figure_style import method_title
 from cxr_estimator._wording import DISCLAIMER
 from cxr_estimator.audit._types import FAMILIES, AuditCheck
 from cxr_estimator.card import AUDIT_NAME
-from cxr_estimator.serialization import atomic_write, writable_folder
+from cxr_estimator.serialization import write_report
 from cxr_estimator.verdicts import DOUBTFUL, FAIL, NO_DATA, PASS, SHOW, WARN, WITHHOLD
 from cxr_estimator.versions import package_versions
 
@@ -148,12 +148,7 @@ class AuditReport:
 
     def save(self, folder: str | Path) -> Path:
         """Write audit.json and audit.html into a folder; the page shows radiographs, so mind who sees it."""
-        folder = Path(folder)
-        writable_folder(folder)
-        for name, text in {AUDIT_NAME: self.to_json(), "audit.html": self.to_html()}.items():
-            with atomic_write(folder / name) as file:
-                file.write(text.encode())
-        return folder
+        return write_report(folder, {AUDIT_NAME: self.to_json().encode(), "audit.html": self.to_html().encode()})
 
     @classmethod
     def load(cls, path: str | Path) -> AuditReport:

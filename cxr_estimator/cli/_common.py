@@ -123,6 +123,11 @@ def pinned_model(model: Path | None) -> tuple[Path | None, str, str | None]:
     return Path(f"{repo_id}@{commit}"), repo_id, commit
 
 
+def as_target(clf: CXRClassifier, text: str) -> Any:
+    """Return the label that is written so, or the text itself: "predicted", say."""
+    return {str(label): label for label in clf.classes_.tolist()}.get(text, text)
+
+
 def _no_such_model(model: Path, error: CXRError) -> HubError:
     return HubError(f"{model}: there is no such model folder here, and on the Hub: {error}")
 

@@ -16,6 +16,7 @@ from cxr_estimator.cli._common import (
     ModelOption,
     PatientColumnOption,
     QuietOption,
+    as_target,
     check_outside,
     collect_skipped,
     find_images,
@@ -82,14 +83,13 @@ def benchmark(
     clf = load_model(model, device, quiet=quiet)
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
     X, y, patients = _data(images, data, split, patient_column, label_pattern, label_columns(clf, label_column))
-    labels = {str(label): label for label in clf.classes_.tolist()}
     request: dict[str, Any] = {
         "methods": DEFAULT_METHODS
         if methods is None
         else chosen_methods(clf, methods, has_background=background is not None),
         "metrics": DEFAULT_METRICS if metrics is None else chosen_metrics(metrics),
         "relative": not raw,
-        "target": labels.get(target, target),
+        "target": as_target(clf, target),
         "batch_size": number_or_text(batch_size),
         "background": None if background is None else find_images([background]),
     }

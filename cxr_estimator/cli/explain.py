@@ -19,6 +19,7 @@ from cxr_estimator.cli._common import (
     JobsOption,
     ModelOption,
     QuietOption,
+    as_target,
     check_outside,
     collect_skipped,
     find_images,
@@ -84,10 +85,9 @@ def explain(
     model, name, revision = pinned_model(model) if receipts else (model, "", None)
     clf = load_model(model, device, quiet=quiet)
     clf.set_params(on_error="skip", n_jobs=jobs)
-    labels = {str(label): label for label in clf.classes_.tolist()}
     request: dict[str, Any] = {
         "method": chosen_methods(clf, method, has_background=background is not None),
-        "target": labels.get(target, target),
+        "target": as_target(clf, target),
         "error_bars": error_bars,
         "batch_size": number_or_text(batch_size),
         "background": None if background is None else find_images([background]),
@@ -112,7 +112,7 @@ def explain(
                             clf, explanation, i, model_name=name, revision=revision, batch_size=request["batch_size"]
                         )
                         made.save(place.with_name(f"{place.name}.receipt.json"))
-                    rows.append(_row(explanation, i, f"{stem}.png", labels))
+                    rows.append(_row(explanation, i, f"{stem}.png"))
     if not rows:
         raise DataError(
             "None of the images could be read: " + "; ".join(f"{s.source}: {s.reason}" for s in skipped[:5])
@@ -163,14 +163,14 @@ def chosen_methods(clf: CXRClassifier, names: str, *, has_background: bool) -> l
     return chosen
 
 
-def _row(explanation: Any, i: int, figure: str, labels: Sequence[str] | dict[str, Any]) -> dict[str, Any]:
+def _row(explanation: Any, i: int, figure: str) -> dict[str, Any]:
     said = explanation.prediction
     return {
         "image": explanation.names[i],
         "figure": figure,
         "method": explanation.method,
         "decision": said.label[i].item(),
-        **{f"p_{label}": float(said.proba[i, k]) for k, label in enumerate(labels)},
+        **{f"p_{label}": float(said.proba[i, k]) for k, label in enumerate(said.classes)},
         "explained": explanation.target[i].item(),
         "score": float(explanation.score[i]),
         "evaluations": int(explanation.evaluations[i]),

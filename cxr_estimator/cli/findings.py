@@ -15,6 +15,7 @@ from cxr_estimator.cli._common import (
     ModelOption,
     PatientColumnOption,
     QuietOption,
+    as_target,
     check_outside,
     collect_skipped,
     label_columns,
@@ -49,6 +50,13 @@ def findings(
     label_pattern: LabelPatternOption = None,
     label_column: LabelColumnOption = None,
     method: Annotated[str, typer.Option(help="Attribution method.")] = "grad_cam",
+    target: Annotated[
+        str,
+        typer.Option(
+            help="A class label, predicted, or margin. A label makes the maps of false negatives comparable with those "
+            "of true positives."
+        ),
+    ] = "predicted",
     per_bucket: Annotated[int, typer.Option(help="How many images of each bucket are shown.")] = 6,
     maps: Annotated[int, typer.Option(help="How many of each are explained and measured, these among them.")] = 24,
     audit: Annotated[
@@ -80,7 +88,13 @@ def findings(
     clf.set_params(on_error="skip", n_jobs=jobs, verbose=0 if quiet else 1)
     columns = label_columns(clf, label_column)
     found = load_data(data, split or default_split(data), patient_column, label_pattern, columns)
-    asked: dict[str, Any] = {"method": method, "n_per_bucket": per_bucket, "n_maps": maps, "random_state": seed}
+    asked: dict[str, Any] = {
+        "method": method,
+        "target": as_target(clf, target),
+        "n_per_bucket": per_bucket,
+        "n_maps": maps,
+        "random_state": seed,
+    }
     with collect_skipped() as skipped:
         if report is None and not no_audit:
             report = _short_audit(clf, found, asked, quiet=quiet)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,13 +20,13 @@ from cxr_estimator.comparison._pairs import Pair, estimates, pair_as_dict
 from cxr_estimator.evaluation import EvaluationReport
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.figures import plot_comparison
-from cxr_estimator.serialization import atomic_write, writable_folder
+from cxr_estimator.serialization import write_report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_SHOWN = 4  # images of each pair
-_FIGURE = re.compile(r"models_\d+_and_\d+_\d+\.png")  # names of figures that `save` writes
+_FIGURES = r"models_\d+_and_\d+_\d+\.png"  # names of figures that `save` writes
 
 
 class Shown(NamedTuple):
@@ -231,7 +230,6 @@ class ModelComparison:
         """
         from cxr_estimator.comparison._writing import html, pictures
 
-        folder = writable_folder(folder)
         drawn = pictures(self)
         files = {
             **drawn,
@@ -239,13 +237,7 @@ class ModelComparison:
             "comparison.json": printable(self.to_json()).encode(),
             "comparison.html": html(self, drawn).encode(),
         }
-        for old in folder.iterdir():
-            if _FIGURE.fullmatch(old.name) and old.name not in files:
-                old.unlink()
-        for name, content in files.items():
-            with atomic_write(folder / name) as file:
-                file.write(content)
-        return folder
+        return write_report(folder, files, pictures=_FIGURES)
 
     def __str__(self) -> str:
         from cxr_estimator.comparison._writing import text

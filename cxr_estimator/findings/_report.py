@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from cxr_estimator._wording import DISCLAIMER
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.findings._buckets import Bucket, Difference
 from cxr_estimator.findings._hypotheses import Hypothesis
-from cxr_estimator.serialization import atomic_write, writable_folder
+from cxr_estimator.serialization import write_report
 from cxr_estimator.statistics import Estimate
 from cxr_estimator.versions import package_versions
 
@@ -133,23 +132,20 @@ class Findings:
         return html(self)
 
     def save(self, folder: str | Path) -> Path:
-        """Write findings.html, findings.md with its pictures, and findings.json; all but the last show radiographs."""
-        from PIL import Image
+        """Write findings.html, findings.md with its pictures, and findings.json; all but the last show radiographs.
 
-        folder = Path(folder)
-        writable_folder(folder / _PICTURES)
-        for bucket in self.buckets:
-            for name, row in self.shown(bucket.name):
-                out = io.BytesIO()
-                Image.fromarray(self.picture(row)).save(out, "PNG")
-                _write(folder / name, out.getvalue())
-        for name, text in {
-            "findings.html": self.to_html(),
-            "findings.md": self.to_markdown(pictures=True),
-            "findings.json": self.to_json(),
-        }.items():
-            _write(folder / name, text.encode())
-        return folder
+        Pictures of earlier findings in the same folder are deleted.
+        """
+        from cxr_estimator._pages import png_file
+
+        shown = [one for bucket in self.buckets for one in self.shown(bucket.name)]
+        files = {
+            **{name: png_file(self.picture(row)) for name, row in shown},
+            "findings.html": self.to_html().encode(),
+            "findings.md": self.to_markdown(pictures=True).encode(),
+            "findings.json": self.to_json().encode(),
+        }
+        return write_report(folder, files, pictures=r"(tp|fp|fn|right|wrong|random)_\d+\.png")
 
     def __str__(self) -> str:
         from cxr_estimator.findings._writing import text
@@ -157,11 +153,6 @@ class Findings:
         return text(self)
 
     __repr__ = __str__
-
-
-def _write(path: Path, content: bytes) -> None:
-    with atomic_write(path) as file:
-        file.write(content)
 
 
 def _as_json(value: Any) -> Any:

@@ -39,6 +39,13 @@ def test_files_and_words(model, folder, tmp_path):
         assert "person" not in (tmp_path / "out" / name).read_text()
 
 
+def test_of_one_class(model, folder, tmp_path):
+    cxr("findings", "--model", model, "--data", folder, "-o", tmp_path, "--target", "NORMAL", "--no-audit", *FEW)
+    found = json.loads((tmp_path / "findings.json").read_text())
+    assert found["target"] == "NORMAL"
+    assert {one["explained"] for one in found["images"]} == {"NORMAL"}
+
+
 def test_an_audit_may_be_given_or_left_out(model, folder, tmp_path):
     audited = ["--methods", "saliency", "--maps", "2", "--device", "cpu", "--quiet"]
     cxr("audit", "--model", model, "--data", folder, "-o", tmp_path / "audit", *audited)
@@ -66,6 +73,7 @@ def test_what_cannot_be_read_is_named_once(model, folder, tmp_path):
         (["--audit", "x", "--no-audit"], "--audit and --no-audit"),
         (["--audit", "nowhere"], "nowhere"),
         (["--method", "none"], "'method' parameter"),
+        (["--target", "FRACTURE"], "'target' parameter"),
         (["--per-bucket", "0"], "'n_per_bucket' parameter"),
         (["--maps", "0"], "'n_maps' parameter"),
         (["--split", "nowhere"], "nowhere"),

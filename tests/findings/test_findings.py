@@ -170,7 +170,12 @@ def test_images_that_cannot_be_read_are_counted(fitted, tmp_path):
 
 
 def test_files(report, tmp_path):
+    (tmp_path / "out" / "pictures").mkdir(parents=True)
+    (tmp_path / "out" / "pictures" / "tp_99.png").write_bytes(b"of an earlier run")
+    (tmp_path / "out" / "pictures" / "mine.png").write_bytes(b"not ours")
     folder = report.save(tmp_path / "out")
+    assert not (folder / "pictures" / "tp_99.png").exists()
+    (folder / "pictures" / "mine.png").unlink()
     found = json.loads((folder / "findings.json").read_text())
     assert found["format"] == "cxr_estimator.findings"
     assert [one["name"] for one in found["buckets"]] == ["TP", "FP", "FN", "random"]

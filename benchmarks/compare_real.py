@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does, before anything loads torch
@@ -20,9 +21,11 @@ from _common import machine, write
 
 from cxr_estimator import CXRClassifier, load_image_folder, patient_split
 from cxr_estimator.comparison import compare
+from cxr_estimator.curation import SimilarCases
 
 _BACKBONES = ("convnextv2_atto", "tf_efficientnetv2_b0")
 _N_MAPS = 48
+_SIMILAR = 5  # as many as `cxr compare --known` shows
 
 
 def main(models: Path, output: Path | None) -> None:
@@ -36,6 +39,9 @@ def main(models: Path, output: Path | None) -> None:
             fitted[backbone] = _fitted(backbone, data.X[development], data.y[development], data.groups[development])
             fitted[backbone].save(models / backbone)
     found = compare(fitted, data.X[held_out], data.y[held_out], data.groups[held_out], n_maps=_N_MAPS)
+    X, known = [data.X[row] for row in held_out[found.explained]], (data.X[development], data.y[development])
+    similar = {name: SimilarCases(clf, *known).query(X, k=_SIMILAR, exclude_same=True) for name, clf in fitted.items()}
+    found = replace(found, similar=similar)
     print(found)
     if output is not None:
         found.save(output)

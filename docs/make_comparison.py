@@ -15,6 +15,7 @@ from typing import Any
 from make_methods import write_or_check
 
 from cxr_estimator._wording import cell, markdown_rows, words
+from cxr_estimator.comparison import agreement_words
 from cxr_estimator.statistics import Estimate
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +49,7 @@ found.flipped("bundled", "other")  # the images of which they decide differently
 found.moved("bundled", "other")  # the explained images, those whose maps are least alike first
 found.plot(0).savefig("six_panels.png")
 found.checklist(0)  # what to verify before either is believed
+found.save("compared")  # a page with all of it, JSON, and a table of the images
 ```
 
 ## What it tells
@@ -99,19 +101,25 @@ def real() -> list[str]:
         )
         for figure in _FIGURES
     ]
-    maps = "; ".join(f"{words(name)} {cell(_estimate(value))}" for name, value in pair["maps"].items())
+    maps = [
+        (agreement_words(name)[0], cell(_estimate(value)), agreement_words(name)[1])
+        for name, value in pair["maps"].items()
+    ]
     flips = [
-        (one["label"], *(one[f"decision {name}"] for name in names), str(one["images"])) for one in found["flipped"]
+        (one["label"], *(one[f"decision {name}"] for name in names), str(one["n_images"])) for one in pair["flips"]
     ]
     return [
         head,
         markdown_rows(["figure", *names, "difference", "p"], rows),
-        f"\nThe same decision: {cell(_estimate(pair['same_decision']))}; Cohen's kappa {pair['kappa']:.2f}. Decided "
-        f"differently:\n",
-        markdown_rows(["truth", *names, "images"], flips),
-        f"\nAgreement of the Grad-CAM maps of {_explained(found)} images drawn at random: {maps}. Their checklists:\n",
+        f"\nBoth decide the same of {pair['same_decision'][0]:.1%} of the images; Cohen's kappa {pair['kappa']:.2f}. "
+        "Of the others:\n",
+        markdown_rows(["in truth", *(f"{name} decides" for name in names), "images"], flips),
+        f"\nThe Grad-CAM maps of {_explained(found)} images drawn at random, of the class that {names[0]} decides:\n",
+        markdown_rows(["agreement", "mean", "meaning"], maps),
+        f"\nTheir checklists, with the {settings['n_development']:,} images of the training as known cases:\n",
         markdown_rows(["to verify", *_verdicts(found)], _checklists(found)),
-        "",
+        "\nFigures and decisions nearly agree; the places on the maps do not. No figure of accuracy tells which of two "
+        "such models looks at the lungs, and maps tell it only where they pass the [audit](audit.md) of their model.\n",
     ]
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+import pytest
 
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.audit import CHECKS
 from cxr_estimator.evaluation import FIGURES
 from cxr_estimator.evaluation.plots import PLOTS
+from cxr_estimator.findings._describing import CLEARLY, OVERLAPPING, PLACES, WORDS
 from cxr_estimator.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +40,29 @@ def test_evaluation_page_is_up_to_date(run_script):
     page = (ROOT / "docs" / "evaluation.md").read_text()
     for name in (*FIGURES, *PLOTS):
         assert name in page
+
+
+def test_comparison_page_is_up_to_date(run_script):
+    run_script(ROOT / "docs" / "make_comparison.py", "--check")
+    page = (ROOT / "docs" / "comparing.md").read_text()
+    assert "| AUROC |" in page
+
+
+@pytest.mark.parametrize("name", ["comparing", "findings"])
+def test_code_on_pages_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{name}.md").read_text(), re.DOTALL)
+    assert snippets
+    for code in snippets:
+        exec(code, names)
+
+
+def test_findings_page_tells_the_limits_of_words():
+    page = (ROOT / "docs" / "findings.md").read_text()
+    for word in (*PLACES.values(), *OVERLAPPING.values(), *WORDS["spread"][:3], *WORDS["side"][:3]):
+        assert word in page
+    assert f"{CLEARLY * 100:.0f} points above" in page
 
 
 def test_audit_page_is_up_to_date(run_script):

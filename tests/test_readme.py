@@ -18,7 +18,7 @@ SNIPPETS = [code for language, code in BLOCKS if language == "python"]
 @pytest.mark.filterwarnings("ignore::cxr_estimator.errors.PatientLeakWarning")
 def test_snippets_run_one_after_another(hub, tmp_path, monkeypatch, short_training):
     monkeypatch.chdir(tmp_path)
-    assert len(SNIPPETS) == 12
+    assert len(SNIPPETS) == 13
     names: dict = {}
     for snippet in SNIPPETS:
         exec(compile(snippet, "README.md", "exec"), names)

@@ -45,6 +45,17 @@ def cell(one: Estimate, sign: str = "") -> str:
     return f"{one.value:{sign}.3f} ({one.low:{sign}.3f} to {one.high:{sign}.3f})"
 
 
+def number_of(n: int, what: str) -> str:
+    """Return "1 image", "1,234 images"."""
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
+def images_of(n_images: int, n_patients: int | None) -> str:
+    """Return "12 images of 3 patients"."""
+    of = "unknown patients" if n_patients is None else number_of(n_patients, "patient")
+    return f"{number_of(n_images, 'image')} of {of}"
+
+
 def changed_copies(number: int) -> str:
     """Return "1 randomly changed copy" or "4 randomly changed copies"."""
     return f"{number:,} randomly changed {'copy' if number == 1 else 'copies'}"

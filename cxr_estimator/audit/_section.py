@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cxr_estimator._figure_style import method_title
-from cxr_estimator._wording import Markdown, cell, escaped, markdown_rows
+from cxr_estimator._wording import Markdown, cell, escaped, images_of, markdown_rows
 from cxr_estimator.audit._checks import passes
 from cxr_estimator.audit._types import FAMILIES, AuditCheck
 from cxr_estimator.card import AUDIT_NAME
-from cxr_estimator.card._facts import images_of
 from cxr_estimator.statistics import Estimate
 from cxr_estimator.verdicts import NO_DATA, SIGNS
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from cxr_estimator._bundled import BUNDLED
 from cxr_estimator._operating import epoch_choosers, stated_threshold
 from cxr_estimator._outputs import Task
-from cxr_estimator._wording import cell, changed_copies
+from cxr_estimator._wording import cell, changed_copies, images_of, number_of
 from cxr_estimator.calibration import CALIBRATORS
 from cxr_estimator.doubts import DOUBTS
 from cxr_estimator.pretrained import ATTRIBUTION
@@ -34,17 +34,6 @@ def listed(items: Iterable[Any], separator: str = ", ") -> str:
     names = list(dict.fromkeys(map(str, items)))
     more = [f"and {len(names) - SHOWN} more"] * (len(names) > SHOWN)
     return separator.join([*names[:SHOWN], *more])
-
-
-def number_of(n: int, what: str) -> str:
-    """Return "1 image", "1,234 images"."""
-    return f"{n:,} {what}{'s' * (n != 1)}"
-
-
-def images_of(n_images: int, n_patients: int | None) -> str:
-    """Return "12 images of 3 patients"."""
-    of = "unknown patients" if n_patients is None else number_of(n_patients, "patient")
-    return f"{number_of(n_images, 'image')} of {of}"
 
 
 def answer(clf: Any) -> str:

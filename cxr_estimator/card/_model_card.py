@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_estimator._heat_table import bucket_rows
 from cxr_estimator._validation import invalid, wrong_type
-from cxr_estimator._wording import DISCLAIMER, Markdown, escaped, fenced, markdown_rows, printable
+from cxr_estimator._wording import (
+    DISCLAIMER,
+    Markdown,
+    escaped,
+    fenced,
+    images_of,
+    markdown_rows,
+    number_of,
+    printable,
+)
 from cxr_estimator.card import _facts as facts
 from cxr_estimator.card._metadata import metadata, result_files
 from cxr_estimator.card._picture import calibration_picture
@@ -203,6 +212,8 @@ def _text(card: ModelCard, clf: Any, *, has_picture: bool) -> str:
         card=card,
         clf=clf,
         facts=facts,
+        images_of=images_of,
+        number_of=number_of,
         title=title,
         metadata=Markdown(metadata(card, clf, title)),
         disclaimer=DISCLAIMER,

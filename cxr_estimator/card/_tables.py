@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from cxr_estimator._figure_style import method_title
 from cxr_estimator._heat_table import bucket_rows, number_format
-from cxr_estimator._wording import Markdown, markdown_table, words
-from cxr_estimator.card._facts import Table, images_of
+from cxr_estimator._wording import Markdown, images_of, markdown_table, words
+from cxr_estimator.card._facts import Table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -77,7 +77,7 @@ def checklist(
         _agree(comparison, list(explanations)),
         _worst("confidence", [_confidence(name, one) for name, one in explanations.items()]),
         _worst("no artefacts", _artefacts(maps, unusual or {})),
-        _worst("similar cases", [_similar(name, explanations[name], one) for name, one in (similar or {}).items()]),
+        _worst("similar cases", _similar(explanations, similar or {})),
     ]
 
 
@@ -132,7 +132,13 @@ def _artefacts(maps: Mapping[str, Maps], unusual: Mapping[str, str]) -> list[tup
     return found
 
 
-def _similar(name: str, explanation: Explanation, cases: pd.DataFrame) -> tuple[str, str]:
+def _similar(explanations: Mapping[str, Explanation], similar: Mapping[str, pd.DataFrame]) -> list[tuple[str, str]]:
+    if not similar:
+        return [(NO_DATA, "No known cases were given to compare with.")]
+    return [_alike(name, explanations[name], cases) for name, cases in similar.items()]
+
+
+def _alike(name: str, explanation: Explanation, cases: pd.DataFrame) -> tuple[str, str]:
     if not len(cases):
         return NO_DATA, f"No known case was found for {name}."
     label, known = str(explanation.prediction.label[0]), cases["label"].astype(str)
@@ -143,7 +149,5 @@ def _similar(name: str, explanation: Explanation, cases: pd.DataFrame) -> tuple[
 
 def _worst(name: str, found: list[tuple[str, str]]) -> Item:
     """Return the worst verdict, with all sentences that have it."""
-    if not found:
-        return Item(name, NO_DATA, "Nothing was given to tell.")
     worst = max((verdict for verdict, _ in found), key=_WORST.index)
     return Item(name, worst, " ".join(said for verdict, said in found if verdict == worst))

@@ -15,12 +15,13 @@ from cxr_estimator._wording import (
     SHOWS_RADIOGRAPHS,
     cell,
     escaped,
+    images_of,
     markdown_rows,
     markdown_table,
+    number_of,
     printable,
     words,
 )
-from cxr_estimator.card._facts import images_of, number_of
 from cxr_estimator.comparison._explanations import agreement_words
 from cxr_estimator.comparison._pairs import Pair
 from cxr_estimator.statistics import Estimate

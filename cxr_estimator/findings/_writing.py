@@ -10,8 +10,7 @@ import pandas as pd
 
 from cxr_estimator._figure_style import method_title
 from cxr_estimator._pages import fragment, page
-from cxr_estimator._wording import DISCLAIMER, SHOWS_RADIOGRAPHS, escaped, markdown_table, words
-from cxr_estimator.card._facts import images_of
+from cxr_estimator._wording import DISCLAIMER, SHOWS_RADIOGRAPHS, escaped, images_of, markdown_table, words
 from cxr_estimator.findings._buckets import FIGURES, Bucket, Difference, figure_cell
 from cxr_estimator.findings._describing import WORDS
 from cxr_estimator.statistics import FEWEST_PATIENTS

@@ -14,8 +14,9 @@ import pandas as pd
 from cxr_estimator._operating import Judged, epoch_choosers, origins
 from cxr_estimator._outputs import Task
 from cxr_estimator._validation import plain
+from cxr_estimator._wording import number_of
 from cxr_estimator.card import _facts as known
-from cxr_estimator.card._facts import Table, listed, number_of
+from cxr_estimator.card._facts import Table, listed
 from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.fingerprints import share_seen
 from cxr_estimator.provenance import Provenance

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from cxr_estimator._figure_style import method_title
 from cxr_estimator._outputs import Task
-from cxr_estimator._wording import cell, words
-from cxr_estimator.card._facts import images_of, number_of
+from cxr_estimator._wording import cell, images_of, number_of, words
 from cxr_estimator.statistics import Estimate
 from cxr_estimator.verdicts import DOUBTFUL, FAIL, NO_DATA, PASS, WITHHOLD
 

@@ -1,6 +1,6 @@
 """Two models on the same patients: is one better, whom do they judge differently, and do they look at the same places.
 
-python examples/06_compare_models.py [OUTPUT_FOLDER]
+python examples/11_compare_models.py [OUTPUT_FOLDER]
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from pathlib import Path
 from cxr_estimator import CXRClassifier, make_phantoms, patient_split
 from cxr_estimator.comparison import compare
 
-output = Path(sys.argv[1] if len(sys.argv) > 1 else "output/06_compare_models")
+output = Path(sys.argv[1] if len(sys.argv) > 1 else "output/11_compare_models")
 output.mkdir(parents=True, exist_ok=True)
-data = make_phantoms(600, size=64, difficulty=0.1, random_state=0)
-train, validation, test = patient_split(data.y, data.groups, random_state=0)
+data = make_phantoms(600, size=48, difficulty=0.0, random_state=0)
+train, test = patient_split(data.y, data.groups, fractions=(0.75, 0.25), random_state=0)
 
 models = {}
 for name, epochs in {"three epochs": 3, "ten epochs": 10}.items():
     clf = CXRClassifier(
-        "plain_cnn", image_size=64, max_epochs=epochs, batch_size=16, learning_rate=5e-3, pos_label="PNEUMONIA",
+        "plain_cnn", image_size=48, max_epochs=epochs, batch_size=16, learning_rate=5e-3, pos_label="PNEUMONIA",
         random_state=0,
     )  # fmt: skip
     models[name] = clf.fit(data.X[train], data.y[train], groups=data.groups[train])
@@ -31,6 +31,6 @@ print(f"\n{len(found.flipped(*models))} of {len(found.images)} images are decide
 # the image whose maps are least alike: six panels, and what to verify before either is believed
 moved = found.moved(*models)
 row = int(moved["row"].iloc[0])
-found.plot(row).savefig(output / "least_alike.png")
+found.plot(row).savefig(output / "least_alike.png", dpi=80)
 for item in found.checklist(row):
     print(f"{item.verdict:<15} {item.name}: {item.sentence}")

@@ -1,6 +1,6 @@
 """Operating points, calibration and an evaluation report, with patients kept apart.
 
-python examples/02_operating_points.py [FOLDER] [--data chest_xray [--label-pattern "_(bacteria|virus)_"]]
+python examples/02_operating_points.py [OUTPUT_FOLDER] [--data chest_xray [--label-pattern "_(bacteria|virus)_"]]
 
 The network is trained on 60% of the patients, 20% choose the thresholds and calibrate, 20% judge. Without --data it
 runs on synthetic radiographs; with --label-pattern the classes come from the file names.
@@ -17,7 +17,7 @@ from cxr_estimator import CXRClassifier, evaluate, load_image_folder, make_phant
 
 def main(arguments: Sequence[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", nargs="?", default="output/operating_points")
+    parser.add_argument("out", nargs="?", default="output/02_operating_points")
     parser.add_argument("--data", help="folder train/{NORMAL,PNEUMONIA}; default: synthetic radiographs")
     parser.add_argument("--label-pattern", help="regular expression whose group is the class")
     parser.add_argument("--backbone", default="plain_cnn")

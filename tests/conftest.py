@@ -44,7 +44,7 @@ hypothesis.settings.load_profile("untimed")
 
 # The files that take longest, of more than about 7 s each (measured one by one), the longest first.
 LONG = (
-    "attribution/test_common.py", "test_resume.py", "test_check_estimator.py", "test_example_scripts.py",
+    "test_example_scripts.py", "attribution/test_common.py", "test_resume.py", "test_check_estimator.py",
     "cli/test_cli.py", "test_scorers.py", "test_abstention.py", "test_pretrained.py", "test_quickstart.py",
     "attribution/test_localisation.py", "test_benchmark.py", "test_sklearn.py", "attribution/test_cam.py",
     "test_readme.py", "test_checking.py", "metrics/test_common.py", "attribution/test_gradient.py", "test_examples.py",

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cxr_estimator.attribution import METHODS
 from cxr_estimator.audit import CHECKS
@@ -70,3 +71,25 @@ def test_audit_page_is_up_to_date(run_script):
     page = (ROOT / "docs" / "audit.md").read_text()
     for name in CHECKS:
         assert f"`{name}`" in page.split("## What it checks")[1].split("| check |")[0], "told in words"
+
+
+def test_gallery_is_of_the_examples(run_script):
+    run_script(ROOT / "docs" / "make_gallery.py", "--check")
+    page = (ROOT / "docs" / "gallery.md").read_text()
+    parts = re.split(r"^## \d+\. ", page, flags=re.MULTILINE)[1:]
+    examples = sorted((ROOT / "examples").glob("[0-9]*.py"))
+    shown = []
+    for example, part in zip(examples, parts, strict=True):
+        assert f"(../examples/{example.name})" in part
+        pictures = re.findall(r"^!\[([^\]]+)\]\(gallery/([^)]+\.png)\)$", part, re.MULTILINE)
+        assert pictures
+        assert len(re.search(r"^```text\n(.+?)\n```$", part, re.MULTILINE | re.DOTALL)[1].splitlines()) > 1
+        shown += [name for _, name in pictures]
+    files = {path.name: path for path in (ROOT / "docs" / "gallery").iterdir()}
+    assert sorted(shown) == sorted(files), "each is there and shown once"
+    sizes = [path.stat().st_size for path in files.values()]
+    assert max(sizes) <= 150_000
+    assert sum(sizes) < 2_000_000
+    for path in files.values():
+        with Image.open(path) as picture:
+            assert 400 <= picture.width <= 1000

@@ -107,7 +107,7 @@ def test_means_and_differences(monkeypatch):
 def mnist(monkeypatch):
     """The example, with few phantoms."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    example = importlib.import_module("04_pneumonia_mnist")
+    example = importlib.import_module("14_pneumonia_mnist")
     monkeypatch.setattr(example, "PARTS", {"train": slice(0, 60), "val": slice(60, 80), "test": slice(80, 110)})
     return example
 
@@ -135,7 +135,7 @@ def test_pneumonia_mnist(mnist, tmp_path):
 
 def test_the_parts_of_the_synthetic_archive_share_no_patient(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
-    parts = importlib.import_module("04_pneumonia_mnist").PARTS
+    parts = importlib.import_module("14_pneumonia_mnist").PARTS
     patients = np.arange(parts["test"].stop) // 2  # `make_phantoms` draws two images of each
     owned = [set(patients[rows]) for rows in parts.values()]
     assert sum(map(len, owned)) == len(set.union(*owned)) == len(set(patients))

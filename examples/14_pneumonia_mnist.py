@@ -1,6 +1,6 @@
 """PneumoniaMNIST: train on its train part, judge on val and test, beside the published figures.
 
-python examples/04_pneumonia_mnist.py [FOLDER] [--data pneumoniamnist.npz] [--backbone resnet18]
+python examples/14_pneumonia_mnist.py [OUTPUT_FOLDER] [--data pneumoniamnist.npz] [--backbone resnet18]
 
 Radiographs of children, cropped to a square, 28 px; test is the official part of Kermany's data, drawn differently. No
 patients are told: intervals count images, and val flatters; it chooses nothing. Without --data: a synthetic archive.
@@ -21,23 +21,19 @@ PUBLISHED = "ResNet-18 at 28 px, test: AUROC 0.944, accuracy 0.854 (Yang et al. 
 PARTS = {"train": slice(0, 480), "val": slice(480, 560), "test": slice(560, 720)}  # of the phantoms, by patient
 
 
-def synthetic_archive(path: Path) -> Path:
-    data = make_phantoms(PARTS["test"].stop, size=28, difficulty=0.0, random_state=0)
-    labels = (data.y == "PNEUMONIA").astype(np.uint8)[:, None]
-    images = {f"{part}_images": data.X[rows] for part, rows in PARTS.items()}
-    np.savez_compressed(path, **images, **{f"{part}_labels": labels[rows] for part, rows in PARTS.items()})
-    return path
-
-
 def main(arguments: Sequence[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", nargs="?", type=Path, default=Path("output/pneumonia_mnist"))
+    parser.add_argument("out", nargs="?", type=Path, default=Path("output/14_pneumonia_mnist"))
     parser.add_argument("--data", help="pneumoniamnist.npz; default: synthetic radiographs")
     parser.add_argument("--backbone", default="plain_cnn")
     parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    path = options.data or synthetic_archive(options.out / "phantoms.npz")
+    path = options.data or options.out / "phantoms.npz"
+    if not options.data:
+        data = make_phantoms(PARTS["test"].stop, size=28, difficulty=0.0, random_state=0)
+        arrays = {"images": data.X, "labels": (data.y == "PNEUMONIA").astype(np.uint8)[:, None]}
+        np.savez_compressed(path, **{f"{part}_{name}": arrays[name][PARTS[part]] for part in PARTS for name in arrays})
     try:
         parts = {part: load_medmnist(path, split=part) for part in PARTS}
     except CXRError as error:
@@ -51,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     for name, part in parts.items():
         report = evaluate(clf, part.X, part.y)
         report.save(options.out / f"{name}.json")
+        report.plot("roc").savefig(options.out / f"roc_{name}.png", dpi=100)
         found = f"AUROC {report.metrics['auroc']}, accuracy at 0.5 {report.metrics['accuracy']}"
         lines.append(f"{options.backbone}, {name}: {found}; {report.heading}")
     return "\n".join(lines)

@@ -139,10 +139,15 @@ def knows_when_not_to_answer(said: str, output: Path) -> None:
 
 
 def compares(said: str, output: Path) -> None:
-    assert re.search(r"auroc less that of ten epochs: \S+ \(\S+ to \S+\), p = \d\.\d+", said)
-    flipped, images = counts(said, r"(\d+) of (\d+) images are decided differently")
-    assert 0 < flipped < images
+    assert re.search(r"AUROC of three epochs less that of ten epochs: \S+ \(\S+ to \S+\), p = \d\.\d+", said)
+    flips = re.findall(r"(NORMAL|PNEUMONIA) +(NORMAL|PNEUMONIA) +(NORMAL|PNEUMONIA) +(\d+) +(three|ten) epochs", said)
+    assert flips
+    for truth, by_three, by_ten, n, right in flips:
+        assert by_three != by_ten
+        assert {"three": by_three, "ten": by_ten}[right] == truth
+        assert int(n) > 0
     assert "models agree: " in said
+    assert (output / "page" / "comparison.html").is_file()
 
 
 def finds_what_was_planted(said: str, output: Path) -> None:

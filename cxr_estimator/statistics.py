@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+_ROUNDING = 1e-12  # relative
 FEWEST_PATIENTS = 5  # a bootstrap over fewer gives an interval that means nothing
 N_RESAMPLES = 1000
 _NEAR_THE_ENDS = 15  # patients on one side, below which a bootstrap of a share is too narrow
@@ -126,12 +127,14 @@ def wilson(share: float, n: float, confidence: float = 0.95) -> tuple[float, flo
 def clustered_mean(values: np.ndarray, groups: np.ndarray, confidence: float = 0.95) -> Estimate:
     """Return the mean of numbers (n,), with an interval over patients; without one where there are less than five.
 
-    Student's t with the variance of patients' sums around the mean (the mean as a ratio of sums), which holds for few
-    patients, too, where a percentile bootstrap is too narrow. It has no width where all numbers are equal.
+    Student's t with the jackknife's variance (how far the mean moves as each patient leaves), which holds for few
+    patients, too, where a percentile bootstrap is too narrow, and where most images are of one of them, where the
+    variance of patients' sums is. It has no width where all numbers are equal.
 
     References
     ----------
-    Cochran (1977), Sampling Techniques, 3rd edition, section 6.3 (variance of a ratio)
+    Bell & McCaffrey (2002), Bias reduction in standard errors for linear regression with multi-stage samples, Survey
+    Methodology 28(2)
 
     Examples
     --------
@@ -144,10 +147,16 @@ def clustered_mean(values: np.ndarray, groups: np.ndarray, confidence: float = 0
     mean = float(np.mean(values)) if len(values) else math.nan
     if len(names) < FEWEST_PATIENTS:
         return Estimate(mean, math.nan, math.nan)
-    sums = np.bincount(group, values - mean)
-    error = math.sqrt(len(names) / (len(names) - 1) * float(sums @ sums)) / len(values)
-    reach = float(student_t.ppf((1 + confidence) / 2, len(names) - 1)) * error
+    moved = _moved_by_patients(values, group, len(names))
+    reach = float(student_t.ppf((1 + confidence) / 2, len(names) - 1)) * math.sqrt(float(moved @ moved))
     return Estimate(mean, mean - reach, mean + reach)
+
+
+def _moved_by_patients(values: np.ndarray, patient: np.ndarray, n_patients: int) -> np.ndarray:
+    """Return how far the mean moves as each patient leaves, (n_patients,); their squares add up to its variance."""
+    images, sums = np.bincount(patient, minlength=n_patients), np.bincount(patient, values - values.mean(), n_patients)
+    n = np.count_nonzero(images)
+    return math.sqrt((n - 1) / n) * sums / (len(values) - images)
 
 
 def clustered_difference(
@@ -165,8 +174,7 @@ def clustered_difference(
 
     References
     ----------
-    Cochran (1977), Sampling Techniques, 3rd edition, section 6.3 (variance of a ratio); for its degrees of freedom
-    Welch's test, whose number is never less
+    As for `clustered_mean`; for the degrees of freedom Welch's test, whose number is never less
 
     Examples
     --------
@@ -182,13 +190,12 @@ def clustered_difference(
     value, fewest = means[0] - means[1], min(numbers)
     if fewest < FEWEST_PATIENTS:
         return Estimate(value, math.nan, math.nan), math.nan
-    _, group = np.unique(np.concatenate([first_groups, second_groups]), return_inverse=True)
-    apart = [
-        math.sqrt(n / (n - 1)) * (values - mean) / len(values)
-        for (values, _), mean, n in zip(sides, means, numbers, strict=True)
-    ]
-    sums = np.bincount(group, np.concatenate([apart[0], -apart[1]]))
-    error = math.sqrt(float(sums @ sums))
+    if abs(value) <= _ROUNDING * abs(means[0]):
+        value = 0.0  # what is left of equal numbers would be many times its error, which is rounding, too
+    names, group = np.unique(np.concatenate([first_groups, second_groups]), return_inverse=True)
+    parts = zip((first, second), np.split(group, [len(first)]), strict=True)
+    moved = [_moved_by_patients(values, patient, len(names)) for values, patient in parts]
+    error = float(np.linalg.norm(moved[0] - moved[1]))
     reach = float(student_t.ppf((1 + confidence) / 2, fewest - 1)) * error
     with np.errstate(divide="ignore", invalid="ignore"):
         p_value = 2 * float(student_t.sf(abs(np.float64(value) / error), fewest - 1))
@@ -285,7 +292,7 @@ def paired_difference(first: Any, second: Any, groups: Any, confidence: float = 
 
     The adjusted interval of Bonett and Price: as of the images and two patients more, one of whom speaks for either
     side, in as many images as differ by chance among those of an average patient (the root of their number). Variance
-    of patients' sums and Student's t as in `clustered_mean`. In simulations of 8 to 200 patients with up to 12 images
+    of patients' sums, and Student's t. In simulations of 8 to 200 patients with up to 12 images
     it covers the truth in 91% to 100%, where a percentile bootstrap goes down to 84%.
 
     Parameters

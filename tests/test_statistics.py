@@ -238,6 +238,26 @@ def test_differences_of_patients_with_images_on_both_sides_are_covered(first, se
     assert inside / 400 > 0.92
 
 
+@pytest.mark.parametrize(("sizes", "least"), [([20, 1, 1, 1, 1], 0.84), ([12] + [1] * 12, 0.88)])
+def test_one_patient_with_most_of_the_images_makes_nothing_sure(sizes, least):
+    rng, inside, sure = np.random.default_rng(0), 0, 0
+    groups, others = np.repeat(np.arange(len(sizes)), sizes), np.arange(24) + len(sizes)
+    for _ in range(600):
+        values = rng.normal(size=len(sizes))[groups] + 0.5 * rng.normal(size=len(groups))
+        found = clustered_mean(values, groups)
+        inside += found.low <= 0 <= found.high
+        sure += clustered_difference(values, groups, rng.normal(size=24), others)[1] < 0.05
+    assert inside / 600 > least  # by the variance of patients' sums 0.40 and 0.78
+    assert sure / 600 < 0.08  # by the variance of patients' sums 0.33 and 0.13
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 0.7])
+def test_equal_numbers_do_not_differ_by_rounding(value):
+    for n, m in ((5, 24), (7, 10), (11, 23), (6, 13)):
+        found, p_value = clustered_difference(np.full(n, value), np.arange(n), np.full(m, value), np.arange(n, n + m))
+        assert (found.value, p_value) == (0, 1)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_mcnemar_of_independent_images_is_the_exact_test(pairs):
     first, second = np.array(pairs).T

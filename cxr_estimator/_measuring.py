@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from cxr_estimator.classifier import CXRClassifier
     from cxr_estimator.images import ImageSequence
+    from cxr_estimator.preprocessing import Geometry
     from cxr_estimator.reading import PreparedImages
 
 _Result = TypeVar("_Result")
@@ -102,7 +103,8 @@ class MeasuringPlan:
         if self.masks is None:
             return None
         pairs = zip(explanation.geometry, explanation.index, strict=True)
-        return np.stack([geometry.mask_to_model(np.asarray(self.masks[int(i)])) for geometry, i in pairs])
+        masks = [mask_at_model_size(self.masks[int(i)], geometry, int(i), caller="measure") for geometry, i in pairs]
+        return np.stack(masks)
 
 
 def checked_masks(masks: Any, n_images: int, *, caller: str = "measure") -> list[Any]:
@@ -118,6 +120,15 @@ def checked_masks(masks: Any, n_images: int, *, caller: str = "measure") -> list
             got = f"{array.dtype} of shape {array.shape}"
             raise wrong_type(f"masks[{number}]", caller, "a bool array of the shape of the image", got)
     return listed
+
+
+def mask_at_model_size(mask: Any, geometry: Geometry, position: int, *, caller: str) -> np.ndarray:
+    """Return a mask (H, W) of an image, bool, at model size, or raise unless it has the shape of the image."""
+    mask = np.asarray(mask)
+    if mask.shape != tuple(geometry.original_shape):
+        shapes = f"shape {mask.shape}, and its image {tuple(geometry.original_shape)}"
+        raise DataError(f"{caller}: the mask at position {position} has {shapes}: masks are at original size.")
+    return geometry.mask_to_model(mask)
 
 
 def of_the_same_images(explanations: Any, *, caller: str) -> dict[str, Explanation]:

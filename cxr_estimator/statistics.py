@@ -292,8 +292,8 @@ def paired_difference(first: Any, second: Any, groups: Any, confidence: float = 
 
     The adjusted interval of Bonett and Price: as of the images and two patients more, one of whom speaks for either
     side, in as many images as differ by chance among those of an average patient (the root of their number). Variance
-    of patients' sums, and Student's t. In simulations of 8 to 200 patients with up to 12 images
-    it covers the truth in 91% to 100%, where a percentile bootstrap goes down to 84%.
+    of patients' sums, and Student's t. In simulations of 8 to 200 patients with up to 12 images it covers the truth in
+    91% to 100%, where a percentile bootstrap goes down to 84%.
 
     Parameters
     ----------

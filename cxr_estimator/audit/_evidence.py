@@ -12,12 +12,12 @@ import pandas as pd
 from sklearn.utils import _safe_indexing
 
 from cxr_estimator._decisions import decided
+from cxr_estimator._measuring import mask_at_model_size
 from cxr_estimator.anatomy import lung_mask, thorax_of
 from cxr_estimator.audit._mapped import Mapped, map_images
 from cxr_estimator.audit._seen import Looking, Seen
 from cxr_estimator.calibration import label_log_odds
 from cxr_estimator.curation import duplicates
-from cxr_estimator.errors import DataError
 from cxr_estimator.evaluation import EvaluationReport
 from cxr_estimator.evaluation._evaluate import report_of
 from cxr_estimator.evaluation._intervals import Patients
@@ -130,11 +130,7 @@ class Evidence:
         if self.lung_masks is None:
             lungs = lung_mask(unit.mean(axis=0))
         else:
-            mask = np.asarray(self.lung_masks[position])
-            if mask.shape != tuple(geometry.original_shape):
-                shapes = f"shape {mask.shape}, and its image {tuple(geometry.original_shape)}"
-                raise DataError(f"audit: the mask at position {position} has {shapes}: masks are at original size.")
-            lungs = geometry.mask_to_model(mask)
+            lungs = mask_at_model_size(self.lung_masks[position], geometry, position, caller="audit")
         return (lungs, thorax_of(lungs)) if lungs is not None and lungs.any() else (None, None)
 
     def decided(self, logits: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cxr_estimator._outputs import Task
-from cxr_estimator._wording import cell
+from cxr_estimator._wording import cell, number_of
 from cxr_estimator.findings._describing import OVERLAPPING, PLACES, WORDS, beyond
 from cxr_estimator.statistics import Estimate, clustered_difference, clustered_mean
 
@@ -73,12 +73,16 @@ class Bucket(NamedTuple):
 
     def summary(self, n_images: int) -> str:
         """Return how many there are, in a sentence."""
+        images = number_of(n_images, "image")
         if self.name == RANDOM:
-            return f"{self.n_explained} drawn from all {n_images} images, whatever their outcome; {self.n_shown} shown."
+            whole = f"all {images}" if n_images > 1 else images
+            return f"{self.n_explained} drawn from {whole}, whatever the outcome; {self.n_shown} shown."
         if not self.n_in_all:
-            return f"No {self.title} among {n_images} images."
+            return f"No {self.title} among {images}."
+        if not self.n_explained:
+            return f"{self.n_in_all} of {images}; none of those that were drawn could be read again."
         drawn = f", of which {self.n_explained} were drawn at random" if self.n_explained < self.n_in_all else ""
-        return f"{self.n_in_all} of {n_images} images{drawn}; {self.n_shown} shown."
+        return f"{self.n_in_all} of {images}{drawn}; {self.n_shown} shown."
 
 
 class Difference(NamedTuple):
@@ -125,8 +129,8 @@ def percent(one: Estimate) -> str:
     """Return a share with its interval: "52% (40 to 61%)"."""
     if math.isnan(one.value):
         return "undefined"
-    # Student's t knows of no ends
-    return f"{one.value:.0%}" + ("" if math.isnan(one.low) else f" ({100 * max(one.low, 0.0):.0f} to {one.high:.0%})")
+    low, high = max(one.low, 0.0), min(one.high, 1.0)  # Student's t knows of no ends
+    return f"{one.value:.0%}" + ("" if math.isnan(one.low) else f" ({100 * low:.0f} to {high:.0%})")
 
 
 def points(one: Estimate) -> str:

@@ -11,12 +11,13 @@ import pandas as pd
 from sklearn.utils import _safe_indexing
 
 from cxr_estimator._explaining import ExplanationPlan, prediction_of
-from cxr_estimator._measuring import checked_masks
+from cxr_estimator._measuring import checked_masks, mask_at_model_size
 from cxr_estimator._operating import judged, known_images
 from cxr_estimator._outputs import Task
 from cxr_estimator._predicting import images as as_images
 from cxr_estimator._progress import check_callback
-from cxr_estimator._validation import check_number, check_seed, wrong_type
+from cxr_estimator._validation import check_number, check_seed, invalid, wrong_type
+from cxr_estimator._wording import images_of
 from cxr_estimator.audit import AuditReport
 from cxr_estimator.benchmark import outcomes
 from cxr_estimator.classifier import CXRClassifier
@@ -117,6 +118,7 @@ def findings(
     buckets = _buckets(drawn, outcome, table, patient[row_of])
     differences = compare(buckets, table, patient[row_of])
     suggested = hypotheses(buckets, differences, audit, method)
+    notes = [*seen, *_notes(groups, audit, method, len(outcome)), *not_in_the_maps(suggested, buckets, audit, method)]
     return Findings(
         classes=tuple(map(str, clf.classes_.tolist())),
         positive=None if clf.task_ is Task.MULTICLASS else str(clf.pos_label_),
@@ -130,7 +132,7 @@ def findings(
         buckets=tuple(buckets),
         differences=tuple(differences),
         hypotheses=tuple(suggested),
-        notes=(*seen, *_notes(groups, audit, method), *not_in_the_maps(suggested, audit, method)),
+        notes=tuple(notes),
         explanation=mapped.explanation,
         lungs=mapped.lungs,
     )
@@ -159,6 +161,8 @@ def check_request(
     as_images(clf, X)
     if clf.task_ is Task.MULTILABEL:
         raise DataError(f"{_CALLER}: the model gives several labels per image; findings are of models of classes.")
+    if isinstance(target, str) and target == "true" and target not in clf.classes_.tolist():
+        raise invalid("target", _CALLER, 'a label, "predicted" or "margin"', target)
     check_number("n_per_bucket", n_per_bucket, caller=_CALLER, low=1, integer=True)
     check_number("n_maps", n_maps, caller=_CALLER, low=1, integer=True)
     ExplanationPlan.check(clf, X, None, [method], target=target)
@@ -196,7 +200,7 @@ def _mapped(
         lungs = lungs_in(explanation)
     else:
         pairs = zip(explanation.geometry, explanation.index.tolist(), strict=True)
-        at_model_size = [geometry.mask_to_model(np.asarray(masks[i])) for geometry, i in pairs]
+        at_model_size = [mask_at_model_size(masks[i], geometry, i, caller=_CALLER) for geometry, i in pairs]
         lungs = [one if one.any() else None for one in at_model_size]
     return _Mapped(explanation, [card for one in parts for card in one.cards[method]], tuple(lungs))
 
@@ -243,7 +247,7 @@ def _buckets(
     return found
 
 
-def _notes(groups: Any, audit: AuditReport | None, method: str) -> list[str]:
+def _notes(groups: Any, audit: AuditReport | None, method: str, n_images: int) -> list[str]:
     notes = []
     if groups is None:
         notes.append("Patients are unknown: each image counts as one of its own, so intervals are too narrow.")
@@ -254,4 +258,9 @@ def _notes(groups: Any, audit: AuditReport | None, method: str) -> list[str]:
     else:
         found = audit.maps[method]
         notes.append(f"What the audit says of maps of this method: {found.verdict}. {found.reason}")
+    if audit is not None and audit.note is not None:
+        notes.append(f"Of the audit: {audit.note}")
+    if audit is not None and audit.n_images != n_images:
+        looked_at = images_of(audit.n_images, audit.n_patients)
+        notes.append(f"The audit looked at {looked_at}; it does not say of which model, so see that it is this one.")
     return notes

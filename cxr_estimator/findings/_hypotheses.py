@@ -135,8 +135,12 @@ def hypotheses(
     return found
 
 
-def not_in_the_maps(found: Sequence[Hypothesis], audit: AuditReport | None, method: str) -> list[str]:
+def not_in_the_maps(
+    found: Sequence[Hypothesis], buckets: Sequence[Bucket], audit: AuditReport | None, method: str
+) -> list[str]:
     """Return sentences on checks that fail, of which the maps show nothing."""
+    could_show = any(one.n_patients >= FEWEST_PATIENTS for one in buckets)
+    but = "the maps do not show it" if could_show else "maps of so few patients cannot show it"
     suggested = {check for one in found for check in HYPOTHESES[one.name].decided_by}
     places = [idea for idea in HYPOTHESES.values() if idea.figure in OVERLAPPING]
     failed = [
@@ -146,8 +150,7 @@ def not_in_the_maps(found: Sequence[Hypothesis], audit: AuditReport | None, meth
         if check.verdict == FAIL and check.name not in suggested
     ]
     return [
-        f"The audit's {one.title} fails, and the maps do not show it: {one.sentence} A map is no list of all that a "
-        "model goes by."
+        f"The audit's {one.title} fails, and {but}: {one.sentence} A map is no list of all that a model goes by."
         for one in failed
     ]
 
@@ -158,8 +161,8 @@ def _pattern(figure: str, bucket: Bucket, differences: Sequence[Difference]) -> 
         return None
     if figure == "verdict":
         withheld = bucket.counts["verdict"].get(WITHHOLD, 0)
-        said = f"In {withheld} of {bucket.n_explained} maps of {bucket.title} hiding what is marked does no more than"
-        return f"{said} hiding other places." if withheld >= _HALF * bucket.n_explained else None
+        said = f"Trust cards withhold {withheld} of {bucket.n_explained} maps of {bucket.title} as evidence."
+        return said if withheld >= _HALF * bucket.n_explained else None
     if figure == "extent":
         mean = bucket.figures["extent"]
         said = f"The maps of {bucket.title} are diffuse: half of the weight takes {percent(mean)} of the image."

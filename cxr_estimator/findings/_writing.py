@@ -72,7 +72,7 @@ def standing_out(report: Findings) -> list[str]:
             said.append(f"{title} differ from {reference.title} in nothing that chance does not explain.")
     said += [_not_compared(one, named["TP"]) for one in report.buckets if _explains_other(one, report)]
     n = sum(not math.isnan(one.p_value) for one in report.differences)
-    if n:
+    if n > 1:
         said.append(f"p-values are corrected for all {n} comparisons (Holm), intervals are not: this explores.")
     return said
 
@@ -84,7 +84,7 @@ def _explains_other(bucket: Bucket, report: Findings) -> bool:
 
 def _not_compared(one: Bucket, other: Bucket) -> str:
     if not other.n_explained:
-        return f"There are no {other.title} to compare {one.title} with."
+        return f"There are no maps of {other.title} to compare those of {one.title} with."
     return (
         f"{one.title.capitalize()} are not compared with {other.title}: their maps explain {', '.join(one.explained)}, "
         f"those of {other.title} {', '.join(other.explained)}."

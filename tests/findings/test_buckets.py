@@ -82,6 +82,9 @@ def test_a_summary_by_hand():
     assert (first.n_in_all, first.n_explained, first.n_shown, first.n_patients) == (15, 10, 10, 10)
     assert first.summary(100) == "15 of 100 images, of which 10 were drawn at random; 10 shown."
     assert first._replace(n_in_all=0).summary(100) == "No false positives among 100 images."
+    assert first._replace(n_in_all=0).summary(1) == "No false positives among 1 image."
+    vanished = first._replace(n_explained=0).summary(100)
+    assert vanished == "15 of 100 images; none of those that were drawn could be read again."
     assert "drawn from all 100 images" in first._replace(name="random").summary(100)
 
 
@@ -128,6 +131,8 @@ def test_correction_by_hand():
 def test_figures_in_words():
     assert percent(Estimate(0.516, 0.4, 0.61)) == "52% (40 to 61%)"
     assert percent(Estimate(0.516, NAN, NAN)) == "52%"
+    assert percent(Estimate(0.97, 0.9, 1.04)) == "97% (90 to 100%)"
+    assert percent(Estimate(0.03, -0.04, 0.1)) == "3% (0 to 10%)"
     assert percent(Estimate(NAN, NAN, NAN)) == "undefined"
     assert points(Estimate(0.12, 0.03, 0.21)) == "+12 points (+3 to +21)"
     assert figure_cell("gain", Estimate(0.12, 0.03, 0.21)) == "0.120 (0.030 to 0.210)"

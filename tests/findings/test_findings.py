@@ -133,6 +133,7 @@ def test_what_cannot_be_asked(fitted, ensemble, phantoms, border_audit):
         ({"n_per_bucket": 0}, InvalidParameterError),
         ({"n_maps": 0}, InvalidParameterError),
         ({"target": "COVID"}, InvalidParameterError),
+        ({"target": ["NORMAL"]}, InvalidParameterError),
         ({"audit": "folder"}, InvalidTypeError),
         ({"audit": replace(border_audit, classes=("A", "B"))}, DataError),
         ({"masks": [None]}, InvalidParameterError),
@@ -144,6 +145,37 @@ def test_what_cannot_be_asked(fitted, ensemble, phantoms, border_audit):
             findings(fitted, X, y, **options)
     with pytest.raises(DataError):
         findings(fitted, X, ["other"] * 4)
+
+
+def test_the_true_label_is_no_target_though_labels_are_given(fitted, phantoms):
+    with pytest.raises(InvalidParameterError, match="'target' parameter of findings must be a label"):
+        findings(fitted, phantoms.X[:4], phantoms.y[:4], target="true")
+
+
+def test_a_mask_of_another_size_is_named(fitted, phantoms):
+    masks = [*phantoms.lung_masks[:3], np.ones((5, 7), bool)]
+    with (
+        pytest.warns(SameDataWarning),
+        pytest.raises(DataError, match=r"findings: the mask at position 3 has shape \(5, 7\)"),
+    ):
+        findings(fitted, phantoms.X[:4], phantoms.y[:4], masks=masks, n_maps=4)
+
+
+def test_where_an_audit_looked_at_other_images_that_is_told(fitted, border_audit):
+    data = make_phantoms(6, 32, difficulty=0.0, random_state=9)
+    audit = replace(border_audit, note="Of one scanner only.")
+    notes = findings(fitted, data.X, data.y, data.groups, audit=audit, n_maps=1, n_per_bucket=1).notes
+    assert "Of the audit: Of one scanner only." in notes
+    assert any(
+        note.startswith("The audit looked at 80 images of 40 patients; it does not say of which") for note in notes
+    )
+
+
+def test_one_image_is_told_in_words_for_one(fitted):
+    data = make_phantoms(2, 32, difficulty=0.0, random_state=9)
+    said = str(findings(fitted, data.X[:1], data.y[:1], data.groups[:1]))
+    assert "1 drawn from 1 image, whatever the outcome; 1 shown." in said
+    assert "1 images" not in said
 
 
 def test_several_labels_per_image_are_refused(phantoms):

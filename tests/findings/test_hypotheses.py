@@ -57,6 +57,10 @@ def test_other_patterns():
     assert not found(bucket(extent=Estimate(0.4, 0.2, 0.6)))
     assert list(found(bucket(withheld=5))) == ["unfaithful_maps"]
     assert not found(bucket(withheld=4))
+    # whatever for: an empty map marks nothing that could be hidden
+    assert found(bucket(withheld=6))["unfaithful_maps"].seen == (
+        "Trust cards withhold 6 of 10 maps of false positives as evidence.",
+    )
 
 
 def test_a_sure_difference_suggests_it_too():
@@ -122,7 +126,14 @@ def test_without_an_audit_nothing_is_tested():
 
 def test_what_fails_and_no_map_shows_is_told():
     audit = audit_of(check("border_exchange", 0.3, 0.2, 0.4), check("corner_exchange", 0.0, -0.01, 0.01))
-    (said,) = not_in_the_maps([], audit, "grad_cam")
+    (said,) = not_in_the_maps([], [bucket()], audit, "grad_cam")
     assert said.startswith("The audit's border exchange fails, and the maps do not show it: So it is.")
-    assert not not_in_the_maps(list(found(bucket(border=Estimate(0.2, 0.1, 0.3)), audit).values()), audit, "grad_cam")
-    assert not not_in_the_maps([], None, "grad_cam")
+    seen = bucket(border=Estimate(0.2, 0.1, 0.3))
+    assert not not_in_the_maps(list(found(seen, audit).values()), [seen], audit, "grad_cam")
+    assert not not_in_the_maps([], [bucket()], None, "grad_cam")
+
+
+def test_of_few_patients_nothing_is_said_to_be_missing_in_the_maps():
+    audit = audit_of(check("border_exchange", 0.3, 0.2, 0.4))
+    (said,) = not_in_the_maps([], [bucket(n_patients=4)], audit, "grad_cam")
+    assert said.startswith("The audit's border exchange fails, and maps of so few patients cannot show it: So it is.")

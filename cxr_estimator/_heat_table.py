@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+_NUMBERS = ("value", "low", "high", "rank", "n_images", "n_undefined", "n_patients")  # columns
 _LABEL = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}  # behind text on a pattern
 
 
@@ -79,28 +80,22 @@ def plot_benchmark(table: pd.DataFrame, *, bucket: str = "all") -> Figure:
     return figure
 
 
-def bucket_rows(table: Any, bucket: str, *, caller: str) -> pd.DataFrame:
+def bucket_rows(table: Any, bucket: str, *, caller: str, name: str = "table") -> pd.DataFrame:
     """Return the rows of a bucket, or raise an error for what is no table of one benchmark."""
     import pandas as pd
 
-    needed = {
-        "method",
-        "metric",
-        "bucket",
-        "value",
-        "low",
-        "high",
-        "rank",
-        "n_undefined",
-        "greater_is_better",
-        "is_gain",
-    }
-    if not isinstance(table, pd.DataFrame) or not needed | {"n_images", "n_patients"} <= set(table.columns):
-        raise wrong_type("table", caller, "a DataFrame as benchmark returns it", table)
+    needed = {"method", "metric", "bucket", "greater_is_better", "is_gain", *_NUMBERS}
+    if not isinstance(table, pd.DataFrame) or not needed <= set(table.columns):
+        raise wrong_type(name, caller, "a DataFrame as benchmark returns it", table)
+    if table.empty:
+        raise invalid(name, caller, "a table of one method at least", "no rows")
+    for column in _NUMBERS:
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            raise wrong_type(name, caller, f"a DataFrame with numbers in {column}", table[column].iloc[0])
     check_choice("bucket", bucket, table["bucket"].unique(), caller=caller)
     part = table[table["bucket"] == bucket]
     if part.duplicated(["method", "metric"]).any():
-        raise invalid("table", caller, "of one benchmark: a method has a metric once", f"{len(part)} rows")
+        raise invalid(name, caller, "of one benchmark: a method has a metric once", f"{len(part)} rows")
     return part
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cxr_estimator._outputs import Task
+from cxr_estimator._wording import number_of
 from cxr_estimator.errors import DataError
 from cxr_estimator.evaluation._figures import FIGURES
 from cxr_estimator.evaluation._points import Decisions
@@ -269,7 +270,7 @@ def notes_on(report: EvaluationReport, *, patients_known: bool) -> Iterator[str]
     if not patients_known:
         yield "Patients are unknown: each image counts as one of its own, which makes the intervals too narrow."
     elif report.n_patients < FEWEST_PATIENTS:
-        yield f"With {report.n_patients} patients no interval means much."
+        yield f"With {number_of(report.n_patients, 'patient')} no interval means much."
     if report.n_unreadable:
         yield f"{report.n_unreadable} images could not be read and are left out."
     unknown = [label for label, share in report.prevalence.items() if math.isnan(share)]

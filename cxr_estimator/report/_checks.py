@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from cxr_estimator._explaining import ExplanationPlan
 from cxr_estimator._heat_table import bucket_rows
 from cxr_estimator._measuring import MeasuringPlan
@@ -16,6 +18,7 @@ from cxr_estimator.errors import DataError
 from cxr_estimator.evaluation import EvaluationReport
 
 _CALLER = "report"
+_CLOSE = 0.005  # figures of the same images, computed at another precision
 PARTS = ("explanations", "benchmark", "audit")
 
 
@@ -28,8 +31,8 @@ def chosen_parts(parts: Any) -> list[str]:
     return [name for name in PARTS if name in parts]
 
 
-def check_methods(clf: Any, X: Any, methods: Any, metrics: Any) -> None:
-    """Raise unless each method works on the network(s), and each metric can be taken (None: of none)."""
+def check_methods(clf: Any, X: Any, methods: Any, metrics: Any, *, measures: bool) -> None:
+    """Raise unless each method works on the network(s), and each metric can be taken if it is to be."""
     if isinstance(methods, str) or not isinstance(methods, Sequence) or not methods:
         raise wrong_type("methods", _CALLER, "a sequence of one method at least", methods)
     members = clf._members()
@@ -38,16 +41,18 @@ def check_methods(clf: Any, X: Any, methods: Any, metrics: Any) -> None:
             check_supported(check_choice("methods", name, METHODS, caller=_CALLER), member.model_)
     target = clf.classes_.tolist()[0]  # any: what is explained follows from the labels
     ExplanationPlan.check(members[0], X, None, list(methods), target=target)
-    if metrics is not None:
+    if measures:
         MeasuringPlan.check(members[0], X, None, dict.fromkeys(methods, requests_of(metrics)), target=target)
 
 
-def check_given(clf: Any, n_images: int, evaluation: Any, benchmark: Any, audit: Any) -> None:
+def check_given(clf: Any, n_images: int, subgroups: Any, evaluation: Any, benchmark: Any, audit: Any) -> None:
     """Raise unless the parts that were made before are what they should be, and of this model's classes."""
     own = clf.classes_.tolist()
     if evaluation is not None:
         if not isinstance(evaluation, EvaluationReport):
             raise wrong_type("evaluation", _CALLER, "None or an EvaluationReport", evaluation)
+        if subgroups is not None:
+            raise invalid("subgroups", _CALLER, "None where an evaluation is given, which has its own", subgroups)
         _check_classes("evaluation", list(evaluation.classes), own)
         n_evaluated = evaluation.n_images + evaluation.n_unreadable
         if n_evaluated != n_images:
@@ -56,8 +61,26 @@ def check_given(clf: Any, n_images: int, evaluation: Any, benchmark: Any, audit:
         if not isinstance(audit, AuditReport):
             raise wrong_type("audit", _CALLER, "None or an AuditReport", audit)
         _check_classes("audit", list(audit.classes), list(map(str, own)))
-    if benchmark is not None and not len(bucket_rows(benchmark, "all", caller=_CALLER)):
-        raise invalid("benchmark", _CALLER, "a table with rows", benchmark)
+    if benchmark is not None:
+        bucket_rows(benchmark, "all", caller=_CALLER, name="benchmark")
+
+
+def check_same(given: EvaluationReport, here: EvaluationReport) -> None:
+    """Raise unless an evaluation that was made before finds of these images what the model is `here` found to do."""
+    if given.n_patients != here.n_patients:
+        raise DataError(
+            f"{_CALLER}: the evaluation is of {given.n_patients} patients, but there are {here.n_patients} here: "
+            "give the same groups to both."
+        )
+    names = ["operating_point", "class", "figure"]
+    frames = given.to_frame(), here.to_frame()
+    theirs, own = (one[~one["figure"].str.endswith("_by_chance")].reset_index(drop=True) for one in frames)  # drawn
+    is_same = theirs[names].equals(own[names])
+    if not is_same or not np.allclose(theirs["value"], own["value"], atol=_CLOSE, equal_nan=True):
+        raise DataError(
+            f"{_CALLER}: the evaluation finds other figures than this model has on these images: it is of another "
+            "model, other images, or other operating points."
+        )
 
 
 def _check_classes(what: str, theirs: list[Any], own: list[Any]) -> None:

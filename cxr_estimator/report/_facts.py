@@ -54,6 +54,8 @@ class Facts:
         Where each operating point was chosen.
     calibration : str or None
         How the probabilities were calibrated, if they were.
+    doubts : tuple of str
+        What it does where it is in doubt, if anything.
     patients_known : bool
         Of the images judged here.
     """
@@ -71,6 +73,7 @@ class Facts:
     histories: tuple[pd.DataFrame, ...]
     points: tuple[str, ...]
     calibration: str | None
+    doubts: tuple[str, ...]
     patients_known: bool
 
     @classmethod
@@ -94,6 +97,7 @@ class Facts:
             histories=tuple(one.history_ for one in members if len(one.history_)),
             points=tuple(_where_chosen(clf, clf.operating_points_[name]) for name in points),
             calibration=known.calibration(clf),
+            doubts=tuple(_doubts(clf)),
             patients_known=patients_known,
         )
 
@@ -149,10 +153,26 @@ def _seen(clf: Any, content_ids: list[str]) -> Iterator[tuple[str, bool]]:
         yield f"{number_of(twice, 'image')} here {'is' if twice == 1 else 'are'} a copy of another one here.", False
 
 
+def _doubts(clf: Any) -> Iterator[str]:
+    for what, found in (
+        ("Prediction sets (several classes where one is not sure)", known.prediction_sets(clf)),
+        ("Images unlike those of training are recognised", known.unusual(clf)),
+        ("It can give no answer, decided", known.abstention(clf)),
+    ):
+        if found is not None:
+            yield f"{what}: {found}."
+    if clf.abstention_ is not None:
+        yield "The figures on this page are of all images, also of those that it would not answer."
+
+
 def _changed(members: list[CXRClassifier]) -> Table:
-    """Return the parameters that differ from their defaults; where members differ, the values of all."""
+    """Return the parameters that differ from their defaults; where members differ, the values of all.
+
+    Those of a network that was trained elsewhere trained nothing.
+    """
     defaults = {name: one.default for name, one in inspect.signature(CXRClassifier).parameters.items()}
     rows = []
+    members = [one for one in members if one.provenance_ is not None]
     for name, default in defaults.items():
         values = [getattr(one, name) for one in members]
         if name not in _NO_SETTINGS and any(repr(plain(one)) != repr(default) for one in values):
@@ -165,7 +185,7 @@ def _shown(value: Any) -> str:
 
 
 def _where_chosen(clf: Any, point: OperatingPoint) -> str:
-    used = " (what predict uses)" if point.name in clf.active_points_ else ""
+    used = " (the one in use)" if point.name in clf.active_points_ else ""
     if point.n_images is None:
         return f"“{point.name}”{used}: a number that was given; no images chose it, and it promises nothing."
     by_fit = any(

@@ -20,7 +20,7 @@ from cxr_estimator.classifier import CXRClassifier
 from cxr_estimator.evaluation import EvaluationReport
 from cxr_estimator.evaluation._evaluate import of_judged
 from cxr_estimator.evaluation._subgroups import check_subgroups
-from cxr_estimator.report._checks import PARTS, check_given, check_methods, chosen_parts
+from cxr_estimator.report._checks import PARTS, check_given, check_methods, check_same, chosen_parts
 from cxr_estimator.report._facts import Facts
 from cxr_estimator.report._report import ModelReport
 from cxr_estimator.report._work import Steps, Work
@@ -71,11 +71,11 @@ def report(
     parts : sequence of str, default=("explanations", "benchmark", "audit")
         What is made beside the evaluation.
     evaluation : EvaluationReport, optional
-        Of these images, made before.
+        Of this model and these images, made before: figures that differ are refused. Subgroups are its own.
     benchmark : DataFrame, optional
-        As `benchmark.benchmark` returns it, made before.
+        As `benchmark.benchmark` returns it, made before; of which model it does not tell, and the page says so.
     audit : AuditReport, optional
-        Made before.
+        Made before; the same holds.
     n_resamples : int, default=1000
         Bootstrap resamples.
     random_state : int, default=0
@@ -91,7 +91,7 @@ def report(
     ------
     DataError
         Lengths differ, y holds labels that the model does not know, no image could be read, or a part that was made
-        before is of other classes or images.
+        before is of other classes, images or patients.
     ImageError
         An image cannot be read, with `on_error="raise"`.
     InvalidParameterError, InvalidTypeError, UnsupportedMethodError
@@ -113,22 +113,25 @@ def report(
     for name, number, low in (("n_examples", n_examples, 0), ("n_maps", n_maps, 1), ("n_resamples", n_resamples, 1)):
         check_number(name, number, caller=_CALLER, low=low, integer=True)
     attributes = check_subgroups(subgroups, n_images, caller=_CALLER)
-    check_given(clf, n_images, evaluation, benchmark, audit)
+    check_given(clf, n_images, subgroups, evaluation, benchmark, audit)
     given: dict[str, Any] = {"explanations": None, "benchmark": benchmark, "audit": audit}
     made = [name for name in chosen_parts(parts) if given[name] is None]
-    check_methods(clf, X, methods, metrics if "benchmark" in made else None)
+    check_methods(clf, X, methods, metrics, measures="benchmark" in made)
     steps = Steps(progress, planned_images(n_images, made, n_examples=n_examples, n_maps=n_maps))
 
     data = judged(clf, X, y, groups, caller=_CALLER)
     known = known_images(clf, data.content_ids.tolist(), caller=_CALLER)
     steps.end(n_images)
+    options: dict[str, Any] = {"patients_known": groups is not None, "random_state": seed, "caller": _CALLER}
     if evaluation is None:
-        options: dict[str, Any] = {"patients_known": groups is not None, "n_resamples": n_resamples}
-        evaluation = of_judged(clf, data, attributes, known, random_state=seed, caller=_CALLER, **options)
+        evaluation = of_judged(clf, data, attributes, known, n_resamples=n_resamples, **options)
+    else:
+        check_same(evaluation, of_judged(clf, data, {}, (), n_resamples=1, **options))  # no interval is compared
     readable = np.flatnonzero(data.readable)  # the others were reported once
     patients = None if groups is None else data.groups
     here = {name: values[readable] for name, values in attributes.items()}
-    work = Work(clf, _safe_indexing(X, readable), data, patients, here, list(dict.fromkeys(methods)), seed, n_resamples)
+    kept = X if data.readable.all() else _safe_indexing(X, readable)  # a copy of all pixels where X is an array
+    work = Work(clf, kept, data, patients, here, list(dict.fromkeys(methods)), seed, n_resamples)
     tasks: dict[str, Callable[[Any], Any]] = {
         "explanations": lambda tell: work.examples(n_examples, tell),
         "benchmark": lambda tell: work.benchmark(metrics, n_maps, tell),
@@ -140,7 +143,8 @@ def report(
         given[name] = steps.attempt(name, tasks[name], n_looked_at, clf, missing)
     facts = Facts.of(clf, data, patients_known=groups is not None)
     of = None if "benchmark" not in made else work.explained
-    return ModelReport(facts, evaluation, **given, benchmark_of=of, missing=missing, seed=seed)
+    before = tuple(name for name, one in (("benchmark", benchmark), ("audit", audit)) if one is not None)
+    return ModelReport(facts, evaluation, **given, benchmark_of=of, made_before=before, missing=missing, seed=seed)
 
 
 def planned_images(n_images: int, parts: Iterable[str], *, n_examples: int, n_maps: int) -> int:

@@ -13,7 +13,7 @@ from cxr_estimator._figure_style import method_title
 from cxr_estimator._heat_table import plot_benchmark
 from cxr_estimator._outputs import Task
 from cxr_estimator._pages import fragment, page
-from cxr_estimator._wording import DISCLAIMER, SHOWS_RADIOGRAPHS, words
+from cxr_estimator._wording import DISCLAIMER, SHOWS_RADIOGRAPHS, number_of, words
 from cxr_estimator.audit import _page as audit_page
 from cxr_estimator.card._facts import Table
 from cxr_estimator.card._tables import explanations_table
@@ -96,6 +96,7 @@ def html(report: ModelReport, *, show_images: bool) -> str:
         contents=SECTIONS,
         sentences=[model_and_images(report), audited(report)],
         headline=headline(report),
+        number_of=number_of,
         reading=reading(report),
         frame=_frame,
         curves=training_curves(report.facts.histories),
@@ -213,7 +214,10 @@ def _benchmark(table: pd.DataFrame) -> dict[str, Any]:
         if name in METRICS:
             measures.setdefault(METRICS[name].family, []).append(words(name))
     meanings = {f"{family} ({', '.join(names)})": _MEASURES[family] for family, names in measures.items()}
-    return {"table": frame, "on": found["on"], "meanings": meanings, "picture": plot_benchmark(table)}
+    has_gain = bool(rows["is_gain"].any())
+    return {
+        "table": frame, "on": found["on"], "meanings": meanings, "has_gain": has_gain, "picture": plot_benchmark(table)
+    }  # fmt: skip
 
 
 def _audit(audit: AuditReport, *, show_images: bool) -> Any:

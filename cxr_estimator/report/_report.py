@@ -42,6 +42,8 @@ class ModelReport:
     benchmark_of : str or None
         What the maps of the benchmark explain; None where it was made before.
     audit : AuditReport or None
+    made_before : tuple of str
+        Those of benchmark and audit that were given.
     missing : dict of str to str
         Why a part is None.
     seed : int
@@ -55,6 +57,7 @@ class ModelReport:
     benchmark: pd.DataFrame | None
     benchmark_of: str | None
     audit: AuditReport | None
+    made_before: tuple[str, ...]
     missing: dict[str, str]
     seed: int
     versions: dict[str, str] = field(default_factory=package_versions)
@@ -78,7 +81,7 @@ class ModelReport:
             "title": facts.title,
             "summary": self.summary,
             "before_use": list(self.before_use),
-            "model": {"answer": facts.answer, "network": facts.network, "calibration": facts.calibration},
+            "model": {name: getattr(facts, name) for name in ("answer", "network", "calibration", "doubts")},
             "data": {"origin": facts.origin, "counts": _records(facts.data), "seen": facts.seen},
             "training": {
                 "recipe": {row[0]: row[1] for row in facts.recipe.rows},
@@ -97,6 +100,7 @@ class ModelReport:
             "explanations": None if self.explanations is None else _examples(self.explanations),
             "benchmark": None if self.benchmark is None else self.benchmark.to_dict("records"),
             "audit": None if self.audit is None else self.audit.to_dict(),
+            "made_before": self.made_before,
             "missing": self.missing,
             "seed": self.seed,
             "versions": self.versions,

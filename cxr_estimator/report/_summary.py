@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from cxr_estimator._figure_style import method_title
 from cxr_estimator._outputs import Task
 from cxr_estimator._wording import cell, images_of, number_of, words
-from cxr_estimator.statistics import Estimate
+from cxr_estimator.card._facts import listed
+from cxr_estimator.statistics import FEWEST_PATIENTS, Estimate
 from cxr_estimator.verdicts import DOUBTFUL, FAIL, NO_DATA, PASS, WITHHOLD
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def audited(report: ModelReport) -> str:
     said = [f"Failed: {one.title}. {one.sentence}" for one in failed[:_MOST_FAILED]]
     said += [f"And {number_of(len(failed) - _MOST_FAILED, 'more check')} failed."] * (len(failed) > _MOST_FAILED)
     counts = {name: sum(one.verdict == name for one in report.audit.checks) for name in (DOUBTFUL, PASS, NO_DATA)}
-    said.append(f"Other checks: {', '.join(f'{name} {count}' for name, count in counts.items() if count)}.")
+    others = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    said += [f"{'Other checks' if failed else 'Checks'}: {others}."] * bool(others)
     said += [f"Heat maps by {method_title(name)}: {one.verdict}." for name, one in report.audit.maps.items()]
     return " ".join([f"Verdict of the audit: {report.audit.verdict}.", *said])
 
@@ -84,6 +86,11 @@ def before_use(report: ModelReport) -> Iterator[str]:
         yield "Some of these images trained, chose or calibrated the model (see Data): the figures are too good."
     if not facts.patients_known:
         yield "Patients are unknown: each image counts as one of its own, which makes the intervals too narrow."
+    elif found.n_patients < FEWEST_PATIENTS:
+        yield f"It was judged on {number_of(found.n_patients, 'patient')} only: no figure tells much."
+    absent = [str(label) for label, share in found.prevalence.items() if not share > 0]
+    if absent:
+        yield f"No image here is known to be {listed(absent)}: how well it finds that was not seen."
     for name, one in found.decisions.items():
         for check in one.transfer:
             if check.flagged:
@@ -92,6 +99,9 @@ def before_use(report: ModelReport) -> Iterator[str]:
                     f"instead of {cell(check.promised)}."
                 )
     yield from _of_maps(report)
+    if report.made_before:
+        were = f"The {' and the '.join(report.made_before)} {'were' if len(report.made_before) > 1 else 'was'}"
+        yield f"{were} made before. Nothing tells whether of this model and of these images."
     if facts.calibration is None:
         yield "Its probabilities were not calibrated: read them as scores, and decide by an operating point."
     yield (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+import warnings
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -24,6 +26,10 @@ VOID = {"meta", "img", "br"}
 FAST = {"methods": ["grad_cam"], "n_examples": 1, "n_maps": 6, "n_resamples": 20}
 FEW = {"checks": ["label_order", "border_exchange"], "methods": ["grad_cam"], "n_resamples": 20, "n_maps": 6}
 EVIL = "<script>alert(1)</script>"
+_NUMBERS = ("value", "low", "high", "rank", "n_images", "n_undefined", "n_patients")
+TABLE = pd.DataFrame([{"method": "grad_cam", "metric": "m", "bucket": "all", **dict.fromkeys(_NUMBERS, 1.0)}]).assign(
+    greater_is_better=True, is_gain=False
+)
 
 
 class Page(HTMLParser):
@@ -81,7 +87,8 @@ def held_out():
 def audited(fitted, held_out):
     """An audit with a picture of the data."""
     found = audit(fitted, held_out.X, held_out.y, held_out.groups, **FEW)
-    first = found.checks[0]._replace(pictures=(Picture("what it looks like.", held_out.X[0]),))
+    seen = [Picture("what it looks like.", pixels) for pixels in held_out.X[:2]]
+    first = found.checks[0]._replace(pictures=tuple(seen))
     return replace(found, checks=(first, *found.checks[1:]))
 
 
@@ -102,8 +109,13 @@ def whole(fitted, held_out, audited):
 
 
 @pytest.fixture(scope="module")
-def page(whole):
-    return Page(whole[0].to_html()).check()
+def written(whole):
+    return whole[0].to_html()
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    return Page(written).check()
 
 
 def test_every_part_is_there_and_none_twice(page, whole, fitted):
@@ -184,6 +196,40 @@ def test_parts_that_were_made_before_are_used_as_they_are(fitted, held_out, audi
     assert found.benchmark_of is None, "what was made before tells it not"
     assert whole[0].benchmark_of == "the decided class"
     assert found.evaluation.to_dict() == {**whole[0].evaluation.to_dict(), "subgroups": []}
+    assert found.made_before == ("benchmark", "audit")
+    assert whole[0].made_before == ("audit",)
+    assert any(one.startswith("The benchmark and the audit were made before") for one in found.before_use)
+    assert any(one.startswith("The audit was made before") for one in whole[0].before_use)
+
+
+def test_figures_are_those_that_are_found_apart(fitted, held_out, audited, whole):
+    found = report(fitted, held_out.X, held_out.y, held_out.groups, parts=["audit"], **FAST).audit
+    options = {"methods": ["grad_cam"], "n_maps": 6, "n_resamples": 20, "random_state": 0}
+    apart = audit(fitted, held_out.X, held_out.y, held_out.groups, **options)
+    assert found.to_dict() == apart.to_dict()
+    apart = evaluate(fitted, held_out.X, held_out.y, held_out.groups, n_resamples=20)
+    assert {**whole[0].evaluation.to_dict(), "subgroups": []} == apart.to_dict()
+
+
+def test_an_evaluation_that_this_model_does_not_repeat_is_refused(fitted, held_out, phantoms):
+    def given(X, y, groups, clf=fitted):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SameDataWarning)
+            return evaluate(clf, X, y, groups, n_resamples=1)
+
+    other = CXRClassifier.from_pretrained().set_params(verbose=0)
+    moved = copy.deepcopy(fitted).set_threshold(0.9)
+    here = held_out.X, held_out.y, held_out.groups
+    for wrong, said in (
+        (given(phantoms.X[:40], phantoms.y[:40], phantoms.groups[:40]), "other figures"),
+        (given(*here, other), "other figures"),
+        (given(*here, moved), "other figures"),
+        (given(*here[:2], None), "is of 40 patients, but there are 20"),
+    ):
+        with pytest.raises(DataError, match=said):
+            report(fitted, *here, evaluation=wrong, parts=[])
+    with pytest.raises(CXRError, match="'subgroups' parameter of report must be None where an evaluation is given"):
+        report(fitted, *here, evaluation=given(*here), subgroups={"sex": ["F", "M"] * 20}, parts=[])
 
 
 def test_numbers_of_a_thousand_images(whole):
@@ -195,8 +241,8 @@ def test_numbers_of_a_thousand_images(whole):
     assert one["false_alarms"]["low"] <= one["false_alarms"]["value"] <= one["false_alarms"]["high"]
 
 
-def test_nothing_names_a_patient(whole, held_out):
-    texts = (whole[0].to_html(), whole[0].to_json(), str(whole[0]))
+def test_nothing_names_a_patient(whole, written, held_out):
+    texts = (written, whole[0].to_json(), str(whole[0]))
     for patient in set(held_out.groups.tolist()):
         assert not any(re.search(rf"(?<![\w+/=#]){patient}(?![\w+/=])", text) for text in texts)
 
@@ -218,7 +264,7 @@ def test_without_images_no_image_is_there(whole, page):
     of_data = {one["src"] for one in page.images} - {one["src"] for one in bare.images}
     n_examples = len(whole[0].explanations.outcomes)
     n_withheld = sum(card.verdict == "withhold" for card in whole[0].explanations.cards["grad_cam"])
-    assert len(of_data) == 2 * n_examples - n_withheld + 1, "those, and the picture of the audit"
+    assert len(of_data) == 2 * n_examples - n_withheld + 2, "those, and the pictures of the audit"
     assert "This page shows no radiograph" in "".join(bare.texts)
     assert "Grad-CAM" in bare.sections["explanations"], "what is said of the maps stays"
     assert "which are left out here" in bare.sections["explanations"]
@@ -235,6 +281,39 @@ def test_parts_that_are_not_wanted_say_so(fitted, held_out, tmp_path):
         assert "left out on request" in said[part]
     assert "It was not audited" in said["summary"]
     assert "Patients are unknown" in said["summary"]
+    assert "When it doubts" not in said["operating-points"]
+
+
+def test_figures_that_are_not_known_and_what_was_not_seen(fitted, held_out, audited):
+    rows = np.flatnonzero(held_out.y == "NORMAL")[:4]
+    failed = replace(audited, checks=tuple(one._replace(verdict="fail") for one in audited.checks))
+    found = report(
+        fitted, held_out.X[rows], held_out.y[rows], held_out.groups[rows], audit=failed, parts=["audit"], n_resamples=20
+    )
+    said = Page(found.to_html()).check().sections["summary"]
+    assert "AUROCundefined" in said
+    assert not re.search(r"\bnan\b", said)
+    assert "No image here is known to be PNEUMONIA" in said
+    assert f"It was judged on {len(set(held_out.groups[rows]))} patients only" in said
+    assert "hecks: ." not in said
+
+
+def test_what_a_model_does_in_doubt_and_what_it_does_not_know_of_itself(fitted, held_out):
+    clf = copy.deepcopy(fitted)
+    data = make_phantoms(60, 32, difficulty=0.0, random_state=4)
+    clf.conformalize(data.X, data.y, groups=data.groups).set_abstention(
+        data.X, data.y, coverage=0.8, groups=data.groups
+    )
+    request = {"parts": ["explanations"], **FAST}
+    said = Page(report(clf, held_out.X, held_out.y, held_out.groups, **request).to_html()).check().sections
+    assert "split conformal (lac), compared with 60 images of 30 patients" in said["operating-points"]
+    assert "also of those that it would not answer" in said["operating-points"]
+    assert "(1 image)" in said["explanations"] or "images)" in said["explanations"]
+    assert "(1 images)" not in said["explanations"]
+    clf.provenance_, clf.history_ = None, pd.DataFrame()
+    facts = report(clf, held_out.X[:4], held_out.y[:4], parts=[], n_resamples=1).facts
+    assert not facts.changed.rows, "those parameters trained nothing"
+    assert facts.histories == ()
 
 
 def test_images_that_trained_the_model(fitted, phantoms):
@@ -253,8 +332,9 @@ def test_what_cannot_be_read_is_counted_and_reported_once(fitted, held_out, tmp_
         found = report(clf, X, labels, [*held_out.groups[:20], "q"], parts=["explanations", "benchmark"], **FAST)
     assert len(warned) == 1
     assert found.evaluation.n_unreadable == 1
-    assert "1 of the images here could not be read" in Page(found.to_html()).check().sections["data"]
-    assert "person7" not in found.to_html() + found.to_json()
+    text = found.to_html()
+    assert "1 of the images here could not be read" in Page(text).check().sections["data"]
+    assert "person7" not in text + found.to_json()
 
 
 def test_several_classes(three_classes):
@@ -287,7 +367,7 @@ def test_several_labels_have_no_audit_and_say_why():
     assert f"Missed: {explained}, decided not {explained}" in said["explanations"]
     assert found.benchmark["n_images"].max() == 6
     assert f"those of the label {explained}, on 6 images" in said["benchmark"]
-    assert f"the label that most images have, {explained}. A map" in said["explanations"]
+    assert f"the label that most images have, {explained}. At best a map" in said["explanations"]
     assert len(found.to_dict()["operating_points"]["of_1000_images"]) == 3
 
 
@@ -311,6 +391,7 @@ def test_an_ensemble_is_explained_but_not_audited(ensemble, held_out):
         ({"methods": ["attention_rollout"]}, UnsupportedMethodError, "does not work on this network"),
         ({"metrics": ["none"]}, CXRError, "must be one of"),
         ({"metrics": ["relevance_mass"]}, CXRError, "masks"),
+        ({"metrics": None}, CXRError, "a list of metrics"),
         ({"parts": ["all"]}, CXRError, "'parts' parameter of report"),
         ({"n_maps": 0}, CXRError, "'n_maps' parameter of report"),
         ({"n_examples": -1}, CXRError, "'n_examples' parameter of report"),
@@ -318,6 +399,8 @@ def test_an_ensemble_is_explained_but_not_audited(ensemble, held_out):
         ({"groups": ["a"]}, DataError, "groups must have one entry"),
         ({"y": ["OTHER"] * 40}, DataError, "labels the model does not know"),
         ({"benchmark": pd.DataFrame({"a": [1]})}, CXRError, "as benchmark returns it"),
+        ({"benchmark": TABLE[:0]}, CXRError, "'benchmark' parameter of report must be a table of one"),
+        ({"benchmark": TABLE.assign(value="a")}, CXRError, "numbers in value. Got 'a'"),
         ({"audit": "audit"}, CXRError, "an AuditReport"),
         ({"evaluation": "evaluation"}, CXRError, "an EvaluationReport"),
     ],

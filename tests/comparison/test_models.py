@@ -144,7 +144,7 @@ def test_as_text_and_json(found):
     text = str(found)
     assert text.startswith(f"2 models on {len(found.images)} images of {found.n_patients} patients\n")
     assert "Classes in order: NORMAL" in text
-    (row,) = re.findall(r"^ +AUROC .*$", text, re.MULTILINE)
+    (row,) = re.findall(r"^ +AUROC +\d.*$", text, re.MULTILINE)
     for name in ("good", "other"):
         assert f"{found.reports[name].metrics['auroc'].value:.3f} (" in row
     assert "good beside other:" in text

@@ -66,10 +66,11 @@ themselves.
 **Maps**, of the class that the first model decides: correlation of their ranks, similarity of their structure,
 overlap of their strongest places, for images drawn at random; whose maps are least alike.
 
-**The checklist** of one image: *focus on anatomy* (what speaks for the class lies in the thorax), *models agree* (on
-the decision and the place), *confidence*, *no artefacts* (border, corners, markers, an image unlike those of
-training), *similar cases* (the labels of the known cases that look most alike). Each verdict is the worst of either
-model. All five can pass and both models be wrong. The app's Compare page shows the same list."""
+**The checklist** of one image: *focus on anatomy* (what speaks for the class does not lie outside of the thorax much
+more than by chance: a map spread evenly passes), *models agree* (on the decision and the place), *confidence*, *no
+artefacts* (border, corners, markers, an image unlike those of training), *similar cases* (the labels of the known
+cases that look most alike). Each verdict is the worst of either model. All five can pass and both models be wrong. The
+app's Compare page shows the same list."""
 
 
 def make_page() -> str:

@@ -50,14 +50,14 @@ ENTRIES = {
     "03_explain": Entry(
         "Explain",
         {
-            "maps.png": "Three synthetic radiographs with maps by three methods, the lesions outlined",
+            "maps.png": "Three synthetic radiographs with maps by three methods, the lesions outlined in blue",
             "deletion.png": "Deletion curves of three methods, each beside that of its moved copies",
         },
     ),
     "04_shap_lime_grad_cam": Entry(
         "SHAP, LIME and Grad-CAM",
         {
-            "maps.png": "Two synthetic radiographs, explained by SHAP, LIME and Grad-CAM, the lesions outlined",
+            "maps.png": "Two synthetic radiographs, explained by SHAP, LIME and Grad-CAM, the lesions outlined in blue",
             "faithfulness.png": "Table of both gains of the three methods with intervals",
         },
     ),
@@ -67,7 +67,7 @@ ENTRIES = {
     ),
     "06_choose_a_model": Entry(
         "Choose a model by faithfulness and AUROC",
-        {"candidates.png": "AUROC and deletion gain of three candidates, the chosen one a star"},
+        {"candidates.png": "AUROC and deletion gain of three candidates; the star is chosen, left of the line none is"},
     ),
     "07_audit_a_shortcut": Entry(
         "Audit, and catch a shortcut",
@@ -111,7 +111,8 @@ _HEAD = """# Gallery
 What the numbered [examples](../examples) draw and print. Each is one page of code, runs from a checkout of this
 repository without data and without network, and takes the folder to write into: `python examples/01_train.py out`. All
 images are synthetic: figures show how something is done, not how well it does on radiographs of people. Brackets hold
-95% intervals over patients. This page is made by `docs/make_gallery.py`.
+95% intervals over patients. Such short trainings end elsewhere on another machine or with another number of threads:
+expect figures like these, not these. This page is made by `docs/make_gallery.py`.
 """
 
 
@@ -144,7 +145,7 @@ def section(example: Path, printed: str) -> str:
     entry = ENTRIES[example.stem]
     first, how, *rest = (ast.get_docstring(ast.parse(example.read_text())) or "").split("\n\n")
     pictures = "\n\n".join(
-        f"![{alt}](gallery/{picture_name(example.stem, name)})" for name, alt in entry.pictures.items()
+        f"![{alt}](gallery/{picture_name(example.stem, name)})\n\n*{alt}.*" for name, alt in entry.pictures.items()
     )
     parts = [
         f"## {int(example.stem[:2])}. {entry.title}",

@@ -45,5 +45,6 @@ for row, i in zip(display.axes_, [0, 4, 8], strict=True):
     for ax in row:
         ax.contour(masks[i], levels=[0.5], colors="#56b4e9", linewidths=1.2)  # the lesion
 display.figure_.savefig(output / "maps.png", dpi=100)
+# on the right all is hidden, and networks may be sure of a class even then: read a curve beside its moved copies alone
 curves = DeletionCurveDisplay.from_explanations(maps, clf, X, groups=patients)
 curves.figure_.savefig(output / "deletion.png", dpi=100)

@@ -32,5 +32,5 @@ print(f"\nDecided differently, by what is true:\n{found.flips(*models).to_string
 worst = found.least_alike[0]
 found.plot(worst.row).savefig(output / "least_alike.png", dpi=80)
 for item in worst.items:
-    print(f"{item.verdict:<15} {item.name}: {item.sentence}")
+    print(f"{item.verdict:<16} {item.name}: {item.sentence}")
 found.save(output / "page")  # comparison.html and what it is made of

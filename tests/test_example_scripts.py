@@ -94,7 +94,7 @@ def cross_validates(said: str, output: Path) -> None:
 
 
 def chooses(said: str, output: Path) -> None:
-    rows = re.findall(r"dropout \S+: AUROC (\S+), gain (\S+), means of 3 folds(, chosen)?", said)
+    rows = re.findall(r"learning rate \S+: AUROC (\S+), gain (\S+), means of 3 folds(, chosen)?", said)
     assert len(rows) == 3
     best = max(float(auroc) for auroc, _, _ in rows)
     near = [(float(gain), chosen) for auroc, gain, chosen in rows if float(auroc) >= best - 0.03]

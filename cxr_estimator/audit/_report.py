@@ -177,7 +177,7 @@ class AuditReport:
         lines += [self.summary, ""] + ([] if self.note is None else [self.note, ""])
         for family in FAMILIES:
             lines += [f"{family}:"] * any(one.family == family for one in self.checks)
-            lines += [f"  {one.verdict:<15} {one.title}: {one.sentence}" for one in self.checks if one.family == family]
+            lines += [f"  {one.verdict:<16} {one.title}: {one.sentence}" for one in self.checks if one.family == family]
         lines += ["", "heat maps:"]
         lines += [f"  {method_title(name)}: {one.verdict}. {one.reason}" for name, one in self.maps.items()]
         return "\n".join([*lines, "", DISCLAIMER])

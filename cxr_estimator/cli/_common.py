@@ -16,13 +16,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cxr_estimator._validation import check_path
-from cxr_estimator.errors import CXRError, DataError, HubError, SkippedImage, SkippedImagesWarning
+from cxr_estimator.errors import (
+    CXRError,
+    DataError,
+    HubError,
+    PatientLeakWarning,
+    SkippedImage,
+    SkippedImagesWarning,
+)
 
 if TYPE_CHECKING:
     from cxr_estimator.classifier import CXRClassifier
     from cxr_estimator.datasets import ImageDataset
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_UNREADABLE, EXIT_INTERRUPTED = 1, 2, 3, 130
+_NO_PATIENTS = (
+    "No patients are known, so images of one patient may be on both sides of a split. A CSV file can name them: "
+    "--data table.csv --patient-column patient."
+)
 
 
 class Format(StrEnum):
@@ -167,6 +178,7 @@ def load_data(
     With `patient_pattern=None` the patients of a folder are left unknown, for commands that do not need them.
     """
     from cxr_estimator.datasets import load_image_folder, load_image_table
+    from cxr_estimator.datasets.folder import split_folders
 
     if data.suffix.lower() == ".csv":
         if label_pattern is not None:
@@ -179,6 +191,8 @@ def load_data(
     if label_columns:
         raise DataError("--label-column is for a CSV file; in a folder, sub-folders and file names are the labels.")
     found = load_image_folder(data, split=split, label_pattern=label_pattern, patient_pattern=patient_pattern)
+    if split == "auto":
+        split = "train" if split_folders(data) else "all"
     typer.echo(f"{len(found.X)} images, split {split!r} of {data}", err=True)
     return found
 
@@ -274,6 +288,8 @@ def collect_skipped() -> Iterator[list[SkippedImage]]:
     def show(message: Warning | str, *details: Any, **more: Any) -> None:
         if isinstance(message, SkippedImagesWarning):
             skipped.extend(message.skipped)
+        elif isinstance(message, PatientLeakWarning):  # whose own words are about arguments of Python
+            typer.echo(f"warning: {_NO_PATIENTS}", err=True)
         elif type(message).__module__ == SkippedImagesWarning.__module__:
             typer.echo(f"warning: {message}", err=True)
 

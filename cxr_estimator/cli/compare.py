@@ -137,7 +137,7 @@ def _of_image(
         for sentence in shown.sentences:
             typer.echo(f"  {sentence}")
         for one in shown.items:
-            typer.echo(f"  {one.verdict:<15} {one.name}: {one.sentence}")
+            typer.echo(f"  {one.verdict:<16} {one.name}: {one.sentence}")
     return report, skipped
 
 

@@ -99,7 +99,7 @@ def _anatomy(name: str, maps: Maps) -> tuple[str, str]:
         return verdict, f"The thorax, or what speaks for the class, was not found for {name}."
     (inside,), (area,) = maps.in_region("outside thorax")
     share = f"{1 - inside:.0%} of what speaks for the class to {name} lies in the thorax"
-    return verdict, f"{share}, which is {1 - area:.0%} of the image."
+    return verdict, f"{share}; by chance {1 - area:.0%} would."
 
 
 def _agree(comparison: Comparison, names: list[str]) -> Item:

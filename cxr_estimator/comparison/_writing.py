@@ -51,9 +51,8 @@ class Section(NamedTuple):
 
 def sections(report: ModelComparison) -> Iterator[Section]:
     """Yield the parts."""
-    if report.reports and len(report.images) > 1:
-        first = next(iter(report.reports.values()))
-        yield Section("How well each model does", ((f"{_capital(first.heading)}. {INTERVALS}", _figures(report)),))
+    if _has_figures(report):
+        yield Section("How well each model does", ((_heading(report), _figures(report)),))
     for pair in report.pairs:
         tables = () if len(report.images) == 1 else tuple(_tables(report, pair))
         yield Section(" and ".join(pair.names), tables, _shown(report, pair))
@@ -62,9 +61,8 @@ def sections(report: ModelComparison) -> Iterator[Section]:
 def text(report: ModelComparison) -> str:
     """Return it for a terminal, without checklists."""
     parts = [_summary(report), *(f"- {note}" for note in report.notes)]
-    for name, one in report.reports.items():
-        told = (f"{words(figure)} {cell(one.metrics[figure])}" for figure in _FIGURES if figure in one.metrics)
-        parts += ["", f"{name}: {'; '.join(told)}"]
+    if _has_figures(report):
+        parts += ["", _heading(report), _figures(report).to_string(index=False)]
     for pair in report.pairs:
         parts += ["", f"{pair.names[0]} beside {pair.names[1]}:", *(f"  {line}" for line in _lines(report, pair))]
     return "\n".join([*parts, "", DISCLAIMER])
@@ -176,6 +174,15 @@ def _tables(report: ModelComparison, pair: Pair) -> Iterator[tuple[str, pd.DataF
         f"{_maps(report)}; those least alike are shown below.",
         pd.DataFrame(rows, columns=["agreement", "mean", "meaning"]),
     )
+
+
+def _has_figures(report: ModelComparison) -> bool:
+    return bool(report.reports) and len(report.images) > 1
+
+
+def _heading(report: ModelComparison) -> str:
+    first = next(iter(report.reports.values()))
+    return f"{_capital(first.heading)}. {INTERVALS}"
 
 
 def _agreement(pair: Pair) -> list[tuple[Estimate, tuple[str, str]]]:

@@ -483,6 +483,20 @@ def test_unreadable_training_images_stop_or_are_reported(folder, tmp_path):
     assert (tmp_path / "m" / "model.safetensors").exists()
 
 
+def test_training_without_patients_warns_in_words_of_the_command_line(folder, tmp_path):
+    for label in ("NORMAL", "PNEUMONIA"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for i, path in enumerate(sorted((folder / "test" / label).iterdir())):
+            (tmp_path / "data" / label / f"{i}.png").write_bytes(path.read_bytes())
+    options = ("--backbone", "plain_cnn", "--image-size", 32, "--epochs", 1, "--validation-fraction", 0.2, "--quiet")
+    done = cxr("train", "--data", tmp_path / "data", "--model", tmp_path / "m", *options)
+    assert done.returncode == 0, done.stderr
+    assert "split 'all' of " in done.stderr
+    assert "warning: No patients are known" in done.stderr
+    assert "--patient-column" in done.stderr
+    assert "groups=" not in done.stderr
+
+
 def test_training_keeps_checkpoints_and_decoded_images_and_begins_from_them(folder, tmp_path):
     options = ("train", "--data", folder, "--backbone", "plain_cnn", "--image-size", 32, "--epochs", 1, "--quiet")
     options += ("--validation-fraction", 0.2, "--checkpoint-dir", tmp_path / "checkpoints")

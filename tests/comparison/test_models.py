@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 
 import numpy as np
 import pytest
@@ -142,6 +143,10 @@ def test_several_classes_ensembles_and_no_labels(three_classes, ensemble, fitted
 def test_as_text_and_json(found):
     text = str(found)
     assert text.startswith(f"2 models on {len(found.images)} images of {found.n_patients} patients\n")
+    assert "Classes in order: NORMAL" in text
+    (row,) = re.findall(r"^ +AUROC +\d.*$", text, re.MULTILINE)
+    for name in ("good", "other"):
+        assert f"{found.reports[name].metrics['auroc'].value:.3f} (" in row
     assert "good beside other:" in text
     assert "AUROC of good less that of other: " in text
     (pair,) = found.pairs

@@ -150,7 +150,7 @@ def delong_difference(
         where there are less than five patients with one of the labels.
     p_value : float
         Two-sided, of no difference; 1 where both order all images alike, NaN without an interval. It is a normal
-        approximation, and too small where few patients are ordered differently.
+        approximation, and too small where few patients are ordered differently, or one has most of the images.
 
     References
     ----------

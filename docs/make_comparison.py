@@ -21,6 +21,7 @@ from cxr_estimator.statistics import Estimate
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "comparing.md"
 REAL = ROOT / "benchmarks" / "results" / "compare_real.json"
+ERRORS = ROOT / "benchmarks" / "results" / "clustered_tests.json"
 
 _FIGURES = ("auroc", "accuracy", "sensitivity", "specificity")
 
@@ -74,7 +75,29 @@ app's Compare page shows the same list."""
 
 
 def make_page() -> str:
-    return "\n".join([_HEAD, "", *real(), "Research and education only, not a medical device.", ""])
+    return "\n".join([_HEAD, "", *errors(), *real(), "Research and education only, not a medical device.", ""])
+
+
+def errors() -> list[str]:
+    """Return how often tests and intervals are wrong where nothing differs."""
+    found = json.loads(ERRORS.read_text())
+    columns = {
+        "DeLong": "delong_difference by patient",
+        "by image": "delong_difference by image",
+        "McNemar": "mcnemar by patient",
+        "by image ": "mcnemar by image",
+        "interval of a share": "paired_difference by patient",
+    }
+    rows = [
+        (one["images of a patient"], str(one["patients"]), *(f"{one['rates'][name]:.1%}" for name in columns.values()))
+        for one in found["settings"]
+    ]
+    return [
+        f"How often this is wrong at 5% where two models are equally good (`benchmarks/clustered_tests.py`, "
+        f"{found['draws']} draws of each setting), by patient, and if each image counted as a patient of its own:\n",
+        markdown_rows(["images of a patient", "patients", *columns], rows),
+        "\nWhere one patient has most of the images no variance of DeLong's is of use; notes say so.\n",
+    ]
 
 
 def real() -> list[str]:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_LARGEST = 0.25  # of the images that one of five patients or more may have before intervals over patients fail
+
+
 @dataclass(frozen=True, eq=False)
 class Judged:
     """What pictures are drawn from: numbers only, no image, no patient and no file name.
@@ -271,6 +274,11 @@ def notes_on(report: EvaluationReport, *, patients_known: bool) -> Iterator[str]
         yield "Patients are unknown: each image counts as one of its own, which makes the intervals too narrow."
     elif report.n_patients < FEWEST_PATIENTS:
         yield f"With {number_of(report.n_patients, 'patient')} no interval means much."
+    elif (largest := np.bincount(report.judged.patients).max() / report.n_images) > _LARGEST:
+        yield (
+            f"One patient has {largest:.0%} of the images, which makes intervals over patients too narrow, that of the "
+            "AUROC above all."
+        )
     if report.n_unreadable:
         yield f"{report.n_unreadable} images could not be read and are left out."
     unknown = [label for label, share in report.prevalence.items() if math.isnan(share)]

@@ -118,6 +118,15 @@ def test_unreadable_images_are_counted(fitted, phantoms):
         evaluate(clf, ["missing.png"], ["NORMAL"])
 
 
+@pytest.mark.parametrize(("n_of_one", "told"), [(11, True), (10, False)])
+def test_a_patient_with_many_of_the_images_is_told(fitted, phantoms, n_of_one, told):
+    patients = [f"P{max(i - n_of_one + 1, 0)}" for i in range(40)]  # the first has so many, the others one each
+    report = evaluate(fitted, phantoms.X[:40], phantoms.y[:40], patients, n_resamples=5)
+    said = [note for note in report.notes if note.startswith("One patient has")]
+    assert bool(said) == told
+    assert all("has 28% of the images" in note for note in said)
+
+
 def test_one_class_only_gives_nan_where_undefined(fitted, phantoms):
     sick = phantoms.y == "PNEUMONIA"
     report = evaluate(fitted, phantoms.X[sick], phantoms.y[sick], n_resamples=5)

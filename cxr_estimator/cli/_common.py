@@ -78,6 +78,10 @@ UnseenSplitOption = Annotated[
     str | None,
     typer.Option("--split", help="train, val, test or all: images that did not train. Default: val if there is one."),
 ]
+TestSplitOption = Annotated[
+    str | None,
+    typer.Option("--split", help="Of --data: train, val, test or all. Default: test where the folder has it."),
+]
 AugmentOption = Annotated[
     str | None,
     typer.Option(help="light, strong or robust: let randomly changed copies of each image count as much as itself."),

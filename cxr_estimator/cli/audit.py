@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cxr_estimator.cli._common import (
+    DataOption,
     DeviceOption,
     JobsOption,
     LabelColumnOption,
@@ -15,6 +16,7 @@ from cxr_estimator.cli._common import (
     ModelOption,
     PatientColumnOption,
     QuietOption,
+    TestSplitOption,
     check_outside,
     collect_skipped,
     label_columns,
@@ -27,14 +29,10 @@ from cxr_estimator.cli.explain import chosen_methods
 
 
 def audit(
-    data: Annotated[
-        Path, typer.Option(help="A folder with one sub-folder per class, or a CSV file with path and label.")
-    ],
+    data: DataOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for audit.json and audit.html.")],
     model: ModelOption = None,
-    split: Annotated[
-        str | None, typer.Option(help="Of --data: train, val, test or all. Default: test where the folder has it.")
-    ] = None,
+    split: TestSplitOption = None,
     patient_column: PatientColumnOption = None,
     label_pattern: LabelPatternOption = None,
     label_column: LabelColumnOption = None,

@@ -15,6 +15,7 @@ from cxr_estimator.cli._common import (
     LabelPatternOption,
     PatientColumnOption,
     QuietOption,
+    TestSplitOption,
     collect_skipped,
     label_columns,
     load_data,
@@ -51,9 +52,7 @@ def card(
         Path | None,
         typer.Option(help="Evaluate on a folder with one sub-folder per class, or a CSV file with path and label."),
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Of --data: train, val, test or all. Default: test where the folder has it.")
-    ] = None,
+    split: TestSplitOption = None,
     evaluation_name: Annotated[
         str | None, typer.Option(help="Name of --data, where they are not of the data set it was trained on.")
     ] = None,

@@ -15,6 +15,7 @@ from cxr_estimator.cli._common import (
     LabelPatternOption,
     PatientColumnOption,
     QuietOption,
+    TestSplitOption,
     check_outside,
     collect_skipped,
     load_data,
@@ -43,9 +44,7 @@ def compare(
     data: Annotated[
         Path | None, typer.Option(help="A folder with one sub-folder per class, or a CSV file with path and label.")
     ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Of --data: train, val, test or all. Default: test where the folder has it.")
-    ] = None,
+    split: TestSplitOption = None,
     known: Annotated[
         Path | None, typer.Option(help="Labelled cases, as for --data, among which those like the image are sought.")
     ] = None,

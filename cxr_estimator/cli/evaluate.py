@@ -19,6 +19,7 @@ from cxr_estimator.cli._common import (
     OutputOption,
     PatientColumnOption,
     QuietOption,
+    TestSplitOption,
     check_output,
     collect_skipped,
     label_columns,
@@ -63,9 +64,7 @@ def default_split(data: Path) -> str:
 def evaluate(
     data: DataOption,
     model: ModelOption = None,
-    split: Annotated[
-        str | None, typer.Option(help="train, val, test or all. Default: test where the folder has it.")
-    ] = None,
+    split: TestSplitOption = None,
     patient_column: PatientColumnOption = None,
     label_pattern: LabelPatternOption = None,
     label_column: LabelColumnOption = None,

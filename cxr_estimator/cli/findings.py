@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cxr_estimator.cli._common import (
+    DataOption,
     DeviceOption,
     JobsOption,
     LabelColumnOption,
@@ -15,6 +16,7 @@ from cxr_estimator.cli._common import (
     ModelOption,
     PatientColumnOption,
     QuietOption,
+    TestSplitOption,
     as_target,
     check_outside,
     collect_skipped,
@@ -36,16 +38,12 @@ _AUDIT_MAPS = 12  # of an audit that is made on the way: few, for hypotheses res
 
 
 def findings(
-    data: Annotated[
-        Path, typer.Option(help="A folder with one sub-folder per class, or a CSV file with path and label.")
-    ],
+    data: DataOption,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for findings.html, findings.md and findings.json.")
     ],
     model: ModelOption = None,
-    split: Annotated[
-        str | None, typer.Option(help="Of --data: train, val, test or all. Default: test where the folder has it.")
-    ] = None,
+    split: TestSplitOption = None,
     patient_column: PatientColumnOption = None,
     label_pattern: LabelPatternOption = None,
     label_column: LabelColumnOption = None,

@@ -7,7 +7,6 @@ import json
 import re
 import warnings
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -15,107 +14,19 @@ import pytest
 
 from cxr_estimator import CXRClassifier, evaluate, make_phantoms
 from cxr_estimator._wording import DISCLAIMER
-from cxr_estimator.audit import Picture, audit
+from cxr_estimator.audit import audit
 from cxr_estimator.errors import CXRError, DataError, SameDataWarning, SkippedImagesWarning, UnsupportedMethodError
 from cxr_estimator.metrics import METRICS
 from cxr_estimator.report import PARTS, planned_images, report
-from cxr_estimator.report._page import _COLOURS, _MEASURES, SECTIONS
+from cxr_estimator.report._page import _COLOURS, _MEASURES
+from tests.report.asking import FAST, Page
 from tests.test_multilabel import OPTIONS, squares
 
-VOID = {"meta", "img", "br"}
-FAST = {"methods": ["grad_cam"], "n_examples": 1, "n_maps": 6, "n_resamples": 20}
-FEW = {"checks": ["label_order", "border_exchange"], "methods": ["grad_cam"], "n_resamples": 20, "n_maps": 6}
 EVIL = "<script>alert(1)</script>"
 _NUMBERS = ("value", "low", "high", "rank", "n_images", "n_undefined", "n_patients")
 TABLE = pd.DataFrame([{"method": "grad_cam", "metric": "m", "bucket": "all", **dict.fromkeys(_NUMBERS, 1.0)}]).assign(
     greater_is_better=True, is_gain=False
 )
-
-
-class Page(HTMLParser):
-    """What a page holds; reading one that is not well formed fails."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.ids, self.links, self.images, self.headings, self.texts = [], [], [], [], [], []
-        self.sections = {}
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.ids += [found["id"]] if "id" in found else []
-        self.links += [found["href"]] if "href" in found else []
-        if tag == "img":
-            self.images.append(found)
-        if re.fullmatch("h[1-6]", tag):
-            self.headings.append(int(tag[1]))
-        if tag not in VOID:
-            self.open.append((tag, found.get("id")))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1][0] != "style":
-            self.texts.append(data)
-            section = next((id for tag, id in self.open if tag == "section"), None)
-            self.sections[section] = self.sections.get(section, "") + data
-
-    def check(self):
-        """Whether it can be read from top to bottom, and with a screen reader."""
-        assert len(set(self.ids)) == len(self.ids)
-        assert [link[1:] for link in self.links] == list(SECTIONS)
-        assert set(SECTIONS) <= set(self.ids)
-        assert [id for id in self.ids if id in SECTIONS] == list(SECTIONS)
-        assert all(one.get("alt") and one["src"].startswith("data:image/") for one in self.images)
-        assert len({one["alt"] for one in self.images}) == len(self.images)
-        assert self.headings[0] == 1
-        assert 1 not in self.headings[1:]
-        assert all(after <= before + 1 for before, after in zip(self.headings, self.headings[1:], strict=False))
-        return self
-
-
-@pytest.fixture(scope="module")
-def held_out():
-    """40 phantoms of 20 other patients."""
-    return make_phantoms(40, 32, difficulty=0.0, random_state=9)
-
-
-@pytest.fixture(scope="module")
-def audited(fitted, held_out):
-    """An audit with a picture of the data."""
-    found = audit(fitted, held_out.X, held_out.y, held_out.groups, **FEW)
-    seen = [Picture("what it looks like.", pixels) for pixels in held_out.X[:2]]
-    first = found.checks[0]._replace(pictures=tuple(seen))
-    return replace(found, checks=(first, *found.checks[1:]))
-
-
-@pytest.fixture(scope="module")
-def whole(fitted, held_out, audited):
-    told = []
-    found = report(
-        fitted,
-        held_out.X,
-        held_out.y,
-        held_out.groups,
-        subgroups={"sex": np.where(np.arange(40) % 4 < 2, "F", "M")},
-        audit=audited,
-        progress=lambda done, total: told.append((done, total)),
-        **FAST,
-    )
-    return found, told
-
-
-@pytest.fixture(scope="module")
-def written(whole):
-    return whole[0].to_html()
-
-
-@pytest.fixture(scope="module")
-def page(written):
-    return Page(written).check()
 
 
 def test_every_part_is_there_and_none_twice(page, whole, fitted):

@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 from sklearn.utils import _safe_indexing
 
+from cxr_estimator._explaining import prediction_of
 from cxr_estimator._operating import Judged
 from cxr_estimator._outputs import Task
+from cxr_estimator._targets import present_or_not
+from cxr_estimator.benchmark import outcomes
 from cxr_estimator.explanation import Explanation
 from cxr_estimator.trust import TrustCard, examine
 
 _STREAM = 0x5E07
-TP, FN, FP, TN, RIGHT, WRONG = "TP", "FN", "FP", "TN", "right", "wrong"
+_KINDS = ("TP", "FN", "FP", "TN")  # in the order of the page
+_KINDS_OF_CLASSES = ("right", "wrong")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,23 +57,19 @@ def explained_label(clf: Any, judged: Judged) -> Any:
 
 def outcomes_of(clf: Any, judged: Judged, target: Any) -> np.ndarray:
     """Return the outcome (M,) of each image, as text; "" where the label that is explained is not known."""
-    decided = clf._decide(judged.logits)
-    if clf.task_ is Task.MULTICLASS:
-        return np.where(clf.classes_[decided] == judged.labels, RIGHT, WRONG)
-    if clf.task_ is Task.MULTILABEL:
-        known, has = judged.having(clf, target)
-        said = decided[:, clf.classes_.tolist().index(target)] == 1
-    else:
-        known, has = judged.having(clf, clf.pos_label_)
-        said = clf.classes_[decided] == clf.pos_label_
-    return np.where(known, np.where(has, np.where(said, TP, FN), np.where(said, FP, TN)), "")
+    if clf.task_ is not Task.MULTILABEL:
+        return outcomes(prediction_of(clf, judged.logits, np.zeros(len(judged.logits), int), judged.labels), clf)
+    known, has = judged.having(clf, target)
+    column = np.full(len(has), clf.classes_.tolist().index(target))
+    said = prediction_of(clf, judged.logits, column, present_or_not(str(target), has))
+    return np.where(known, outcomes(said, clf), "")
 
 
-def drawn(clf: Any, outcomes: np.ndarray, n: int, seed: int) -> np.ndarray:
+def drawn(clf: Any, outcome: np.ndarray, n: int, seed: int) -> np.ndarray:
     """Return the rows of `n` random images of each outcome."""
     rng = np.random.default_rng([seed, _STREAM])
-    kinds = (RIGHT, WRONG) if clf.task_ is Task.MULTICLASS else (TP, FN, FP, TN)
-    return np.concatenate([np.sort(rng.permutation(np.flatnonzero(outcomes == kind))[:n]) for kind in kinds])
+    kinds = _KINDS_OF_CLASSES if clf.task_ is Task.MULTICLASS else _KINDS
+    return np.concatenate([np.sort(rng.permutation(np.flatnonzero(outcome == kind))[:n]) for kind in kinds])
 
 
 def examples(
@@ -84,7 +84,7 @@ def examples(
     progress: Callable[[float, int], Any],
 ) -> Examples:
     """Explain the rows of the images X (M,), which could all be read, and check each map."""
-    outcomes = outcomes_of(clf, judged, target)
+    outcome = outcomes_of(clf, judged, target)
     request = {"target": target, "random_state": seed, "progress": progress}
     part = _safe_indexing(X, rows)
     cards: Mapping[str, list[TrustCard]] = {}
@@ -94,11 +94,11 @@ def examples(
         batches = list(examine(clf, part, list(methods), **request))
         found = {name: Explanation.concatenate([batch.found[name] for batch in batches]) for name in methods}
         cards = {name: [card for batch in batches for card in batch.cards[name]] for name in methods}
-    kinds = (RIGHT, WRONG) if clf.task_ is Task.MULTICLASS else (TP, FN, FP, TN)
+    kinds = _KINDS_OF_CLASSES if clf.task_ is Task.MULTICLASS else _KINDS
     return Examples(
-        tuple(outcomes[rows].tolist()),
+        tuple(outcome[rows].tolist()),
         tuple(_truth(clf, judged, row, target) for row in rows.tolist()),
-        {kind: int((outcomes == kind).sum()) for kind in kinds},
+        {kind: int((outcome == kind).sum()) for kind in kinds},
         {name: replace(one, names=()) for name, one in found.items()},
         {name: tuple(each) for name, each in cards.items()},
     )
